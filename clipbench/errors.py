@@ -1,0 +1,65 @@
+"""What can go wrong, as one tree; each message is one sentence that names the thing, the place and the nearest right thing.
+
+    ClipbenchError
+    |- ConfigError        a wrong call or a wrong file of settings (exit status 2)
+    |  `- UnknownName     a name that is not known; suggests the nearest one
+    |- DataError          missing, damaged or surprising data
+    |- BackboneError      weights that cannot be loaded, or a tower without the ability that is asked for
+    |- MethodError        a method that cannot go on (a loss that is not finite, a deliverable of another backbone)
+    `- RecordError        a record or run folder that cannot be read or written
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ClipbenchError(Exception):
+    """Base of all errors that a user can mend; printed without a traceback."""
+
+    exit_status = 1
+
+
+class ConfigError(ClipbenchError):
+    """A wrong call or a wrong file of settings."""
+
+    exit_status = 2
+
+
+class UnknownName(ConfigError):
+    """A name that is not known; the message suggests the nearest known one.
+
+    Args:
+        kind: what is named, for example "dataset".
+        name: the name as given.
+        known: all names that would have been right.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        shown = ", ".join(known[:40]) + (f" and {len(known) - 40} more" if len(known) > 40 else "")
+        super().__init__(f"unknown {kind} '{name}'{hint} (known: {shown or 'none'})")
+        self.kind, self.name, self.nearest = kind, name, near[0] if near else None
+
+
+class DataError(ClipbenchError):
+    """Missing, damaged or surprising data."""
+
+
+class BackboneError(ClipbenchError):
+    """Weights that cannot be loaded, or a tower without the ability that is asked for."""
+
+
+class MethodError(ClipbenchError):
+    """A method that cannot go on."""
+
+
+class RecordError(ClipbenchError):
+    """A record or run folder that cannot be read or written."""
+
+
+class ClipbenchWarning(UserWarning):
+    """Something a user should know but that does not stop the work."""
