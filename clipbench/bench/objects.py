@@ -1,0 +1,167 @@
+"""Objects from a config: the one way to build data, method and trainer, the parser of LightningCLI in subclass mode."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+import warnings
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from clipbench.bench.recipe import Config
+from clipbench.data.module import DataModule
+from clipbench.errors import ConfigError, UnknownName
+from clipbench.methods import load_all, method_class
+from clipbench.methods.base import Method
+from clipbench.protocols import assign, protocol
+
+DATA_MODULES = ("FewShotDataModule", "ImageFolder", "Manifest")
+
+
+class ClipbenchCLI(LightningCLI):
+    """LightningCLI with our base classes, our protocol, and no seeding of global state.
+
+    Args:
+        args: the merged config.
+        run: whether `args` holds a subcommand that is to be run.
+        build: whether to build the objects (else only `config` is resolved).
+    """
+
+    def __init__(self, args: Config | list[str], run: bool = False, build: bool = True) -> None:
+        self._build = build
+        load_all()
+        super().__init__(
+            Method,
+            DataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            args=args,
+            run=run,
+            seed_everything_default=False,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            save_config_kwargs={"overwrite": True},
+            parser_kwargs={"exit_on_error": False} if not run else {},
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Our own keys beside model, data and trainer."""
+        parser.add_argument("--protocol", default="base_to_novel", help="base_to_novel or few_shot")
+        parser.add_argument("--deliverable", type=str | None, default=None, help="load what was learned from this file")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the merged config; the real command line has been read before."""
+        self.config = parser.parse_object(args) if isinstance(args, dict) else parser.parse_args(args)
+
+    def instantiate_classes(self) -> None:
+        """Build, and let the protocol divide the classes."""
+        if not self._build:
+            return
+        super().instantiate_classes()
+        assign(self._get(self.config_init, "protocol"), self.datamodule, self.model)
+
+
+def build(config: Config) -> ClipbenchCLI:
+    """Data module, method and trainer of a merged config.
+
+    Raises:
+        ConfigError: a key or value that does not fit; names the nearest right key.
+    """
+    return _parsed(config, build=True)
+
+
+def resolved(config: Config) -> Config:
+    """The config with every default filled in, as the record keeps it.
+
+    Raises:
+        ConfigError: a key or value that does not fit.
+    """
+    namespace = _parsed(config, build=False)
+    result = namespace.parser.dump(namespace.config, format="json", skip_none=False)
+    import json
+
+    return {key: value for key, value in json.loads(result).items() if key not in ("config", "seed_everything", "optimizer")}
+
+
+def _parsed(config: Config, build: bool) -> ClipbenchCLI:
+    import argparse
+
+    check_keys(config)
+    quiet_lightning()
+    try:
+        return ClipbenchCLI({key: value for key, value in config.items() if key != "ckpt_path"}, build=build)
+    except argparse.ArgumentError as error:
+        raise ConfigError(one_sentence(str(error))) from error
+
+
+def one_sentence(text: str) -> str:
+    """jsonargparse's message as one line, without the type zoo."""
+    lines = [line.strip(" -") for line in text.splitlines()]
+    useful = [line for line in lines if line and not re.match(r"(Subtypes|Errors|Expected a <class 'NoneType'>)", line)]
+    return "; ".join(useful)
+
+
+def check_keys(config: Config) -> None:
+    """Refuse keys that nobody reads, with the nearest one that somebody does.
+
+    Raises:
+        UnknownName: an unknown section, setting, method or data module.
+    """
+    known = ("model", "data", "trainer", "protocol", "deliverable", "ckpt_path")
+    for key in config:
+        if key not in known:
+            raise UnknownName("config key", key, known)
+    protocol(config.get("protocol") or "base_to_novel")
+    model, data = config.get("model") or {}, config.get("data") or {}
+    if "class_path" in model:
+        kind = method_class(str(model["class_path"]))
+        for key in model.get("init_args") or {}:
+            if key not in settings_of(kind):
+                raise UnknownName(f"setting of {kind.__name__}", key, settings_of(kind))
+    name = str(data.get("class_path", "FewShotDataModule"))
+    import clipbench.data.module as module
+
+    if "." not in name and name not in DATA_MODULES:
+        raise UnknownName("data module", name, DATA_MODULES)
+    if "." not in name:
+        accepted = settings_of(getattr(module, name))
+        for key in data.get("init_args") or {}:
+            if key not in accepted:
+                raise UnknownName(f"setting of {name}", key, accepted)
+    for key in config.get("trainer") or {}:
+        if key not in settings_of(L.Trainer):
+            raise UnknownName("setting of the trainer", key, settings_of(L.Trainer))
+
+
+def settings_of(kind: type) -> list[str]:
+    """The names of all init arguments of a class, those that its base classes take included."""
+    names: dict[str, None] = {}
+    for base in kind.__mro__:
+        if "__init__" not in base.__dict__:
+            continue
+        parameters = inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]
+        names |= dict.fromkeys(p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL))
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return [name for name in names if name != "self"]
+
+
+def quiet_lightning() -> None:
+    """Silence what Lightning says at every trainer: hardware, tips, loader workers."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for pattern in (
+        r".*does not have many workers.*",
+        r".*The number of training batches.*",
+        r".*`training_step` returned `None`.*",
+        r".*`LightningModule.configure_optimizers` returned `None`.*",
+        r".*GPU available but not used.*",
+        r".*Checkpoint directory .* exists and is not empty.*",
+        r".*lr_scheduler.step\(\).*before.*optimizer.step\(\).*",
+        r".*No negative samples.*",
+        r".*litlogger.*",
+    ):
+        warnings.filterwarnings("ignore", message=pattern)

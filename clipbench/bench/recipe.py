@@ -1,0 +1,165 @@
+"""Recipes and how a config comes together: one function merges all layers before the parser sees anything.
+
+In rising priority: class defaults, suite and card, recipe, its matching overrides, the user's `--config`, the command line.
+When a `class_path` is replaced its former `init_args` are dropped, so that nothing of one method or dataset reaches another.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from clipbench.errors import ConfigError, UnknownName
+from clipbench.resources import configs_dir
+
+SECTIONS = ("model", "data", "trainer")
+ABOUT = ("title", "paper", "published_as", "description")
+MATCHES = ("suite", "protocol", "dataset", "shots", "backbone")
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A method with all its settings.
+
+    Attributes:
+        name: of the file, without its ending.
+        sections: model, data, trainer.
+        overrides: entries `{matches ..., set: {dotted key: value}}`, later ones win.
+        about: title, paper, published_as, description.
+    """
+
+    name: str
+    sections: Config = field(hash=False)
+    overrides: tuple[Config, ...] = field(hash=False)
+    about: Config = field(hash=False)
+
+    @property
+    def method(self) -> str:
+        """The class of the method."""
+        return str(self.sections["model"]["class_path"]).rpartition(".")[2]
+
+
+def known_recipes() -> dict[str, Path]:
+    """The packaged recipes: name to file."""
+    return {path.stem: path for path in sorted((configs_dir() / "methods").glob("*.yaml"))}
+
+
+def read_config(name: str) -> tuple[str, Config]:
+    """Name and content of a config: a file, or a packaged recipe.
+
+    Raises:
+        UnknownName: neither a file nor a recipe.
+        ConfigError: the file is not YAML with the sections of a config.
+    """
+    known = known_recipes()
+    path = known.get(name, Path(name))
+    if not path.is_file():
+        raise UnknownName("recipe or config file", name, known)
+    try:
+        content = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"'{path}' is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"'{path}' is not a config: it holds {type(content).__name__} instead of sections")
+    return path.stem, content
+
+
+def load_recipe(name: str) -> Recipe:
+    """The packaged recipe of that name, or the one in a YAML file.
+
+    Raises:
+        UnknownName: no such recipe, or a key that a recipe does not have.
+        ConfigError: not a recipe.
+    """
+    stem, content = read_config(name)
+    known = (*SECTIONS, "overrides", *ABOUT)
+    for key in content:
+        if key not in known:
+            raise UnknownName(f"key of recipe {stem}", str(key), known)
+    if "class_path" not in (content.get("model") or {}):
+        raise ConfigError(f"recipe '{name}' names no method: it needs model.class_path")
+    overrides = tuple(content.get("overrides") or ())
+    for entry in overrides:
+        for key in entry:
+            if key not in (*MATCHES, "set", "source"):
+                raise UnknownName(f"key of an override in recipe {stem}", str(key), (*MATCHES, "set", "source"))
+    return Recipe(
+        stem, {key: content.get(key) or {} for key in SECTIONS}, overrides,
+        {key: content[key] for key in ABOUT if key in content},
+    )  # fmt: skip
+
+
+def merge(low: Config, high: Mapping[str, Any]) -> Config:
+    """`high` over `low`; a new `class_path` drops the `init_args` that stood with the former one."""
+    result = dict(low)
+    replaced = "class_path" in high and _class(low.get("class_path")) not in (None, _class(high["class_path"]))
+    if replaced:
+        result.pop("init_args", None)
+    for key, value in high.items():
+        if isinstance(value, Mapping) and isinstance(result.get(key), dict):
+            result[key] = merge(result[key], value)
+        else:
+            result[key] = copy.deepcopy(dict(value) if isinstance(value, Mapping) else value)
+    return result
+
+
+def _class(path: Any) -> str | None:
+    return None if path is None else str(path).rpartition(".")[2]
+
+
+def from_dotted(settings: Mapping[str, Any]) -> Config:
+    """`{"model.lr": 1}` to `{"model": {"init_args": {"lr": 1}}}`; `--model X` names a class."""
+    result: Config = {}
+    for dotted, value in settings.items():
+        section, *rest = dotted.split(".")
+        if section in ("model", "data"):
+            if not rest:
+                rest = ["class_path"]
+            elif rest[0] not in ("class_path", "init_args"):
+                rest = ["init_args", *rest]
+        nested: Any = value
+        for key in reversed(rest):
+            nested = {key: nested}
+        result = merge(result, {section: nested})
+    return result
+
+
+def matches(entry: Mapping[str, Any], context: Mapping[str, Any]) -> bool:
+    """Whether an override speaks of this cell; a list means any of its values."""
+    for key in MATCHES:
+        if key in entry:
+            wanted = entry[key] if isinstance(entry[key], list) else [entry[key]]
+            if context.get(key) not in wanted:
+                return False
+    return True
+
+
+def resolve(
+    recipe: Recipe,
+    base: Config,
+    context: Mapping[str, Any],
+    user: Sequence[Config] = (),
+    setting: str = "paper",
+) -> Config:
+    """The merged config of one run, ready for the parser.
+
+    Args:
+        recipe: the method and its settings.
+        base: what suite and card say (backbone, dataset).
+        context: suite, protocol, dataset, shots, backbone: what overrides match on.
+        user: the user's configs and then the command line.
+        setting: `paper`, or `fixed`: no override that is keyed by a dataset applies (one value everywhere).
+    """
+    config = merge(base, recipe.sections)
+    for entry in recipe.overrides:
+        if matches(entry, context) and not (setting == "fixed" and "dataset" in entry):
+            config = merge(config, from_dotted(entry.get("set", {})))
+    for layer in user:
+        config = merge(config, {key: value for key, value in layer.items() if key not in ("overrides", *ABOUT)})
+    return config

@@ -1,0 +1,92 @@
+"""Suites: a named list of datasets with a backbone, one YAML in `configs/suites/` or anywhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from clipbench.errors import ConfigError, UnknownName
+from clipbench.resources import configs_dir
+
+KEYS = {"name", "title", "note", "backbone", "datasets", "root", "image_size"}
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named list of datasets with a backbone.
+
+    Attributes:
+        name: as in records and tables.
+        backbone: the backbone unless told otherwise.
+        datasets: key -> `data` section of a config (`class_path`, `init_args`).
+        title: one line for people.
+        note: what a table of this suite must say about itself.
+    """
+
+    name: str
+    backbone: str
+    datasets: dict[str, dict[str, Any]] = field(hash=False)
+    title: str = ""
+    note: str = ""
+
+    def choose(self, names: list[str] | None) -> dict[str, dict[str, Any]]:
+        """The datasets of these names, or all, in the suite's order.
+
+        Raises:
+            UnknownName: the suite has no such dataset.
+        """
+        if not names:
+            return self.datasets
+        for name in names:
+            if name not in self.datasets:
+                raise UnknownName(f"dataset of suite {self.name}", name, self.datasets)
+        return {key: value for key, value in self.datasets.items() if key in names}
+
+
+def known_suites() -> dict[str, Path]:
+    """The packaged suites: name to file."""
+    return {path.stem: path for path in sorted((configs_dir() / "suites").glob("*.yaml"))}
+
+
+def load_suite(name: str) -> Suite:
+    """The packaged suite of that name, or the suite in a YAML file.
+
+    A dataset is a card (`dtd: dtd`), a folder or manifest (`mine: {class_path: Manifest, init_args: {path: ...}}`); relative
+    paths are relative to the file.
+
+    Raises:
+        UnknownName: no such suite.
+        ConfigError: the file is not a suite.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else known_suites().get(name)
+    if path is None or not path.is_file():
+        raise UnknownName("suite", name, known_suites())
+    content = yaml.safe_load(path.read_text()) or {}
+    if not isinstance(content, dict) or not {"name", "backbone", "datasets"} <= set(content):
+        raise ConfigError(f"'{path}' is not a suite: it needs name, backbone and datasets")
+    for key in set(content) - KEYS:
+        raise UnknownName(f"key of suite {path.name}", key, KEYS)
+    datasets = {str(key): _data_section(value, path.parent) for key, value in content["datasets"].items()}
+    return Suite(
+        str(content["name"]), _relative(content["backbone"], path.parent), datasets,
+        content.get("title", ""), " ".join(str(content.get("note", "")).split()),
+    )  # fmt: skip
+
+
+def _data_section(value: Any, folder: Path) -> dict[str, Any]:
+    if isinstance(value, str):
+        return {"class_path": "FewShotDataModule", "init_args": {"dataset": value}}
+    arguments = dict(value.get("init_args", {}))
+    for key in ("path", "root"):
+        if key in arguments:
+            arguments[key] = str(folder / Path(arguments[key]).expanduser())
+    return {"class_path": value["class_path"], "init_args": arguments}
+
+
+def _relative(backbone: str, folder: Path) -> str:
+    """A `local-dir:` that is relative means: beside the suite file."""
+    kind, colon, place = backbone.partition(":")
+    return f"{kind}:{folder / Path(place).expanduser()}" if colon and kind == "local-dir" else backbone

@@ -1,0 +1,43 @@
+"""Optimisers and the learning rate over the epochs.
+
+The schedule is the field's: a warm-up at a constant rate, then a cosine that starts anew after it, stepped once per epoch
+(protocol.md 2.5; Dassl 0.6.3, `ConstantWarmupScheduler` around `CosineAnnealingLR`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+OptimizerName = Literal["sgd", "adam", "adamw"]
+ScheduleName = Literal["cosine", "constant"]
+
+
+def learning_rate(
+    epoch: int, epochs: int, lr: float, warmup_epochs: int = 1, warmup_lr: float = 1e-5, schedule: ScheduleName = "cosine"
+) -> float:
+    """The learning rate of an epoch (0-based).
+
+    `warmup_lr` in the first `warmup_epochs`, then `lr (1 + cos(pi (epoch - warmup_epochs) / epochs)) / 2`. The cosine spans
+    all `epochs` although it starts after the warm-up, so the last epoch is not at zero; with `epochs <= warmup_epochs` the
+    whole run stays at the warm-up rate, as in the reference code.
+    """
+    if epoch < warmup_epochs:
+        return warmup_lr
+    if schedule == "constant":
+        return lr
+    return 0.5 * lr * (1 + math.cos(math.pi * (epoch - warmup_epochs) / epochs))
+
+
+def make_optimizer(
+    name: OptimizerName, groups: Iterable[dict[str, Any]], lr: float, momentum: float, weight_decay: float
+) -> Optimizer:
+    """The optimiser over parameter groups; weight decay is the optimiser's own kind (decoupled in AdamW alone)."""
+    groups = list(groups)
+    if name == "sgd":
+        return SGD(groups, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    kind = {"adam": Adam, "adamw": AdamW}[name]
+    return kind(groups, lr=lr, weight_decay=weight_decay)

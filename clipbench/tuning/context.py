@@ -1,0 +1,86 @@
+"""Learned context: vectors that stand in a prompt where words would stand (Zhou et al., CoOp, IJCV 2022, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from clipbench.backbone.clip import Backbone
+from clipbench.backbone.prompts import PromptPlan
+from clipbench.errors import ConfigError
+
+Position = Literal["end", "middle", "front"]
+
+
+class Context(nn.Module):
+    """Context vectors, and the prompts that they stand in.
+
+    Args:
+        vectors: (M, W) shared by all classes, or (C, M, W) with vectors of each class's own.
+        position: where the class name stands: "end" `V1 .. VM name.`, "middle" `V1 .. name .. VM.`, "front" `name V1 .. VM.`
+    """
+
+    def __init__(self, vectors: Tensor, position: Position = "end") -> None:
+        super().__init__()
+        self.vectors = nn.Parameter(vectors.detach().clone().float())
+        self.position = position
+
+    @staticmethod
+    def from_words(backbone: Backbone, words: str, classes: int | None = None) -> Tensor:
+        """The token embeddings of the words: (M, W), or (classes, M, W) copies."""
+        (ids,) = backbone.tokenize([words])
+        vectors = backbone.text.token_embedding.weight[torch.tensor(ids[1:-1])].detach()
+        return vectors if classes is None else vectors.expand(classes, -1, -1)
+
+    @staticmethod
+    def from_noise(width: int, length: int, generator: torch.Generator, classes: int | None = None) -> Tensor:
+        """Normal vectors of standard deviation 0.02: (M, W) or (classes, M, W)."""
+        shape = (length, width) if classes is None else (classes, length, width)
+        return 0.02 * torch.randn(shape, generator=generator)
+
+    @property
+    def length(self) -> int:
+        """M, the number of vectors in a prompt."""
+        return self.vectors.shape[-2]
+
+    @property
+    def class_specific(self) -> bool:
+        """Whether every class has vectors of its own."""
+        return self.vectors.ndim == 3
+
+    def rows(self) -> Tensor:
+        """The vectors as rows: (M, W) or (C * M, W)."""
+        return self.vectors.flatten(0, -2)
+
+    def plan(self, backbone: Backbone, classnames: Sequence[str]) -> PromptPlan:
+        """The prompts of the classes, with the context's rows in place.
+
+        Raises:
+            ConfigError: class-specific vectors meet another number of classes.
+        """
+        if self.class_specific and len(classnames) != len(self.vectors):
+            raise ConfigError(f"the context has vectors of {len(self.vectors)} classes, {len(classnames)} were given")
+        names = [name.replace("_", " ") for name in classnames]
+        whole, bare = backbone.tokenize([f"{name}." for name in names]), backbone.tokenize(names)
+        vocabulary = backbone.text.token_embedding.num_embeddings
+        sequences = []
+        for number, (tokens, name) in enumerate(zip(whole, bare, strict=True)):
+            first = vocabulary + (number * self.length if self.class_specific else 0)
+            vectors = list(range(first, first + self.length))
+            start, (word, rest), end = tokens[:1], self._split(tokens[1:-1], len(name) - 2), tokens[-1:]
+            half = self.length // 2
+            body = {
+                "end": vectors + word + rest,
+                "middle": vectors[:half] + word + vectors[half:] + rest,
+                "front": word + vectors + rest,
+            }[self.position]
+            sequences.append(start + body + end)
+        return backbone.plan(sequences)
+
+    @staticmethod
+    def _split(tokens: list[int], name: int) -> tuple[list[int], list[int]]:
+        """The tokens of the name and those after it (the full stop)."""
+        return tokens[:name], tokens[name:]
