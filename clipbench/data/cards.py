@@ -1,0 +1,294 @@
+"""A card: everything that is known about one dataset, read from one YAML file and checked against `card.schema.json`."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from clipbench.errors import ConfigError, UnknownName
+from clipbench.resources import datasets_dir
+
+ENTRY_POINTS = "clipbench.cards"
+SCHEMA_FILE = Path(__file__).with_name("card.schema.json")
+
+
+class Source(NamedTuple):
+    """A place to get a file from, and the folder below the data root it belongs into."""
+
+    url: str
+    file: str | None = None
+    md5: str | None = None
+    into: str | None = None
+    note: str | None = None
+
+
+class CardFile(NamedTuple):
+    """A text file that belongs to a dataset; `sha256` holds every accepted hash of the uncompressed file, the original's first."""
+
+    name: str
+    sha256: tuple[str, ...] = ()
+    stored_as: str | None = None
+    needed: bool = True
+    purpose: str | None = None
+
+
+class WrongLayout(NamedTuple):
+    """A folder that other code uses (`found`) where this card expects another one (`instead_of`); both below the data root."""
+
+    found: str
+    instead_of: str
+    why: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Card:
+    """One dataset.
+
+    Attributes:
+        id: path below `datasets/` without `.yaml`, for example `dtd` or `mini/dtd`.
+        key: name in tables, template sets and overrides, for example `dtd`.
+        suite: the suite it is part of: `clip11`, `imagenet_variants`, `mini`, `own` ...
+        title: name of the dataset in a sentence.
+        published_name: column name in the papers' tables.
+        reader: name of the reader that makes the split (`clipbench.data.readers.READERS`).
+        description, licence, citation: one line each.
+        sources, mirrors: where the files come from; a mirror is somebody's copy.
+        folder: its folder below the data root.
+        image_root: folder of the images below `folder`; paths of the split are relative to it.
+        split_file: name of the split file below `folder`, None where the folders are the split.
+        split_sha256: accepted hashes of the uncompressed split file, the original's first.
+        extra_files: other text files of the dataset.
+        content_sha256: digests of the parsed parts, where a file is compared by content and not byte by byte.
+        classnames: (C,) names as stored, in label order.
+        class_folders: (C,) folder names in label order, where the folders are the split.
+        counts: `classes`, `base`, `novel` (classes), `train`, `val`, `test` (images), and these by half (`test_base` ...).
+        views: settings of the train view that the images themselves call for (`crop_scale`, `crop_ratio`, `flip`).
+        template: the dataset's own template, used under every template set; None for those that the sets list.
+        options: settings of the readers of own data.
+        mini: factors and style of a rendered dataset.
+        layout: the folder layout, drawn as a tree.
+        wrong_layouts: known other layouts, to be named when met.
+        path: the YAML file; None where the card was made from a user's folder or manifest.
+    """
+
+    id: str
+    key: str
+    suite: str
+    title: str
+    published_name: str
+    reader: str
+    description: str
+    licence: str
+    citation: str
+    sources: tuple[Source, ...]
+    mirrors: tuple[Source, ...]
+    folder: str
+    image_root: str
+    split_file: str | None
+    split_sha256: tuple[str, ...]
+    extra_files: tuple[CardFile, ...]
+    classnames: tuple[str, ...]
+    counts: Mapping[str, int]
+    views: Mapping[str, Any]
+    template: str | None
+    mini: Mapping[str, Any] | None
+    layout: str
+    class_folders: tuple[str, ...] = ()
+    content_sha256: Mapping[str, str] = field(default_factory=dict)
+    wrong_layouts: tuple[WrongLayout, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+
+    @property
+    def rendered(self) -> bool:
+        """Whether the images are rendered by clipbench itself (nothing has to be on disk)."""
+        return self.reader == "mini"
+
+    @property
+    def files(self) -> tuple[CardFile, ...]:
+        """The split file and the extra files."""
+        first = (CardFile(self.split_file, self.split_sha256),) if self.split_file else ()
+        by_name = {file.name: file for file in (*first, *self.extra_files)}
+        if first:  # an extra entry of the same name may say what the file is called elsewhere
+            by_name[first[0].name] = by_name[first[0].name]._replace(sha256=self.split_sha256)
+        return tuple(by_name.values())
+
+    def folder_in(self, root: Path | str) -> Path:
+        """The dataset's folder below a data root."""
+        return Path(root) / self.folder
+
+    def image_dir(self, root: Path | str) -> Path:
+        """The folder that the paths of the split are relative to."""
+        return Path(root) / self.folder / self.image_root
+
+
+@functools.cache
+def _schema() -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
+    return schema
+
+
+@functools.cache
+def _validator() -> Any:  # noqa: ANN401 (jsonschema's class is made at run time)
+    import jsonschema
+
+    kind = jsonschema.validators.validator_for(_schema())
+    kind.check_schema(_schema())
+    return kind(_schema())
+
+
+def read_yaml(path: Path) -> Any:  # noqa: ANN401 (whatever stands in the file)
+    """The content of a YAML file.
+
+    Raises:
+        ConfigError: when the file cannot be read or is not YAML.
+    """
+    try:
+        # libyaml where there is one: the 1000 names of ImageNet are read in 20 ms instead of 200
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
+
+
+def schema_errors(data: object) -> list[str]:
+    """What is wrong with the content of a card, as one sentence each; empty when it is right."""
+    errors = sorted(_validator().iter_errors(data), key=lambda error: [str(part) for part in error.absolute_path])
+    found = [
+        f"{'.'.join(str(part) for part in error.absolute_path) or 'the card'}: {error.message}" for error in errors
+    ]
+    if found or not isinstance(data, dict):
+        return found
+    counts, classes = data["counts"], len(data["classnames"])
+    if counts["classes"] != classes:
+        found.append(f"counts.classes is {counts['classes']}, but {classes} class names are given")
+    base = -(-classes // 2)
+    if (counts["base"], counts["novel"]) != (base, classes - base):
+        found.append(
+            f"counts.base and counts.novel must be {base} and {classes - base}, the halves of {classes} classes"
+        )
+    if data.get("class_folders") and len(data["class_folders"]) != classes:
+        found.append(f"class_folders has {len(data['class_folders'])} entries for {classes} classes")
+    for part in ("train", "val", "test"):
+        halves = [counts.get(f"{part}_{half}") for half in ("base", "novel")]
+        if None not in halves and sum(halves) != counts[part]:
+            found.append(f"counts.{part} is {counts[part]}, but its halves sum to {sum(halves)}")
+    return found
+
+
+def _sources(entries: list[Any] | None) -> tuple[Source, ...]:
+    return tuple(Source(entry) if isinstance(entry, str) else Source(**entry) for entry in entries or ())
+
+
+def card_from_mapping(data: object, id: str, path: Path | None = None) -> Card:  # noqa: A002 (the card's own word)
+    """A card from the content of its YAML file.
+
+    Args:
+        data: the content.
+        id: the name under which the card is known.
+        path: the file, for messages.
+
+    Raises:
+        ConfigError: when the content does not fit the schema; every fault in one message.
+    """
+    faults = schema_errors(data)
+    if faults or not isinstance(data, dict):
+        raise ConfigError(f"card '{id}'{f' ({path})' if path else ''} is not valid: " + "; ".join(faults))
+    known = data.get("split_sha256")
+    return Card(
+        id=id,
+        path=path,
+        sources=_sources(data["sources"]),
+        mirrors=_sources(data.get("mirrors")),
+        folder=data.get("folder") or "",
+        image_root=data.get("image_root") or "",
+        split_file=data.get("split_file"),
+        split_sha256=(known,) if isinstance(known, str) else tuple(known or ()),
+        extra_files=tuple(
+            CardFile(**{**entry, "sha256": (entry["sha256"],) if "sha256" in entry else ()})
+            for entry in data.get("extra_files", ())
+        ),
+        classnames=tuple(data["classnames"]),
+        class_folders=tuple(data.get("class_folders", ())),
+        content_sha256=data.get("content_sha256", {}),
+        wrong_layouts=tuple(WrongLayout(**entry) for entry in data.get("wrong_layouts", ())),
+        counts=dict(data["counts"]),
+        views=dict(data.get("views") or {}),
+        options=dict(data.get("options", {})),
+        template=data.get("template"),
+        mini=data.get("mini"),
+        layout=data.get("layout", ""),
+        **{
+            name: data[name]
+            for name in ("key", "suite", "title", "published_name", "reader", "description", "licence", "citation")
+        },
+    )
+
+
+def _plugins() -> dict[str, metadata.EntryPoint]:
+    return {point.name: point for point in metadata.entry_points(group=ENTRY_POINTS)}
+
+
+def list_cards() -> tuple[str, ...]:
+    """Names of all cards: those of `datasets/` and those of plug-ins; sorted, the real ones before `mini/`."""
+    folder = datasets_dir()
+    own = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")}
+    return tuple(sorted(own | set(_plugins()), key=lambda name: (name.count("/"), name)))
+
+
+def load_card(name: str | Path) -> Card:
+    """The card of a dataset.
+
+    Args:
+        name: path below `datasets/` without `.yaml` (`dtd`, `mini/dtd`), name of a plug-in's card, or path of a YAML file.
+
+    Raises:
+        UnknownName: when there is no such card; names the nearest one.
+        ConfigError: when the card does not fit the schema.
+
+    Example:
+        >>> load_card("dtd").published_name
+        'DTD'
+    """
+    text = str(name)
+    shipped = datasets_dir() / f"{text}.yaml"
+    if not text.endswith((".yaml", ".yml")):
+        if shipped.is_file():
+            return _load(shipped.resolve(), text, shipped.stat().st_mtime_ns)
+        if text in _plugins():
+            target = _plugins()[text].load()  # a path, or a function that returns one
+            target = Path(target() if callable(target) else target)
+            return _load(target.resolve(), text, target.stat().st_mtime_ns)
+        raise _unknown(text)
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise ConfigError(f"there is no card file {path}")
+    return _load(path.resolve(), path.stem, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=128)
+def _load(path: Path, name: str, _mtime: int) -> Card:
+    return card_from_mapping(read_yaml(path), name, path)
+
+
+def _unknown(name: str) -> UnknownName:
+    """The error for an unknown dataset; titles and names of papers (`DTD`, `Flowers102`) lead to the key."""
+    error = UnknownName("dataset", name, list_cards())
+    wanted = "".join(filter(str.isalnum, name.lower()))
+    for known in list_cards():
+        try:
+            card = load_card(known)
+        except ConfigError:
+            continue  # a broken card of somebody else is not what was asked for
+        spellings = (known, card.key, card.title, card.published_name)
+        if wanted in {"".join(filter(str.isalnum, spelling.lower())) for spelling in spellings}:
+            error.nearest = known
+            error.args = (f"unknown dataset '{name}'; did you mean '{known}'? (known: {', '.join(list_cards())})",)
+            break
+    return error

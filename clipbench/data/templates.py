@@ -1,0 +1,104 @@
+"""Template sets: named files `configs/templates/NAME.yaml` that say with which sentences the classes of a dataset are written."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipbench.data.cards import read_yaml
+from clipbench.errors import ConfigError, UnknownName
+from clipbench.resources import configs_dir
+
+if TYPE_CHECKING:
+    from clipbench.data.cards import Card
+
+GENERIC = "a photo of a {}."
+
+
+@dataclass(frozen=True)
+class TemplateSet:
+    """A named set of templates.
+
+    Attributes:
+        name: the name of the file.
+        description, source: what it is and where the sentences come from.
+        templates: dataset key to its templates.
+        default: templates of a dataset that is not listed.
+    """
+
+    name: str
+    description: str
+    source: str
+    templates: Mapping[str, tuple[str, ...]]
+    default: tuple[str, ...]
+
+
+def list_template_sets() -> tuple[str, ...]:
+    """Names of the sets that there are."""
+    return tuple(sorted(path.stem for path in (configs_dir() / "templates").glob("*.yaml")))
+
+
+@functools.cache
+def template_set(name: str) -> TemplateSet:
+    """The set of that name.
+
+    Raises:
+        UnknownName: when there is none; names the nearest one.
+        ConfigError: when the file is not right.
+    """
+    path = configs_dir() / "templates" / f"{name}.yaml"
+    if not path.is_file():
+        raise UnknownName("template set", name, list_template_sets())
+    data = read_yaml(path)
+    try:
+        listed = {key: _checked(value, path, key) for key, value in data["templates"].items()}
+        default = _checked(data.get("default", [GENERIC]), path, "default")
+        return TemplateSet(name, str(data["description"]).strip(), str(data["source"]).strip(), listed, default)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path} must have the keys description, source and templates: {error!r}") from error
+
+
+def _checked(templates: object, path: Path, key: str) -> tuple[str, ...]:
+    if not isinstance(templates, list) or not templates or not all(isinstance(text, str) for text in templates):
+        raise ConfigError(f"{path}: the templates of '{key}' must be a list of sentences")
+    for text in templates:
+        check_template(text, f"{path}: {key}")
+    return tuple(templates)
+
+
+def check_template(template: str, where: str) -> str:
+    """The template itself, when it has exactly one `{}` and no other brace.
+
+    Raises:
+        ConfigError: otherwise.
+    """
+    if template.count("{}") != 1 or template.count("{") != 1 or template.count("}") != 1:
+        raise ConfigError(f"{where}: a template needs '{{}}' exactly once, for the class name, but is '{template}'")
+    return template
+
+
+def templates_for(set_name: str, card: Card) -> tuple[str, ...]:
+    """The templates of a dataset in a set; a card with a template of its own (rendered or own data) uses that under every set.
+
+    Example:
+        >>> from clipbench.data.cards import load_card
+        >>> templates_for("coop", load_card("dtd")), templates_for("clipfit", load_card("dtd"))
+        (('{} texture.',), ('a photo of a {}, a type of texture.',))
+    """
+    chosen = template_set(set_name)
+    if card.template is not None:
+        return (card.template,)
+    return chosen.templates.get(card.key, chosen.default)
+
+
+def fill(template: str, classname: str) -> str:
+    """The sentence for a class: underscores of its name become blanks, nothing else changes.
+
+    Example:
+        >>> fill("a photo of {}, a type of food.", "apple_pie")
+        'a photo of apple pie, a type of food.'
+    """
+    return template.replace("{}", classname.replace("_", " "))
