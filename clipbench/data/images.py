@@ -1,0 +1,268 @@
+"""Decoded pixels: image files, or an array that is already decoded, as uint8 RGB by position.
+
+As in the reference implementation an image is opened and converted to RGB first, before anything is resized, and an
+EXIF orientation is ignored: a photo stored sideways stays sideways. Nothing is skipped: a file that cannot be decoded
+is an error that names its path, and a set of files is checked as a whole, so that all bad ones stand in one message.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from clipbench import resources
+from clipbench.errors import DataError
+
+MEMORY_BUDGET = 2 * 2**30  # bytes of decoded images kept in memory; what is beyond goes into a memory map
+CHUNK = 2**28  # bytes of one memory-mapped scratch file
+
+
+class DamagedImages(DataError):
+    """Images that cannot be decoded; the message names each path and the reason.
+
+    A loader's worker process hands an error over as the text of its traceback; only the sentence at its end is for the
+    user.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.rpartition(f"{type(self).__qualname__}: ")[2].rstrip("\n"))
+
+
+class Pixels(Protocol):
+    """Decoded images by position."""
+
+    def __len__(self) -> int:
+        """How many images there are."""
+
+    def __getitem__(self, position: int, /) -> np.ndarray:
+        """The image at a position: uint8 (H, W, 3), read-only."""
+
+    def preload(self) -> None:
+        """Decodes what is worth keeping; raises one `DamagedImages` for all bad files."""
+
+
+def decode(path: str | os.PathLike[str]) -> np.ndarray:
+    """Decodes one image file as the reference does: RGB first, EXIF orientation ignored.
+
+    Args:
+        path: any file that Pillow reads.
+
+    Returns:
+        uint8 (H, W, 3), RGB, read-only.
+
+    Raises:
+        DamagedImages: the file is missing, empty, truncated, not an image, or so large that Pillow takes it for a
+            decompression bomb (its warning, at 89 million pixels, is an error here).
+
+    Source: Dassl, `read_image`: `Image.open(path).convert("RGB")`.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                pixels = np.asarray(image.convert("RGB"))
+    except Exception as error:  # a decoder that is fed damaged bytes raises whatever it likes
+        raise DamagedImages(f"{os.fspath(path)}: {_reason(path, error)}") from error
+    if pixels.size == 0:
+        raise DamagedImages(f"{os.fspath(path)}: the image has no pixels")
+    pixels.flags.writeable = False
+    return pixels
+
+
+def _reason(path: str | os.PathLike[str], error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "the file does not exist"
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return f"too many pixels, taken for a decompression bomb ({error})"
+    if os.path.isfile(path) and os.path.getsize(path) == 0:
+        return "the file is empty (0 bytes)"
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "not an image that can be read"
+    return f"cannot be decoded ({error})"
+
+
+def check_images(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
+    """Decodes every file and says which cannot be used.
+
+    Returns:
+        One line "path: reason" for each bad file, in the order given; empty when all are good.
+    """
+    bad = []
+    for path in paths:
+        try:
+            decode(path)
+        except DamagedImages as error:
+            bad.append(str(error))
+    return bad
+
+
+def _refuse(bad: Sequence[str], total: int) -> None:
+    if bad:
+        raise DamagedImages("\n  ".join([f"{len(bad)} of {total} images cannot be used:", *bad]))
+
+
+class ImageStore:
+    """Image files, decoded when first asked for.
+
+    With `keep` (few-shot images, seen every epoch) a decoded image stays: in memory up to `budget`, beyond that in
+    memory-mapped scratch files without a name, which vanish with the process. Without it (test images, seen once) every
+    access decodes. A worker process uses what its parent kept and keeps more in its own memory only.
+
+    Args:
+        paths: image files; a position is an index into this list.
+        keep: whether decoded images are kept.
+        budget: bytes of memory for kept images.
+    """
+
+    def __init__(self, paths: Sequence[str | os.PathLike[str]], keep: bool = True, budget: int = MEMORY_BUDGET) -> None:
+        self.paths = tuple(os.fspath(path) for path in paths)
+        self.keep = keep
+        self.budget = budget
+        self._forget()
+
+    def _forget(self) -> None:
+        self._kept: dict[int, np.ndarray] = {}
+        self._in_memory = 0
+        self._scratch: _Scratch | None = None
+        self._owner = os.getpid()
+
+    def __getstate__(self) -> dict[str, object]:
+        # Pixels do not travel to a worker that is started afresh: decoding again is cheaper than pickling gigabytes.
+        return {"paths": self.paths, "keep": self.keep, "budget": self.budget}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._forget()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, position: int) -> np.ndarray:
+        pixels = self._kept.get(position)
+        if pixels is None:
+            pixels = decode(self.paths[position])
+            if self.keep:
+                pixels = self._keep(position, pixels)
+        return pixels
+
+    def _keep(self, position: int, pixels: np.ndarray) -> np.ndarray:
+        if self._in_memory + pixels.nbytes <= self.budget:
+            self._in_memory += pixels.nbytes
+        elif os.getpid() == self._owner:  # a forked worker must not write where its siblings write
+            self._scratch = self._scratch or _Scratch()
+            pixels = self._scratch.add(pixels)
+        else:
+            return pixels
+        self._kept[position] = pixels
+        return pixels
+
+    def preload(self) -> None:
+        """Decodes every image that is to be kept; does nothing for a store that keeps none.
+
+        Raises:
+            DamagedImages: names every bad file.
+        """
+        if not self.keep:
+            return
+        bad = []
+        for position in range(len(self)):
+            try:
+                self[position]
+            except DamagedImages as error:
+                bad.append(str(error))
+        _refuse(bad, len(self))
+
+    def refuse_damaged(self) -> None:
+        """Decodes every file without keeping it, and raises one `DamagedImages` that names all bad ones."""
+        _refuse(check_images(self.paths), len(self))
+
+
+class ArrayImages:
+    """Images that are decoded already: rows of one array, for example the memory-mapped images of the embedded suite.
+
+    Args:
+        array: uint8 (N, H, W, 3).
+        rows: the row of each position.
+    """
+
+    def __init__(self, array: np.ndarray, rows: Sequence[int]) -> None:
+        if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] != 3:
+            raise DataError(f"decoded images must be uint8 (N, H, W, 3), not {array.dtype} {array.shape}")
+        if len(rows) and not 0 <= min(rows) <= max(rows) < len(array):
+            raise DataError(f"the array has {len(array)} images, but image {max(rows)} is asked for")
+        self.array = array
+        self.rows = np.asarray(rows, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, position: int) -> np.ndarray:
+        return self.array[self.rows[position]]
+
+    def preload(self) -> None:
+        """Nothing to decode."""
+
+
+class _Scratch:
+    """Arrays in memory-mapped files without a name; written through the file, so that a full disk is an error."""
+
+    def __init__(self) -> None:
+        self._map: mmap.mmap | None = None
+        self._used = 0
+
+    def add(self, pixels: np.ndarray) -> np.ndarray:
+        """Writes an array and returns it as a read-only view of the file."""
+        if self._map is None or self._used + pixels.nbytes > len(self._map):
+            self._open(max(CHUNK, pixels.nbytes))
+        assert self._map is not None
+        try:
+            os.pwrite(self._file.fileno(), pixels.tobytes(), self._used)
+        except OSError as error:
+            raise DataError(f"no room for decoded images in {self._folder}: {error.strerror}") from error
+        start, self._used = self._used, self._used + pixels.nbytes
+        flat = np.frombuffer(self._map, dtype=np.uint8, count=pixels.nbytes, offset=start)
+        return flat.reshape(pixels.shape)
+
+    def _open(self, size: int) -> None:
+        self._folder = resources.cache_dir()
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            # The map stays valid after the file object of a full chunk is gone; arrays hold the map.
+            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
+            self._file.truncate(size)
+        except OSError as error:
+            raise DataError(f"no scratch file for decoded images in {self._folder}: {error.strerror}") from error
+        self._map = mmap.mmap(self._file.fileno(), size, access=mmap.ACCESS_READ)
+        self._used = 0
+
+
+_last_kept: tuple[object, ImageStore] | None = None
+
+
+def kept_images(paths: Sequence[Path]) -> ImageStore:
+    """A keeping store that outlives one cell: the next cell on the same unchanged files finds them decoded.
+
+    Only the latest set of files is held, so the memory in use stays within one store's.
+    """
+    global _last_kept
+    stamp = tuple(_stamp(path) for path in paths)
+    if _last_kept is None or _last_kept[0] != stamp:
+        _last_kept = None  # the old pixels go before the new ones come
+        _last_kept = (stamp, ImageStore(paths))
+    return _last_kept[1]
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return str(path), -1, -1
+    return str(path), found.st_size, found.st_mtime_ns

@@ -1,0 +1,184 @@
+"""Views: one augmented version of an image, a pure function of (seed, dataset, path, epoch, view number, policy).
+
+The method, the number of workers and the order of calls have no part in it. Pixels equal torchvision's transforms on a
+PIL image, bit for bit, and stay uint8: the division by 255 and the normalisation happen after collation, on the batch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from clipbench.errors import ConfigError, UnknownName
+from clipbench.randomness import numpy_generator
+
+TRIES = 10
+INTERPOLATIONS = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "lanczos": Image.Resampling.LANCZOS,
+    "nearest": Image.Resampling.NEAREST,
+}
+RESIZE_MODES = ("shortest", "squash")
+
+
+@dataclass(frozen=True)
+class ViewPolicy:
+    """How views are made.
+
+    Attributes:
+        crop_scale: smallest and largest area of the crop, as a share of the image's.
+        crop_ratio: smallest and largest width over height of the crop.
+        flip: probability of a horizontal flip.
+        size: side of the square view in pixels, as the backbone expects it.
+        interpolation: a key of `INTERPOLATIONS`; always Pillow's, that is antialiased.
+        resize_mode: test view: "shortest" resizes the shorter side and cuts the centre, "squash" resizes both sides.
+
+    Source: protocol of CoOp and Dassl (defaults), open_clip's `resize_mode`.
+    """
+
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    size: int = 224
+    interpolation: str = "bicubic"
+    resize_mode: str = "shortest"
+
+    def __post_init__(self) -> None:
+        low, high = self.crop_scale
+        if not 0 < low <= high <= 1:
+            raise ConfigError(f"crop_scale must be two increasing shares in (0, 1], not {list(self.crop_scale)}")
+        low, high = self.crop_ratio
+        if not 0 < low <= high:
+            raise ConfigError(f"crop_ratio must be two increasing positive numbers, not {list(self.crop_ratio)}")
+        if not 0 <= self.flip <= 1:
+            raise ConfigError(f"flip must be a probability, not {self.flip}")
+        if self.size < 1:
+            raise ConfigError(f"the size of a view must be at least one pixel, not {self.size}")
+        if self.interpolation not in INTERPOLATIONS:
+            raise UnknownName("interpolation", self.interpolation, INTERPOLATIONS)
+        if self.resize_mode not in RESIZE_MODES:
+            raise UnknownName("resize mode", self.resize_mode, RESIZE_MODES)
+
+    @property
+    def key(self) -> str:
+        """What the random numbers of a train view depend on; not the size, so crops are equal on all backbones."""
+        return f"scale {list(map(float, self.crop_scale))} ratio {list(map(float, self.crop_ratio))} flip {self.flip}"
+
+
+def train_view(
+    pixels: np.ndarray,
+    policy: ViewPolicy,
+    seed: int,
+    dataset: str,
+    path: str,
+    epoch: int,
+    view: int = 0,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """A random resized crop and flip of one image.
+
+    Args:
+        pixels: uint8 (H, W, 3).
+        policy: how views are made.
+        seed: the train seed.
+        dataset: the key of the dataset.
+        path: the image's path as the split file has it.
+        epoch: epoch number from 0.
+        view: view number from 0, for methods that want several views of an image in one step.
+        out: where to write the result, uint8 (3, size, size).
+
+    Returns:
+        uint8 (3, size, size).
+    """
+    uniform = uniforms(policy, seed, dataset, path, epoch, view)
+    top, left, height, width = crop_box(pixels.shape[0], pixels.shape[1], policy, uniform)
+    crop = pixels[top : top + height, left : left + width]
+    flipped = uniform[0] < policy.flip
+    return _channels_first(_resize(crop, policy.size, policy.size, policy.interpolation), flipped, out)
+
+
+def evaluation_view(pixels: np.ndarray, policy: ViewPolicy, out: np.ndarray | None = None) -> np.ndarray:
+    """The val and test view: the shorter side resized, the centre cut out (or both sides resized, where the weights want it so).
+
+    Args:
+        pixels: uint8 (H, W, 3).
+        policy: its size, interpolation and resize mode are used.
+        out: where to write the result, uint8 (3, size, size).
+
+    Returns:
+        uint8 (3, size, size).
+    """
+    size = policy.size
+    height, width = pixels.shape[:2]
+    if policy.resize_mode == "squash":
+        height = width = size
+    elif height <= width:
+        height, width = size, int(size * width / height)
+    else:
+        height, width = int(size * height / width), size
+    resized = _resize(pixels, height, width, policy.interpolation)
+    top, left = round((height - size) / 2), round((width - size) / 2)
+    return _channels_first(resized[top : top + size, left : left + size], False, out)
+
+
+def uniforms(policy: ViewPolicy, seed: int, dataset: str, path: str, epoch: int, view: int) -> list[float]:
+    """The random numbers of one view, in [0, 1): flip, top, left, then area and ratio of each try.
+
+    Each has its place, so the flip does not depend on how many tries the crop needed. They are made of the raw bits of
+    the generator, whose stream NumPy guarantees, unlike that of its distributions.
+    """
+    generator = numpy_generator(seed, "view", dataset, path, epoch, view, policy.key)
+    raw = generator.bit_generator.random_raw(3 + 2 * TRIES)
+    return ((raw >> np.uint64(11)) * 2.0**-53).tolist()
+
+
+def crop_box(height: int, width: int, policy: ViewPolicy, uniform: list[float]) -> tuple[int, int, int, int]:
+    """Where a random resized crop lies: ten tries for one that fits, else the largest centred one of a legal ratio.
+
+    Args:
+        height: of the image, pixels.
+        width: of the image, pixels.
+        policy: area and ratio of the crop.
+        uniform: the numbers of `uniforms`.
+
+    Returns:
+        Top, left, height, width in pixels.
+
+    Source: torchvision, `RandomResizedCrop.get_params`.
+    """
+    area = height * width
+    (low, high), (narrow, wide) = policy.crop_scale, policy.crop_ratio
+    log_narrow, log_wide = math.log(narrow), math.log(wide)
+    for attempt in range(TRIES):
+        target = area * (low + (high - low) * uniform[3 + 2 * attempt])
+        ratio = math.exp(log_narrow + (log_wide - log_narrow) * uniform[4 + 2 * attempt])
+        w, h = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return int(uniform[1] * (height - h + 1)), int(uniform[2] * (width - w + 1)), h, w
+    w, h = width, height
+    if width / height < narrow:
+        h = round(w / narrow)
+    elif width / height > wide:
+        w = round(h * wide)
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def _resize(pixels: np.ndarray, height: int, width: int, interpolation: str) -> np.ndarray:
+    """Pillow's resize; (H, W, 3) to (height, width, 3)."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((width, height), INTERPOLATIONS[interpolation]))
+
+
+def _channels_first(pixels: np.ndarray, flipped: bool, out: np.ndarray | None) -> np.ndarray:
+    """(H, W, 3) to a new (3, H, W), mirrored left to right where asked."""
+    if flipped:
+        pixels = pixels[:, ::-1]
+    if out is None:
+        out = np.empty((3, *pixels.shape[:2]), dtype=np.uint8)
+    out[...] = pixels.transpose(2, 0, 1)
+    return out

@@ -1,0 +1,184 @@
+"""Decoding: as the reference does it, nothing skipped, few-shot images kept within a budget."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipbench.data import images
+from clipbench.data.images import ArrayImages, DamagedImages, ImageStore, check_images, decode, kept_images
+from clipbench.errors import DataError
+
+
+def picture(seed: int, height: int = 20, width: int = 30) -> Image.Image:
+    values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(values)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / f"{number}.png" for number in range(5)]
+    for number, path in enumerate(paths):
+        picture(number, 20 + number, 30).save(path)
+    return paths
+
+
+@pytest.fixture
+def truncated(tmp_path: Path) -> Path:
+    buffer = io.BytesIO()
+    picture(9, 64, 64).save(buffer, "JPEG", quality=95)
+    path = tmp_path / "cut.jpg"
+    path.write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
+    return path
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "LA"])
+def test_every_mode_becomes_rgb_as_pillow_converts_it(tmp_path: Path, mode: str) -> None:
+    source = picture(1).convert("RGBA" if mode == "RGBA" else "L" if mode == "LA" else "RGB").convert(mode)
+    path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
+    source.save(path)
+    pixels = decode(path)
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == (20, 30, 3)
+    np.testing.assert_array_equal(pixels, np.asarray(Image.open(path).convert("RGB")))
+
+
+def test_exif_orientation_is_ignored_as_in_the_reference(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "turn by a quarter to look at it"
+    picture(1).save(tmp_path / "turned.jpg", exif=exif)
+    picture(1).save(tmp_path / "plain.jpg")
+    np.testing.assert_array_equal(decode(tmp_path / "turned.jpg"), decode(tmp_path / "plain.jpg"))
+    assert decode(tmp_path / "turned.jpg").shape == (20, 30, 3)
+
+
+def test_a_truncated_jpeg_is_named(truncated: Path) -> None:
+    with pytest.raises(DataError, match=r"cut\.jpg: cannot be decoded \(.*truncated"):
+        decode(truncated)
+
+
+def test_an_empty_file_a_text_file_and_a_missing_file_are_named(tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.jpg").write_text("no picture")
+    lines = check_images([tmp_path / "empty.jpg", tmp_path / "text.jpg", tmp_path / "gone.jpg"])
+    assert len(lines) == 3
+    assert "empty.jpg: the file is empty (0 bytes)" in lines[0]
+    assert "text.jpg: not an image" in lines[1]
+    assert "gone.jpg: the file does not exist" in lines[2]
+
+
+@pytest.mark.parametrize("limit", [500, 200])
+def test_a_decompression_bomb_is_an_error_also_where_pillow_only_warns(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)  # 600 pixels: a warning above 500, an error above 2 x 200
+    with pytest.raises(DataError, match=r"0\.png: too many pixels, taken for a decompression bomb"):
+        decode(files[0])
+
+
+def test_decoding_leaves_the_callers_warning_filters_alone(files: list[Path]) -> None:
+    before = list(warnings.filters)
+    decode(files[0])
+    assert warnings.filters == before
+
+
+def test_check_images_counts_all_bad_files_in_order(files: list[Path], truncated: Path) -> None:
+    assert check_images(files) == []
+    lines = check_images([files[0], truncated, files[1], truncated.with_name("gone.jpg")])
+    assert [line.split(":")[0] for line in lines] == [str(truncated), str(truncated.with_name("gone.jpg"))]
+
+
+def test_preload_names_every_bad_file_in_one_message(files: list[Path], truncated: Path) -> None:
+    (truncated.parent / "empty.png").touch()
+    store = ImageStore([files[0], truncated, files[1], truncated.parent / "empty.png"])
+    with pytest.raises(DataError, match="2 of 4 images cannot be used") as caught:
+        store.preload()
+    assert "cut.jpg" in str(caught.value)
+    assert "empty.png" in str(caught.value)
+
+
+def test_a_kept_image_is_decoded_once_and_a_streamed_one_each_time(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(images, "decode", lambda path: opened.append(Path(path).name) or decode(path))
+    kept, streamed = ImageStore(files), ImageStore(files, keep=False)
+    assert opened == []
+    for store in (kept, streamed):
+        for _ in range(2):
+            np.testing.assert_array_equal(store[3], np.asarray(Image.open(files[3])))
+    assert opened == ["3.png"] * 3
+
+
+def test_beyond_the_budget_images_lie_in_a_memory_map_and_are_equal(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(images, "CHUNK", 5000)  # the images have 1800 to 2160 bytes: two in one scratch file
+    store = ImageStore(files, budget=2000)
+    store.preload()
+    assert store._in_memory <= 2000
+    monkeypatch.setattr(images, "decode", lambda path: pytest.fail("decoded again"))
+    for position, path in enumerate(files):
+        np.testing.assert_array_equal(store[position], np.asarray(Image.open(path)))
+        assert not store[position].flags.writeable
+    in_memory = [position for position in range(5) if store[position].base is None or store[position].flags.owndata]
+    assert len(in_memory) <= 1
+    assert list((tmp_path / "cache").iterdir()) == [], "scratch files have no name, so nothing is left after a kill"
+
+
+def test_no_room_for_the_memory_map_is_a_sentence(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CLIPBENCH_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(DataError, match="no scratch file for decoded images in"):
+        ImageStore(files, budget=0).preload()
+
+
+def test_a_forked_child_does_not_write_into_the_parents_scratch(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ImageStore(files, budget=0)
+    store._owner = -1  # as a child sees it
+    monkeypatch.setattr(images, "_Scratch", lambda: pytest.fail("written by a child"))
+    np.testing.assert_array_equal(store[0], np.asarray(Image.open(files[0])))
+
+
+def test_a_store_travels_without_its_pixels(files: list[Path]) -> None:
+    store = ImageStore(files)
+    store.preload()
+    sent = pickle.dumps(store)
+    assert len(sent) < 1500
+    np.testing.assert_array_equal(pickle.loads(sent)[1], store[1])
+
+
+def test_the_next_cell_finds_unchanged_files_decoded_and_changed_ones_not(files: list[Path]) -> None:
+    first = kept_images(files)
+    assert kept_images(list(files)) is first
+    picture(77, 40, 40).save(files[0])
+    assert kept_images(files) is not first
+    assert kept_images(files)[0].shape == (40, 40, 3)
+
+
+def test_array_images_are_rows_of_the_array() -> None:
+    array = np.arange(4 * 2 * 2 * 3, dtype=np.uint8).reshape(4, 2, 2, 3)
+    store = ArrayImages(array, [3, 1])
+    assert len(store) == 2
+    np.testing.assert_array_equal(store[0], array[3])
+    with pytest.raises(DataError, match="has 4 images, but image 4 is asked for"):
+        ArrayImages(array, [4])
+    with pytest.raises(DataError, match="uint8"):
+        ArrayImages(array.astype(np.float32), [0])
+
+
+def test_a_workers_traceback_is_cut_to_the_sentence() -> None:
+    traceback = "Caught DamagedImages in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+    error = DamagedImages(traceback + "clipbench.data.images.DamagedImages: a.jpg: cannot be decoded (truncated)\n")
+    assert str(error) == "a.jpg: cannot be decoded (truncated)"
