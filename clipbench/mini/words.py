@@ -1,0 +1,346 @@
+"""The closed world of words: factors, their values, and how a tuple of values is put into words.
+
+A *family* is one dataset of the suite. A class is one tuple of factor values; its name is the family's first phrase. Phrases name
+their factors as ``{factor}``, so the factors that a caption states can be read off the phrase itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+import string
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown")
+
+Values = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family of images.
+
+    Attributes:
+        name: what the renderer draws, e.g. ``things``.
+        key: file name of the card, by the role it plays, e.g. ``imagenet``.
+        factors: factor name to its values, in the order of a tuple.
+        phrases: six wordings; the first is the class name, the second states every factor too.
+        template: how a class name becomes a prompt.
+        also: other templates met in few-shot code for the dataset this family stands for.
+        classes: number of held-out tuples, an even number; half base, half novel.
+        reserved: factor values kept for the novel half (pretraining does see them).
+    """
+
+    name: str
+    key: str
+    factors: dict[str, Values]
+    phrases: tuple[str, ...]
+    template: str
+    also: tuple[str, ...]
+    classes: int
+    reserved: dict[str, Values]
+
+    def grid(self) -> list[Values]:
+        """All tuples of factor values, in lexicographic order of the value lists."""
+        return list(itertools.product(*self.factors.values()))
+
+    def phrase(self, values: Values, form: int = 0) -> str:
+        """The words for a tuple, e.g. ``striped red star``; ``form`` picks the wording (0: the class name)."""
+        return self.phrases[form].format(**dict(zip(self.factors, values, strict=True)))
+
+    def stated(self, form: int) -> tuple[bool, ...]:
+        """For each factor, whether wording ``form`` states it."""
+        names = {field for _, field, _, _ in string.Formatter().parse(self.phrases[form])}
+        return tuple(factor in names for factor in self.factors)
+
+    def colour_factors(self) -> tuple[bool, ...]:
+        """For each factor, whether raw pixels show it as a plain colour, without any reading of shape."""
+        return tuple(factor in ("colour", "center", "tail", "sky", "ground", "land") for factor in self.factors)
+
+
+_PHOTO = "a photo of a {}."
+
+FAMILIES: tuple[Family, ...] = (
+    Family(
+        "things",
+        "imagenet",
+        {
+            "pattern": ("plain", "striped", "dotted", "checkered"),
+            "colour": COLOURS,
+            "shape": ("circle", "square", "triangle", "star", "cross", "ring", "heart", "diamond"),
+        },
+        (
+            "{pattern} {colour} {shape}",
+            "{colour} {shape}, {pattern}",
+            "{colour} {shape}",
+            "{pattern} {shape}",
+            "{shape}, {pattern} and {colour}",
+            "{pattern} {colour} {shape}",
+        ),
+        _PHOTO,
+        (
+            "itap of a {}.",
+            "a bad photo of the {}.",
+            "a origami {}.",
+            "a photo of the large {}.",
+            "a {} in a video game.",
+            "art of the {}.",
+            "a photo of the small {}.",
+        ),
+        20,
+        {"shape": ("heart", "diamond")},
+    ),
+    Family(
+        "objects",
+        "caltech101",
+        {
+            "colour": COLOURS,
+            "kind": ("house", "tree", "key", "cup", "fish", "umbrella", "lamp", "mushroom"),
+            "frame": ("circle", "square", "diamond"),
+        },
+        (
+            "{colour} {kind} in a {frame}",
+            "{kind} in a {frame}, {colour}",
+            "{colour} {kind}",
+            "{kind} in a {frame}",
+            "{frame} with a {colour} {kind}",
+            "{colour} {kind} in a {frame}",
+        ),
+        _PHOTO,
+        (),
+        16,
+        {},
+    ),
+    Family(
+        "pets",
+        "oxford_pets",
+        {
+            "coat": ("plain", "spotted", "striped"),
+            "colour": ("brown", "white", "black", "orange", "gray"),
+            "animal": ("cat", "dog", "rabbit", "bear"),
+        },
+        (
+            "{coat} {colour} {animal}",
+            "{colour} {animal}, {coat}",
+            "{colour} {animal}",
+            "{coat} {animal}",
+            "{animal}, {coat} and {colour}",
+            "{coat} {colour} {animal}",
+        ),
+        "a photo of a {}, a type of pet.",
+        (),
+        12,
+        {"animal": ("bear",)},
+    ),
+    Family(
+        "cars",
+        "stanford_cars",
+        {"colour": COLOURS, "body": ("sedan", "truck", "van", "bus", "jeep"), "extra": ("stripe", "rack")},
+        (
+            "{colour} {body} with a {extra}",
+            "{body} with a {extra}, {colour}",
+            "{colour} {body}",
+            "{body} with a {extra}",
+            "{colour} {body}, a {extra}",
+            "{colour} {body} with a {extra}",
+        ),
+        _PHOTO,
+        (),
+        16,
+        {"body": ("jeep",)},
+    ),
+    Family(
+        "flowers",
+        "oxford_flowers",
+        {
+            "colour": ("purple", "red", "pink", "orange", "blue", "white"),
+            "petals": ("three", "five", "eight"),
+            "center": ("yellow", "brown", "green"),
+        },
+        (
+            "{colour} flower with {petals} petals and a {center} center",
+            "flower with {petals} {colour} petals and a {center} center",
+            "{colour} flower with {petals} petals",
+            "{colour} flower with a {center} center",
+            "flower with {petals} petals and a {center} center",
+            "{colour} flower with {petals} petals and a {center} center",
+        ),
+        "a photo of a {}, a type of flower.",
+        (),
+        16,
+        {},
+    ),
+    Family(
+        "food",
+        "food101",
+        {
+            "colour": ("red", "green", "yellow", "brown", "white"),
+            "item": ("balls", "sticks", "cubes", "slices"),
+            "dish": ("bowl", "tray", "plate"),
+        },
+        (
+            "{colour} {item} in a {dish}",
+            "{item} in a {dish}, {colour}",
+            "{colour} {item}",
+            "{item} in a {dish}",
+            "{dish} with {colour} {item}",
+            "{colour} {item} in a {dish}",
+        ),
+        "a photo of {}, a type of food.",
+        (),
+        12,
+        {"item": ("slices",)},
+    ),
+    Family(
+        "aircraft",
+        "fgvc_aircraft",
+        {
+            "wing": ("straight", "swept", "delta"),
+            "engines": ("one", "two", "four"),
+            "tail": ("red", "blue", "green", "yellow"),
+        },
+        (
+            "{wing} wing plane with {engines} engines and a {tail} tail",
+            "{wing} wing plane with a {tail} tail and {engines} engines",
+            "{wing} wing plane with {engines} engines",
+            "plane with {engines} engines and a {tail} tail",
+            "{wing} wing plane with a {tail} tail",
+            "{wing} wing plane with {engines} engines and a {tail} tail",
+        ),
+        "a photo of a {}, a type of aircraft.",
+        (),
+        12,
+        {},
+    ),
+    Family(
+        "scenes",
+        "sun397",
+        {
+            "ground": ("desert", "forest", "sea", "city", "mountains", "field"),
+            "sky": ("blue", "pink", "gray", "black", "orange"),
+            "above": ("sun", "clouds", "stars"),
+        },
+        (
+            "{ground} under a {sky} sky with {above}",
+            "{sky} sky with {above} and {ground}",
+            "{ground} under a {sky} sky",
+            "{sky} sky with {above}",
+            "{ground} with {above}",
+            "{ground} under a {sky} sky with {above}",
+        ),
+        _PHOTO,
+        (),
+        16,
+        {"ground": ("field",)},
+    ),
+    Family(
+        "textures",
+        "dtd",
+        {
+            "grain": ("fine", "coarse"),
+            "direction": ("horizontal", "vertical", "diagonal"),
+            "pattern": ("stripes", "waves", "zigzags", "dashes", "beads", "bricks"),
+        },
+        (
+            "{grain} {direction} {pattern}",
+            "{direction} {pattern}, {grain}",
+            "{grain} {pattern}",
+            "{direction} {pattern}",
+            "{pattern}, {grain} and {direction}",
+            "{grain} {direction} {pattern}",
+        ),
+        "{} texture.",
+        ("a photo of a {}, a type of texture.", "a texture of {}."),
+        12,
+        {},
+    ),
+    Family(
+        "satellite",
+        "eurosat",
+        {
+            "structure": ("river", "road", "houses", "ponds", "trees"),
+            "land": ("green", "brown", "yellow", "gray"),
+            "beside": ("sea", "forest", "town"),
+        },
+        (
+            "{structure} in {land} land beside a {beside}",
+            "{land} land with {structure} beside a {beside}",
+            "{structure} in {land} land",
+            "{land} land beside a {beside}",
+            "{structure} beside a {beside}",
+            "{structure} in {land} land beside a {beside}",
+        ),
+        "a satellite photo of {}.",
+        ("a centered satellite photo of {}.",),
+        10,
+        {},
+    ),
+    Family(
+        "actions",
+        "ucf101",
+        {
+            "arms": ("raised", "spread", "lowered"),
+            "pose": ("standing", "running", "kneeling"),
+            "tool": ("ball", "hoop", "stick", "box"),
+        },
+        (
+            "{pose} person with {arms} arms and a {tool}",
+            "{pose} person with a {tool} and {arms} arms",
+            "{pose} person with {arms} arms",
+            "{pose} person with a {tool}",
+            "person with {arms} arms and a {tool}",
+            "{pose} person with {arms} arms and a {tool}",
+        ),
+        _PHOTO,
+        ("a photo of a person doing {}.",),
+        12,
+        {},
+    ),
+)
+
+# Wordings that any family may be put into; the last four words of the first start learned contexts.
+GENERAL_TEMPLATES = (
+    _PHOTO,
+    "a photo of {}.",
+    "a picture of a {}.",
+    "{}.",
+    "an image of the {}.",
+    "a {}.",
+)
+
+# "x" holds the place of a learned context vector.
+PLACEHOLDER = "x"
+
+
+def family(key: str) -> Family:
+    """The family of a card key (``imagenet``) or of a family name (``things``).
+
+    Raises:
+        KeyError: no such family.
+    """
+    for one in FAMILIES:
+        if key in (one.key, one.name):
+            return one
+    raise KeyError(f"no family {key!r}; there are {', '.join(f.key for f in FAMILIES)}")
+
+
+def split_words(text: str) -> list[str]:
+    """Lower-case words and punctuation marks of a text, as the tokenizer separates them."""
+    spaced = "".join(c if c.isalnum() else f" {c} " for c in text.lower())
+    return spaced.split()
+
+
+def all_phrases() -> Iterator[str]:
+    """Every text that captions and prompts are made of, with ``{}`` left out."""
+    yield PLACEHOLDER
+    yield from (t.replace("{}", " ") for t in GENERAL_TEMPLATES)
+    for one in FAMILIES:
+        yield from (t.replace("{}", " ") for t in (one.template, *one.also))
+        for form, wording in enumerate(one.phrases):
+            if wording not in one.phrases[:form]:
+                yield from (one.phrase(values, form) for values in one.grid())
+
+
+def known_words() -> frozenset[str]:
+    """The closed list of words and punctuation marks that the mini backbone can read."""
+    return frozenset(word for text in all_phrases() for word in split_words(text))
