@@ -1,0 +1,1 @@
+"""The grid of cells: plan, run, launchers and records."""

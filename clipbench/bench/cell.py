@@ -1,0 +1,132 @@
+"""A cell, its content key and its outcome, as plain data without files."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from clipbench.errors import RecordError
+
+TIMINGS = ("seconds_per_step", "train_seconds", "test_seconds", "total_seconds", "peak_bytes", "inference_overhead")
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Cell:
+    """One run: what is asked, before anything is computed. `shots` per class; `setting` is `paper` or `fixed`."""
+
+    suite: str
+    dataset: str
+    recipe: str
+    backbone: str
+    protocol: str
+    setting: str
+    shots: int
+    seed: int
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Cell:
+        """The cell of a record's `cell` object."""
+        return cls(**{field.name: data[field.name] for field in dataclasses.fields(cls)})
+
+    def as_dict(self) -> dict[str, Any]:
+        """The `cell` object of a record."""
+        return dataclasses.asdict(self)
+
+    @property
+    def name(self) -> str:
+        """Readable and safe in a file name; unique within a run folder only together with the key."""
+        text = f"{self.recipe}-{self.dataset}-s{self.shots}-seed{self.seed}"
+        return re.sub(r"[^A-Za-z0-9._+-]", "_", text).lstrip(".")
+
+    def __str__(self) -> str:
+        return f"{self.recipe} on {self.dataset}, {self.shots} shots, seed {self.seed}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """A thin typed view of a record's JSON."""
+
+    data: dict[str, Any]
+    path: Path | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the cell ended well."""
+        return self.data["status"] == "ok"
+
+    @property
+    def key(self) -> str:
+        """The content key: SHA-256 of everything that determines the outcome."""
+        return self.data["key"]
+
+    @functools.cached_property
+    def cell(self) -> Cell:
+        """The cell's identity."""
+        return Cell.from_dict(self.data["cell"])
+
+    @property
+    def method(self) -> str:
+        """The class name of the method."""
+        return self.data["method"]
+
+    @property
+    def splits(self) -> dict[str, dict[str, Any]]:
+        """By name of the test split: counts, number of classes, whether trained, novel rule, bitmap."""
+        return self.data["splits"]
+
+    @property
+    def cost(self) -> dict[str, Any]:
+        """Parameters, bytes and seconds."""
+        return self.data["cost"]
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Hashes, seeds, precision and versions of the numeric path."""
+        return self.data["provenance"]
+
+    @property
+    def error(self) -> str | None:
+        """The failure in one line, or None."""
+        return f"{self.data['error']['type']}: {self.data['error']['message']}" if self.data["error"] else None
+
+    @property
+    def finished(self) -> str:
+        """When the cell ended (ISO 8601), empty when unknown."""
+        return str(self.data["environment"].get("finished", ""))
+
+    def accuracy(self, split: str) -> float:
+        """Accuracy on a test split in percent, unrounded."""
+        return 100.0 * self.splits[split]["correct"] / self.splits[split]["total"]
+
+
+def content_key(determines: Mapping[str, Any]) -> str:
+    """SHA-256 of everything that determines an outcome, in canonical JSON (sorted keys, shortest exact floats).
+
+    Args:
+        determines: plain data; keys are strings. 1 and 1.0 give different keys.
+
+    Returns:
+        64 hexadecimal digits, equal on every machine and Python version.
+
+    Raises:
+        RecordError: something is not plain data, or not finite.
+    """
+    try:
+        text = json.dumps(determines, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise RecordError(f"a content key needs finite plain data: {error}") from error
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def comparable(record: Mapping[str, Any] | Record) -> dict[str, Any]:
+    """What must be equal when the same cell is run twice: the record without times, memory and environment."""
+    data = record.data if isinstance(record, Record) else record
+    kept = {name: value for name, value in data.items() if name != "environment"}
+    kept["cost"] = {name: value for name, value in data["cost"].items() if name not in TIMINGS}
+    return kept
