@@ -67,7 +67,8 @@ class Card:
         extra_files: other text files of the dataset.
         content_sha256: digests of the parsed parts, where a file is compared by content and not byte by byte.
         classnames: (C,) names as stored, in label order.
-        class_folders: (C,) folder names in label order, where the folders are the split.
+        class_folders: (C,) folder names in label order; where there is no split file, these folders are the split.
+        path_pattern: how images are called; for trees of fake files, the split file is what counts.
         counts: `classes`, `base`, `novel` (classes), `train`, `val`, `test` (images), and these by half (`test_base` ...).
         views: settings of the train view that the images themselves call for (`crop_scale`, `crop_ratio`, `flip`).
         template: the dataset's own template, used under every template set; None for those that the sets list.
@@ -101,6 +102,7 @@ class Card:
     mini: Mapping[str, Any] | None
     layout: str
     class_folders: tuple[str, ...] = ()
+    path_pattern: str = "{label:03d}/{number:04d}.png"
     content_sha256: Mapping[str, str] = field(default_factory=dict)
     wrong_layouts: tuple[WrongLayout, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -224,6 +226,7 @@ def card_from_mapping(data: object, id: str, path: Path | None = None) -> Card: 
         template=data.get("template"),
         mini=data.get("mini"),
         layout=data.get("layout", ""),
+        **({"path_pattern": data["path_pattern"]} if "path_pattern" in data else {}),
         **{
             name: data[name]
             for name in ("key", "suite", "title", "published_name", "reader", "description", "licence", "citation")
