@@ -35,7 +35,7 @@ $(UV):
 
 $(STAMP): pyproject.toml requirements.lock | $(UV)
 	@$(UV) pip install --python $(BIN)/python -r requirements.lock || $(call say,$(NO_PACKAGES),1)
-	@$(UV) pip install --python $(BIN)/python --quiet --no-deps -e . || $(call say,$(NO_PACKAGES),1)
+	@$(UV) pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation -e . || $(call say,$(NO_PACKAGES),1)
 	@touch $@
 
 install: $(STAMP) ## build .venv (the default)
@@ -72,7 +72,7 @@ docs: $(STAMP) ## write the generated pages of docs/ anew
 	@$(BIN)/python docs/build.py
 
 wheel: $(STAMP) ## build dist/clipbench-*.whl
-	@$(UV) build --quiet --wheel --out-dir dist && ls -l dist
+	@$(BIN)/python -m hatchling build -t wheel
 
 clean: ## remove what make made: .venv, caches, builds; with RUNS=1 results/runs as well
 	rm -rf $(VENV) $(CACHES) $(if $(RUNS),results/runs)

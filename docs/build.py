@@ -43,19 +43,20 @@ def source_line(source: Source, kind: str) -> str:
     """One list entry: what to get from where into which folder."""
     parts = [f"`{source.file}`" if source.file else "", f"from {source.url}" if source.file else source.url]
     parts += [f"into `{source.into}`" if source.into else "", f"(MD5 `{source.md5}`)" if source.md5 else ""]
-    return f"- {kind}: {' '.join(filter(None, parts))}{f'. {source.note}' if source.note else ''}"
+    return f"- {kind}: {' '.join(filter(None, parts))}{f'; {source.note}' if source.note else ''}"
 
 
 def templates_of(card: Card) -> str:
-    """The templates of the named sets, equal ones together."""
+    """The templates of the named sets that have one a dataset, equal ones together."""
     if card.template:
         return f"`{card.template}` under every set"
     by_text: dict[str, list[str]] = {}
     for path in sorted((configs_dir() / "templates").glob("*.yaml")):
         content = read(path)
         chosen = content["templates"].get(card.key, content.get("default", []))
-        by_text.setdefault(", ".join(f"`{text}`" for text in chosen), []).append(path.stem)
-    return "; ".join(f"{text} ({', '.join(names)})" for text, names in by_text.items() if text)
+        if len(chosen) == 1:
+            by_text.setdefault(chosen[0], []).append(path.stem)
+    return "; ".join(f"`{text}` ({', '.join(names)})" for text, names in by_text.items())
 
 
 def dataset_section(card: Card) -> str:
@@ -68,7 +69,7 @@ def dataset_section(card: Card) -> str:
         "",
         f"- Classes: {counts['classes']} ({counts['base']} base, {counts['novel']} novel)",
         f"- Images: {train} train, {val} val, {test} test",
-        f"- Licence as commonly stated: {card.licence}",
+        f"- Licence: {card.licence}",
         f"- Cite: {card.citation}",
         f"- Template: {templates_of(card)}",
         *(source_line(source, "Source") for source in card.sources),
@@ -94,8 +95,8 @@ def datasets_page() -> str:
     parts = [
         NOTE.format(origin="the cards in datasets/"),
         "# Datasets\n",
-        "How to lay them out: [data.md](data.md). clipbench redistributes no images. Licences are repeated from others;\n"
-        "read the original terms before you use or pass on anything.\n",
+        "How to lay them out: [data.md](data.md). clipbench redistributes no images. Licences are repeated from\n"
+        "others; read the original terms before you use or pass on anything.\n",
         table(
             ["id", "dataset", "in the papers' tables", "classes", "train", "val", "test"],
             [[f"`{card.id}`", card.title, card.published_name, card.counts["classes"], *images(card)] for card in real],
