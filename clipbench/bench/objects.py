@@ -83,7 +83,9 @@ def resolved(config: Config) -> Config:
     result = namespace.parser.dump(namespace.config, format="json", skip_none=False)
     import json
 
-    return {key: value for key, value in json.loads(result).items() if key not in ("config", "seed_everything", "optimizer")}
+    return {
+        key: value for key, value in json.loads(result).items() if key not in ("config", "seed_everything", "optimizer")
+    }
 
 
 def _parsed(config: Config, build: bool) -> ClipbenchCLI:

@@ -18,7 +18,7 @@ from clipbench.errors import ConfigError, UnknownName
 from clipbench.resources import configs_dir
 
 SECTIONS = ("model", "data", "trainer")
-ABOUT = ("title", "paper", "published_as", "description")
+ABOUT = ("title", "paper", "published_as", "needs", "description")
 MATCHES = ("suite", "protocol", "dataset", "shots", "backbone")
 Config = dict[str, Any]
 

@@ -11,7 +11,7 @@ import yaml
 from clipbench.errors import ConfigError, UnknownName
 from clipbench.resources import configs_dir
 
-KEYS = {"name", "title", "note", "backbone", "datasets", "root", "image_size"}
+KEYS = {"name", "title", "note", "backbone", "datasets"}
 
 
 @dataclass(frozen=True)

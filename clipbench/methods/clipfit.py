@@ -67,7 +67,9 @@ class CLIPFit(Method):
         if self.image_norms:
             norms = list(select_modules(self.backbone, "image", nn.LayerNorm))
             if not norms:
-                message = f"the image tower of '{self.backbone.spec.name}' has no LayerNorm: CLIPFit trains text biases alone"
+                message = (
+                    f"the image tower of '{self.backbone.spec.name}' has no LayerNorm: CLIPFit trains text biases alone"
+                )
                 warnings.warn(message, ClipbenchWarning, stacklevel=2)
             names += norms
         return self.backbone.lend(names)

@@ -93,7 +93,9 @@ def read_header(path: Path) -> Header:
     if "clipbench" not in metadata:
         raise MethodError(f"'{path}' is a safetensors file but not a deliverable of clipbench")
     if int(metadata["clipbench"]) > FORMAT:
-        raise MethodError(f"'{path}' has deliverable format {metadata['clipbench']}, this clipbench reads up to {FORMAT}")
+        raise MethodError(
+            f"'{path}' has deliverable format {metadata['clipbench']}, this clipbench reads up to {FORMAT}"
+        )
     return Header(**json.loads(metadata["header"]))
 
 

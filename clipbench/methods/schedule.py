@@ -17,7 +17,12 @@ ScheduleName = Literal["cosine", "constant"]
 
 
 def learning_rate(
-    epoch: int, epochs: int, lr: float, warmup_epochs: int = 1, warmup_lr: float = 1e-5, schedule: ScheduleName = "cosine"
+    epoch: int,
+    epochs: int,
+    lr: float,
+    warmup_epochs: int = 1,
+    warmup_lr: float = 1e-5,
+    schedule: ScheduleName = "cosine",
 ) -> float:
     """The learning rate of an epoch (0-based).
 

@@ -1,0 +1,151 @@
+"""The bench: plan a grid, hand its undone cells to a launcher, write the leaderboard of whatever records there are."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from clipbench.bench.launcher import Inline, default_jobs
+from clipbench.bench.plan import Plan, Request, estimate, make_plan
+from clipbench.bench.record import RecordStore
+from clipbench.bench.run import Outcome, run_cell
+from clipbench.errors import RecordError
+
+
+@dataclass
+class Progress:
+    """One line per finished cell, with the time left.
+
+    Attributes:
+        console: where lines go.
+        total: number of cells to run.
+    """
+
+    console: Console
+    total: int
+
+    def __post_init__(self) -> None:
+        self.start = time.perf_counter()
+        self.finished = 0
+        self.failed = 0
+        self.waiting: list[Outcome] = []
+
+    def say(self, text: str) -> None:
+        """A line of progress inside a cell."""
+        self.console.print(f"      {text}", highlight=False)
+
+    def done(self, outcome: Outcome) -> None:
+        """The line of a finished cell."""
+        if outcome.record is None:
+            self.waiting.append(outcome)
+            return
+        self.finished += 1
+        record, cell = outcome.record, outcome.planned.cell
+        spent = time.perf_counter() - self.start
+        left = spent / self.finished * (self.total - self.finished)
+        head = f"[{self.finished:>{len(str(self.total))}}/{self.total}] {cell.recipe} {cell.dataset} seed {cell.seed}"
+        if not record.ok:
+            self.failed += 1
+            self.console.print(f"{head}  FAILED  {record.error}", highlight=False, markup=False)
+            return
+        scores = "  ".join(f"{name} {record.accuracy(name):6.2f}" for name in record.splits)
+        seconds = record.cost["total_seconds"]
+        self.console.print(
+            f"{head:<48} {scores}  {seconds:6.1f} s  {duration(left)} left", highlight=False, markup=False, soft_wrap=True
+        )
+
+
+def run_bench(
+    request: Request, results: Path, jobs: int | None = None, dry_run: bool = False, console: Console | None = None
+) -> int:
+    """Run what is missing of a request and print the leaderboard.
+
+    Args:
+        request: the grid.
+        results: the folder of all runs.
+        jobs: worker processes; None chooses.
+        dry_run: print the plan and an estimate, run nothing.
+        console: where to print.
+
+    Returns:
+        0 when every cell of the request has a valid record, 1 when cells failed.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; finished records are kept.
+    """
+    import torch
+
+    console = console or Console()
+    plan = make_plan(request, results)
+    todo = plan.to_run
+    console.print(headline(plan), highlight=False)
+    seconds = estimate(plan)
+    jobs = jobs or default_jobs(len(todo), torch.cuda.is_available())
+    if dry_run:
+        for planned in plan.cells:
+            state = "done" if planned.undone is None else f"to run: {planned.undone}"
+            console.print(f"  {planned.cell}  {planned.key[:12]}  {state}", highlight=False, soft_wrap=True)
+        known = "no estimate yet: no record of this recipe" if seconds is None else f"about {duration(seconds / jobs)}"
+        console.print(f"{len(todo)} of {len(plan.cells)} cells to run with {jobs} processes, {known}", highlight=False)
+        return 0
+    progress = Progress(console, len(todo))
+    if todo:
+        RecordStore(plan.folder).check_writable()
+        launcher = Inline(jobs)
+        try:
+            launcher.run(todo, plan.folder, progress.done, progress.say)
+            for outcome in progress.waiting:
+                progress.say(f"{outcome.planned.cell} is being run by another bench; waiting for it")
+                progress.done(run_cell(outcome.planned, plan.folder, wait_seconds=24 * 3600))
+        except KeyboardInterrupt:
+            console.print(f"stopped; {progress.finished} finished cells are kept, the same command goes on from here")
+            raise
+        console.print(f"{progress.finished} cells in {duration(time.perf_counter() - progress.start)}", highlight=False)
+    report(plan, console)
+    if progress.failed:
+        console.print(f"{progress.failed} cells failed; they are marked missing in the table, the same command tries again")
+    return 1 if progress.failed else 0
+
+
+def headline(plan: Plan) -> str:
+    """One line that says what the plan is."""
+    request = plan.request
+    recipes = ", ".join(recipe.name for recipe in request.recipes)
+    datasets = len({planned.cell.dataset for planned in plan.cells})
+    done = len(plan.cells) - len(plan.to_run)
+    return (
+        f"{recipes}: suite {request.suite.name}, {request.protocol}, {request.shots} shots, {datasets} datasets x "
+        f"{len(request.seeds)} seeds = {len(plan.cells)} cells, {done} done already"
+    )
+
+
+def report(plan: Plan, console: Console) -> None:
+    """Write the leaderboard of the run folder and print its table.
+
+    Raises:
+        RecordError: the folder holds no readable record.
+    """
+    from clipbench.report import write_leaderboard
+
+    request = plan.request
+    if not RecordStore(plan.folder).all():
+        raise RecordError(f"there is no record in {plan.folder}")
+    board = write_leaderboard(plan.folder, datasets=list(request.suite.datasets), note=request.suite.note)
+    board.print(console)
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: `4 s`, `3 min 20 s`, `2 h 05 min`.
+
+    Example:
+        >>> duration(200)
+        '3 min 20 s'
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,141 @@
+"""`clipbench fit`, `validate`, `test`: one LightningCLI run on the same merged config that the bench uses."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from clipbench.bench.arguments import choose_recipe, split_arguments
+from clipbench.bench.objects import ClipbenchCLI, check_keys, one_sentence, quiet_lightning
+from clipbench.bench.plan import default_precision
+from clipbench.bench.recipe import Config, from_dotted, merge, resolve
+from clipbench.errors import ConfigError
+from clipbench.methods.deliverable import load_into, save_deliverable
+
+OF_TRAINER_METHODS = ("ckpt_path", "verbose", "weights_only")
+ALONE: Config = {"devices": 1, "log_every_n_steps": 1, "num_sanity_val_steps": 0}
+
+
+class RunCLI(ClipbenchCLI):
+    """The CLI that runs its subcommand; a `--deliverable` is loaded before, what was learned is saved after a fit."""
+
+    recipe = ""
+
+    def _prepared(self) -> None:
+        self.model.configure_model()
+        path = self._get(self.config_init, "deliverable")
+        if path:
+            load_into(self.model, Path(path))
+
+    before_validate = before_test = _prepared
+
+    def before_fit(self) -> None:
+        """Build (and load) the method; the config and its files are laid down by Lightning."""
+        self._prepared()
+
+    def after_fit(self) -> None:
+        """Save what was learned beside Lightning's own files."""
+        if self.model.built():
+            folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
+            path = folder / "deliverable.safetensors"
+            size = save_deliverable(path, self.model, self.datamodule.dataset, self.recipe)
+            print(f"learned {sum(p.numel() for p in self.model.built().values())} numbers: {path} ({size} bytes)")
+
+
+def merged_config(words: Sequence[str]) -> tuple[Config, Config, str]:
+    """The merged config of a command line, the arguments of the trainer's method, and the recipe's name.
+
+    Raises:
+        ConfigError: a wrong word, key or value.
+    """
+    configs, settings = split_arguments(words)
+    of_method = {key: settings.pop(key) for key in OF_TRAINER_METHODS if key in settings}
+    recipe, layers = choose_recipe(configs, settings)
+    top = from_dotted({})
+    for layer in layers:
+        top = merge(top, layer)
+    base: Config = {
+        "model": {"init_args": {"backbone": "mini"}},
+        "data": {"class_path": "FewShotDataModule", "init_args": {}},
+        "trainer": {"precision": default_precision()} | ALONE,
+    }
+    context = _context(merge(merge(base, recipe.sections), top))
+    config = resolve(recipe, base, context, layers)
+    config.setdefault("protocol", "base_to_novel")
+    return config, of_method, recipe.name
+
+
+def _context(config: Config) -> dict[str, Any]:
+    """What overrides match on, read off the config without overrides."""
+    data, model = config["data"], config["model"]
+    arguments = data.get("init_args") or {}
+    own = data["class_path"].rpartition(".")[2] != "FewShotDataModule"
+    if own:
+        suite, dataset = "own", Path(str(arguments.get("root") or arguments.get("path") or "own")).stem
+    else:
+        from clipbench.data.cards import load_card
+
+        card = load_card(arguments.get("dataset", "mini/eurosat"))
+        suite, dataset = card.suite, card.key
+    return {
+        "suite": suite,
+        "dataset": dataset,
+        "protocol": config.get("protocol", "base_to_novel"),
+        "shots": arguments.get("shots", 16),
+        "backbone": (model.get("init_args") or {}).get("backbone", "mini"),
+    }
+
+
+def run_lightning(subcommand: str, words: Sequence[str]) -> int:
+    """Run `fit`, `validate` or `test`.
+
+    Raises:
+        ConfigError: a wrong word, key or value.
+    """
+    if "--help" in words or "-h" in words:
+        print(USAGE.format(subcommand=subcommand))
+        from clipbench.bench.recipe import known_recipes
+
+        print("recipes:", ", ".join(known_recipes()))
+        return 0
+    words = list(words)
+    print_config = "--print_config" in words
+    if print_config:
+        words.remove("--print_config")
+    config, of_method, name = merged_config(words)
+    check_keys(config)
+    quiet_lightning()
+    if print_config:
+        from clipbench.bench.objects import resolved
+
+        yaml.safe_dump(resolved(config), sys.stdout, sort_keys=False)
+        return 0
+    RunCLI.recipe = name
+    config.pop("ckpt_path", None)
+    try:
+        cli = RunCLI({"subcommand": subcommand, subcommand: config | of_method}, run=True)
+    except argparse.ArgumentError as error:
+        raise ConfigError(one_sentence(str(error))) from error
+    cli.model.release()
+    return 0
+
+
+USAGE = """usage: clipbench {subcommand} --config RECIPE [--config FILE ...] [--SECTION.KEY VALUE ...]
+
+One LightningCLI run. RECIPE is a packaged recipe or a YAML file with model, data, trainer and overrides.
+
+  --model NAME --model.KEY VALUE      the method and its settings
+  --data NAME --data.KEY VALUE        FewShotDataModule (default), ImageFolder or Manifest, and its settings
+  --trainer.KEY VALUE                 any argument of Lightning's Trainer
+  --protocol NAME                     base_to_novel (default) or few_shot
+  --deliverable FILE                  start from, or test, what was learned before
+  --ckpt_path FILE                    resume from a checkpoint
+  --print_config                      print the resolved config and stop
+
+example: clipbench {subcommand} --config clipfit --data.dataset mini/dtd --trainer.max_epochs 5
+"""

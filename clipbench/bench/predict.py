@@ -1,0 +1,76 @@
+"""`clipbench predict`: what was learned, on one's own images and class names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clipbench.data.images import check_images, decode
+from clipbench.data.views import ViewPolicy, evaluation_view
+from clipbench.errors import ConfigError, DataError
+from clipbench.methods.deliverable import load_method
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
+
+
+def find_images(places: Sequence[str]) -> list[Path]:
+    """Files as given, folders searched through, sorted.
+
+    Raises:
+        DataError: a place that does not exist, or no image anywhere.
+    """
+    found: list[Path] = []
+    for place in map(Path, places):
+        if place.is_dir():
+            found += sorted(p for p in place.rglob("*") if p.suffix.lower() in ENDINGS)
+        elif place.is_file():
+            found.append(place)
+        else:
+            raise DataError(f"there is no image or folder '{place}'")
+    if not found:
+        raise DataError(f"no image below {', '.join(places)} (endings: {' '.join(ENDINGS)})")
+    return found
+
+
+def predict(places: Sequence[str], deliverable: Path, classnames: Sequence[str], top: int = 3) -> list[dict[str, Any]]:
+    """The most probable classes of every image.
+
+    Args:
+        places: image files and folders.
+        deliverable: what was learned.
+        classnames: any class names, not only those trained on.
+        top: how many classes to name.
+
+    Returns:
+        Per image: `image`, and `classes` as pairs of name and probability, best first.
+
+    Raises:
+        DataError: damaged or missing images, all of them in one message.
+        MethodError: a deliverable of another backbone, or not one at all.
+    """
+    if len(classnames) < 2:
+        raise ConfigError("--classes needs at least two names, separated by commas")
+    files = find_images(places)
+    if bad := check_images(files):
+        raise DataError("\n".join(bad))
+    method = load_method(deliverable)
+    try:
+        preprocessing = method.backbone.spec.preprocessing
+        policy = ViewPolicy(size=preprocessing.size, interpolation=preprocessing.interpolation)
+        rows = []
+        with torch.inference_mode():
+            classes = method.class_features(classnames)
+            for file in files:
+                view = torch.as_tensor(evaluation_view(decode(file), policy))
+                logits = method.logits(method.backbone.normalise(view.unsqueeze(0)), classes)[0]
+                best = logits.softmax(dim=-1).topk(min(top, len(classnames)))
+                pairs = [
+                    (classnames[i], round(p, 6)) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+                ]
+                rows.append({"image": str(file), "classes": pairs})
+        return rows
+    finally:
+        method.release()

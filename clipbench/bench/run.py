@@ -1,0 +1,207 @@
+"""One cell: build, fit on the trained classes, test every split, write deliverable and record."""
+
+from __future__ import annotations
+
+import signal
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.trainer.states import TrainerStatus
+
+from clipbench.bench.correctness import pack_bits
+from clipbench.bench.cost import PeakMemory, StepClock, inference_overhead
+from clipbench.bench.environment import environment
+from clipbench.bench.objects import ClipbenchCLI, build
+from clipbench.bench.plan import PlannedCell
+from clipbench.bench.record import SCHEMA, Record, RecordStore, write_record
+from clipbench.errors import ClipbenchError, RecordError
+from clipbench.methods.base import Method
+from clipbench.methods.deliverable import save_deliverable
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a cell ended.
+
+    Attributes:
+        planned: the cell.
+        record: its record (also of a failure), or None where another process was running it.
+    """
+
+    planned: PlannedCell
+    record: Record | None
+
+
+def run_cell(planned: PlannedCell, folder: Path, say: Say | None = None, wait_seconds: float = 0) -> Outcome:
+    """Run one cell and write its record; a failure becomes an error record.
+
+    Args:
+        planned: the cell.
+        folder: the run folder.
+        say: takes a line of progress now and then.
+        wait_seconds: how long to wait for another process that runs the same cell.
+
+    Raises:
+        RecordError: the record cannot be written.
+        KeyboardInterrupt: the user stopped the run; nothing half-done stays.
+    """
+    store = RecordStore(folder)
+    with store.claim(planned.cell, planned.key, wait_seconds) as ours:
+        if not ours:
+            return Outcome(planned, None)
+        done = store.find(planned.cell, planned.key)
+        if done is not None:
+            return Outcome(planned, done)
+        started = time.time()
+        try:
+            content = _measured(planned, store, say)
+            failure = None
+        except RecordError:
+            raise
+        except Exception as error:
+            if not isinstance(error, ClipbenchError):
+                warnings.warn(_traceback(error), stacklevel=2)
+            content = {"method": "", "splits": {}, "cost": {}, "losses": {}}
+            failure = {"type": type(error).__name__, "message": str(error) or repr(error)}
+        record = {
+            "schema": SCHEMA,
+            "status": "error" if failure else "ok",
+            "key": planned.key,
+            "cell": planned.cell.as_dict(),
+            "provenance": planned.provenance,
+            **content,
+            "environment": environment() | {"started": _iso(started), "finished": _iso(time.time())},
+            "config": planned.resolved,
+            "error": failure,
+        }
+        path = write_record(folder, record)
+        return Outcome(planned, Record(record, path))
+
+
+def _measured(planned: PlannedCell, store: RecordStore, say: Say | None) -> dict[str, Any]:
+    """Everything in a record that is measured."""
+    begin = time.perf_counter()
+    objects = build(planned.config)
+    method, data, trainer = objects.model, objects.datamodule, objects.trainer
+    clock, memory = StepClock(), PeakMemory()
+    trainer.callbacks.append(clock)
+    if say is not None:
+        trainer.callbacks.append(EpochLines(say))
+    try:
+        method.configure_model()
+        trained = sum(parameter.numel() for parameter in method.built().values())
+        at_fit = time.perf_counter()
+        if trained:
+            _interruptible(objects, lambda: trainer.fit(method, datamodule=data))
+        at_test = time.perf_counter()
+        stored = 0
+        if trained:
+            stored = save_deliverable(
+                store.deliverable_for(planned.cell, planned.key), method, planned.cell.dataset, planned.cell.recipe
+            )
+        _interruptible(objects, lambda: trainer.test(method, datamodule=data, verbose=False))
+        at_end = time.perf_counter()
+        peak = memory.bytes()
+        splits = split_outcomes(method)
+        overhead = _overhead(method, data) if trained else 0.0
+        losses = {name: float(term) for name, term in method.last_losses.items()}
+        backbone_size = sum(parameter.numel() for parameter in method.backbone.parameters())
+        return {
+            "method": type(method).__name__,
+            "splits": splits,
+            "cost": {
+                "trained_parameters": trained,
+                "trained_parameters_end": trained,
+                "share": 100 * trained / backbone_size,
+                "stored_bytes": stored,
+                "seconds_per_step": clock.median,
+                "train_seconds": at_test - at_fit if trained else 0.0,
+                "test_seconds": at_end - at_test,
+                "total_seconds": time.perf_counter() - begin,
+                "peak_bytes": peak,
+                "inference_overhead": overhead,
+            },
+            "losses": losses,
+            "provenance": planned.provenance | {"epochs": trainer.max_epochs, "steps": len(clock.seconds)},
+        }
+    finally:
+        method.release()
+
+
+def split_outcomes(method: Method) -> dict[str, dict[str, Any]]:
+    """Counts and bitmap of every test split, in the order of its items."""
+    result = {}
+    for split in method.task.tests:
+        correct = torch.cat(method.correct[split.name]).numpy()
+        result[split.name] = {
+            "correct": int(correct.sum()),
+            "total": len(correct),
+            "classes": len(split.classnames),
+            "trained": split.trained,
+            "novel_rule": "frozen" if method.uses_frozen(split) else "own",
+            "bitmap": pack_bits(correct),
+        }
+    return result
+
+
+def _overhead(method: Method, data: Any) -> float:
+    """Inference overhead on the first few test images."""
+    batch = next(iter(data.test_dataloader()[0]))
+    size = 32 if method.backbone.spec.preprocessing.size <= 64 else 2
+    return inference_overhead(method.eval(), batch.image[:size])
+
+
+def _interruptible(objects: ClipbenchCLI, work: Callable[[], Any]) -> None:
+    """Run a trainer; Ctrl-C comes out as KeyboardInterrupt (Lightning turns it into an exit with status 1)."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        work()
+    except SystemExit as error:
+        if objects.trainer.state.status == TrainerStatus.INTERRUPTED:
+            signal.signal(signal.SIGINT, before)
+            raise KeyboardInterrupt from error
+        raise
+
+
+class EpochLines(L.Callback):
+    """A line now and then during a long fit: epoch, loss, time left."""
+
+    def __init__(self, say: Say, every_seconds: float = 30.0) -> None:
+        self.say, self.every = say, every_seconds
+        self._start = self._last = time.perf_counter()
+
+    def on_train_start(self, *_: Any) -> None:
+        """The clock starts with the first epoch."""
+        self._start = self._last = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: L.Trainer, method: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Say where the fit is, if it is time."""
+        now = time.perf_counter()
+        if now - self._last < self.every:
+            return
+        self._last = now
+        done = trainer.global_step / max(1, int(trainer.estimated_stepping_batches))
+        left = (now - self._start) * (1 - done) / max(done, 1e-9)
+        loss = float(method.last_losses["total"])
+        self.say(
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, loss {loss:.4f}, {left:.0f} s left in this fit"
+        )
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")
+
+
+def _traceback(error: Exception) -> str:
+    import traceback
+
+    return "".join(traceback.format_exception(error))

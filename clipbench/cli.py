@@ -1,0 +1,226 @@
+"""The command line: `clipbench bench|fit|validate|test|table|list|show|data|predict`; thin, torch comes only with work."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from clipbench import __version__
+from clipbench.errors import ClipbenchError
+
+LIGHTNING = ("fit", "validate", "test")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; returns the exit status.
+
+    0: everything asked for was done; 1: something failed; 2: a wrong call; 130: stopped by Ctrl-C.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if words and words[0] in LIGHTNING:
+            from clipbench.bench.lightning_run import run_lightning
+
+            return run_lightning(words[0], words[1:])
+        options = _parser().parse_args(words)
+        return options.run(options)
+    except ClipbenchError as error:
+        print(f"clipbench: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("clipbench: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `clipbench list methods | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except SystemExit as stop:
+        return int(stop.code or 0) if not isinstance(stop.code, str) else 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="clipbench", description="Few-shot CLIP benchmarks: many strategies, one exact protocol, one table."
+    )
+    parser.add_argument("--version", action="version", version=f"clipbench {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in LIGHTNING:
+        commands.add_parser(name, help=f"one LightningCLI run: {name} (clipbench {name} --help)")
+    _add_bench(commands)
+    _add_table(commands)
+    _add_list(commands)
+    _add_show(commands)
+    _add_data(commands)
+    _add_predict(commands)
+    return parser
+
+
+def _add_bench(commands: Any) -> None:
+    bench = commands.add_parser("bench", help="run a grid of cells and print the leaderboard")
+    bench.add_argument("--method", "-m", required=True, help="recipe or recipes, separated by commas; or a YAML file")
+    bench.add_argument("--suite", default="mini", help="mini (default), clip11, or a YAML file")
+    bench.add_argument("--datasets", default="", help="some of the suite's datasets, separated by commas")
+    bench.add_argument("--seeds", default="1,2,3")
+    bench.add_argument("--shots", type=int, default=16)
+    bench.add_argument("--protocol", default="base_to_novel", help="base_to_novel (default) or few_shot")
+    bench.add_argument("--backbone", default=None, help="instead of the suite's, for example ViT-B-32/openai")
+    bench.add_argument("--setting", default="paper", choices=["paper", "fixed"], help="fixed: no override by dataset")
+    bench.add_argument("--root", default=None, help="where the real datasets lie (default: $CLIPBENCH_DATA, else ./data)")
+    bench.add_argument("--config", action="append", default=[], help="a YAML file whose settings win over the recipe's")
+    bench.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, as model.lr=0.01")
+    bench.add_argument("--results", type=Path, default=None, help="folder of all runs (default: results/runs)")
+    bench.add_argument("--jobs", type=int, default=None, help="worker processes (default: 2 for many cells on a CPU)")
+    bench.add_argument("--dry-run", action="store_true", help="print the plan with an estimate and stop")
+    bench.set_defaults(run=_bench)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from clipbench.bench.request import request_from
+
+    request = request_from(options)
+    from clipbench.bench.grid import run_bench
+    from clipbench.resources import runs_dir
+
+    return run_bench(request, options.results or runs_dir(), options.jobs, options.dry_run)
+
+
+def _add_table(commands: Any) -> None:
+    table = commands.add_parser("table", help="the leaderboard from the records there are")
+    table.add_argument("--suite", default="mini")
+    table.add_argument("--protocol", default="base_to_novel")
+    table.add_argument("--results", type=Path, default=None)
+    table.add_argument("--format", default="text", choices=["text", "csv", "md", "tex"])
+    table.add_argument("--compare", choices=["published"], default=None, help="put the papers' rows beside ours")
+    table.set_defaults(run=_table)
+
+
+def _table(options: argparse.Namespace) -> int:
+    from clipbench.report.command import table_text
+    from clipbench.resources import runs_dir
+
+    text = table_text(options.results or runs_dir(), options.suite, options.protocol, options.format, options.compare)
+    print(text)
+    return 0
+
+
+def _add_list(commands: Any) -> None:
+    parser = commands.add_parser("list", help="what there is, with what each needs")
+    parser.add_argument("what", choices=["methods", "datasets", "backbones", "suites"])
+    parser.add_argument("--format", default="text", choices=["text", "json"])
+    parser.set_defaults(run=_list)
+
+
+def _list(options: argparse.Namespace) -> int:
+    from clipbench.bench import show
+
+    rows = getattr(show, f"list_{options.what}")()
+    print(json.dumps(rows, indent=1) if options.format == "json" else _columns(rows))
+    return 0
+
+
+def _columns(rows: list[dict[str, Any]]) -> str:
+    """Rows as aligned columns; the last column runs free."""
+    if not rows:
+        return "nothing"
+    heads = list(rows[0])
+    cells = [heads, *[[str(row.get(head, "")) for head in heads] for row in rows]]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(heads))]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells)
+
+
+def _add_show(commands: Any) -> None:
+    parser = commands.add_parser("show", help="what a recipe trains")
+    parser.add_argument("what", choices=["params"])
+    parser.add_argument("--config", required=True, help="a packaged recipe or a YAML file")
+    parser.add_argument("--backbone", default=None, help="for example ViT-B-16/openai; its weights are not needed")
+    parser.add_argument("--format", default="text", choices=["text", "json"])
+    parser.set_defaults(run=_show)
+
+
+def _show(options: argparse.Namespace) -> int:
+    from clipbench.bench.show import trained_by
+
+    facts = trained_by(options.config, options.backbone)
+    if options.format == "json":
+        print(json.dumps(facts, indent=1))
+        return 0
+    if facts["parts"]:
+        print(_columns(facts["parts"]))
+    print(
+        f"{facts['recipe']} on {facts['backbone']}: {facts['trained_parameters']:,} trained of "
+        f"{facts['backbone_parameters']:,} ({facts['share']:.4f} %), {facts['stored_bytes']:,} bytes of numbers"
+    )
+    return 0
+
+
+def _add_data(commands: Any) -> None:
+    parser = commands.add_parser("data", help="what is on disk, and the few-shot draw")
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="status|verify|draw")
+    for name, text in (("status", "what is there and what is missing"), ("verify", "every path, count and hash")):
+        check = kinds.add_parser(name, help=text)
+        check.add_argument("datasets", nargs="*", help="cards (default: all real ones)")
+        check.add_argument("--root", type=Path, default=None, help="data root (default: $CLIPBENCH_DATA, else ./data)")
+        check.set_defaults(run=_data_check)
+    draw = kinds.add_parser("draw", help="the drawn files of a dataset; needs the split file, not the images")
+    draw.add_argument("dataset")
+    draw.add_argument("--shots", type=int, default=16)
+    draw.add_argument("--seed", type=int, default=1)
+    draw.add_argument("--root", type=Path, default=None)
+    draw.add_argument("--splits", type=Path, default=None, help="a folder of split files, plain or gzipped")
+    draw.add_argument("--format", default="text", choices=["text", "json"])
+    draw.set_defaults(run=_data_draw)
+
+
+def _data_check(options: argparse.Namespace) -> int:
+    from clipbench.data.cards import list_cards, load_card
+    from clipbench.data.status import status, verify
+    from clipbench.resources import data_root
+
+    names = options.datasets or [name for name in list_cards() if not name.startswith("mini/")]
+    cards = [load_card(name) for name in names]
+    root = options.root or data_root()
+    text, good = (status if options.kind == "status" else verify)(cards, root)
+    print(text)
+    return 0 if good else 1
+
+
+def _data_draw(options: argparse.Namespace) -> int:
+    from clipbench.data.cards import load_card
+    from clipbench.data.draw import draw_listing
+    from clipbench.resources import data_root
+
+    listing = draw_listing(load_card(options.dataset), options.shots, options.seed, options.root or data_root(), options.splits)
+    if options.format == "json":
+        print(json.dumps(listing))
+    else:
+        for part in ("train", "val"):
+            for item in listing[part]:
+                print(f"{part}\t{item['label']}\t{item['path']}")
+    return 0
+
+
+def _add_predict(commands: Any) -> None:
+    parser = commands.add_parser("predict", help="use what was learned on your own images")
+    parser.add_argument("images", nargs="+", help="image files and folders")
+    parser.add_argument("--deliverable", type=Path, required=True)
+    parser.add_argument("--classes", required=True, help="class names, separated by commas")
+    parser.add_argument("--top", type=int, default=3)
+    parser.add_argument("--format", default="text", choices=["text", "json"])
+    parser.set_defaults(run=_predict)
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from clipbench.bench.predict import predict
+
+    names = [name.strip() for name in options.classes.split(",") if name.strip()]
+    rows = predict(options.images, options.deliverable, names, options.top)
+    if options.format == "json":
+        print(json.dumps(rows, indent=1))
+        return 0
+    for row in rows:
+        print(row["image"] + "  " + "  ".join(f"{name} {100 * share:.1f} %" for name, share in row["classes"]))
+    return 0

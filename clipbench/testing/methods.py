@@ -1,0 +1,313 @@
+"""What every method must hold, one named property per function; `run_check` honours exemptions, each with a reason."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from clipbench.bench.objects import ClipbenchCLI, build
+from clipbench.bench.plan import Request, cell_config, make_plan
+from clipbench.bench.recipe import from_dotted, load_recipe, merge
+from clipbench.bench.record import comparable
+from clipbench.bench.run import run_cell
+from clipbench.bench.suites import Suite, load_suite
+from clipbench.errors import BackboneError, ClipbenchWarning
+from clipbench.methods.base import Method
+from clipbench.methods.deliverable import load_into, load_method, read_header, save_deliverable
+from clipbench.testing import backbones, folders, plain
+
+SMALL = {"trainer.max_epochs": 2, "data.batch_size": 10}
+
+
+@dataclass
+class Subject:
+    """A recipe under test on a suite, small.
+
+    Attributes:
+        recipe: packaged recipe or YAML file.
+        folder: an empty folder.
+        suite: what it runs on.
+        dataset: which dataset of the suite.
+        settings: dotted settings above the recipe.
+    """
+
+    recipe: str
+    folder: Path
+    suite: Suite = field(default_factory=lambda: load_suite("mini"))
+    dataset: str = "eurosat"
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def request(self) -> Request:
+        """The grid of one cell, two epochs, four shots."""
+        return Request(
+            recipes=(load_recipe(self.recipe),), suite=self.suite, datasets=(self.dataset,), seeds=(1,), shots=4,
+            user=(from_dotted(SMALL | self.settings),),
+        )  # fmt: skip
+
+    @contextmanager
+    def objects(self, **settings: Any) -> Iterator[ClipbenchCLI]:
+        """Method, data and trainer, the method built; the shared backbone is given back at the end."""
+        request = self.request()
+        config = cell_config(request, request.recipes[0], self.dataset, self.suite.datasets[self.dataset], seed=1)
+        config = merge(config, from_dotted(settings))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ClipbenchWarning)
+            built = build(config)
+            try:
+                built.model.configure_model()
+                yield built
+            finally:
+                built.model.release()
+
+    def fit(self, objects: ClipbenchCLI, *callbacks: L.Callback) -> None:
+        """Train, if anything is trained."""
+        objects.trainer.callbacks.extend(callbacks)
+        if objects.model.built():
+            objects.trainer.fit(objects.model, datamodule=objects.datamodule)
+
+
+Check = Callable[[Subject], None]
+
+
+def images_of(objects: ClipbenchCLI, count: int = 8) -> Tensor:
+    """Normalised pixels (count, 3, H, W) of the first test images."""
+    batch = next(iter(objects.datamodule.test_dataloader()[0]))
+    return objects.model.backbone.normalise(batch.image[:count])
+
+
+def tensors_of(method: Method) -> dict[str, Tensor]:
+    """Copies of all parameters and buffers of method and backbone."""
+    state = {**dict(method.named_parameters()), **dict(method.named_buffers())}
+    return {name: tensor.detach().clone() for name, tensor in state.items()}
+
+
+def scores(method: Method, images: Tensor, classnames: tuple[str, ...]) -> Tensor:
+    """Logits of images for classes, without gradient."""
+    with torch.no_grad():
+        return method.logits(images, method.class_features(classnames))
+
+
+def check_trains_what_it_declares(subject: Subject) -> None:
+    """After a fit everything that is declared has moved, and everything else is bit-identical."""
+    with subject.objects() as objects:
+        method = objects.model
+        declared = {id(parameter) for parameter in method.built().values()}
+        names = {name for name, parameter in method.named_parameters() if id(parameter) in declared}
+        before = tensors_of(method)
+        subject.fit(objects)
+        after = tensors_of(method)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved <= names, f"moved without being declared: {sorted(moved - names)[:5]}"
+    assert moved == names, f"declared but never moved: {sorted(names - moved)[:5]}"
+
+
+def check_trained_count_is_the_formula(subject: Subject) -> None:
+    """The number of trained parameters is what the method's formula says."""
+    with subject.objects() as objects:
+        counted = sum(parameter.numel() for parameter in objects.model.built().values())
+        assert counted == objects.model.trained_count()
+
+
+def check_frozen_modules_stay_in_eval_mode(subject: Subject) -> None:
+    """During a fit no module of the backbone is in train mode."""
+    modes: list[str] = []
+
+    class Watch(L.Callback):
+        def on_train_batch_end(self, trainer: Any, method: Any, *_: Any) -> None:
+            modes.extend(name for name, module in method.backbone.named_modules() if module.training)
+
+    with subject.objects() as objects:
+        subject.fit(objects, Watch())
+        assert not modes, f"in train mode during fit: {sorted(set(modes))[:5]}"
+
+
+def check_batchnorm_and_dropout_stay_frozen(subject: Subject) -> None:
+    """On a backbone with BatchNorm and dropout: eval mode throughout, statistics and weights bit-identical."""
+    name = backbones.write_batchnorm(subject.folder / "batchnorm")
+    suite = folders.suite_of_folder(subject.folder / "images", name)
+    other = Subject(subject.recipe, subject.folder, suite, "shapes", {"model.template_set": "single"} | subject.settings)
+    check_frozen_modules_stay_in_eval_mode(other)
+    check_trains_what_it_declares(other)
+    check_backbone_comes_back(other)
+
+
+def check_backbone_comes_back(subject: Subject) -> None:
+    """When the run is over, the shared backbone is bit-identical to what was loaded."""
+    with subject.objects() as objects:
+        backbone = objects.model.backbone
+        loaded = backbone.hash
+        subject.fit(objects)
+    assert backbone.compute_hash() == loaded
+    assert not any(parameter.requires_grad for parameter in backbone.parameters())
+
+
+def check_gradients_are_finite(subject: Subject) -> None:
+    """Every trained tensor gets a finite gradient in one step."""
+    with subject.objects() as objects:
+        method = objects.model
+        batch = next(iter(objects.datamodule.train_dataloader()))
+        classes = method.class_features(method.task.train)
+        logits = method.logits(method.backbone.normalise(batch.image), classes)
+        terms = method.losses(logits, batch.label, classes)
+        if not method.built():
+            return
+        torch.stack(list(terms.values())).sum().backward()
+        for name, parameter in method.built().items():
+            assert parameter.grad is not None, f"{name} gets no gradient"
+            assert torch.isfinite(parameter.grad).all(), f"{name} gets a gradient that is not finite"
+
+
+def check_starts_at_zero_shot(subject: Subject) -> None:
+    """Untrained, the logits are zero-shot's with the same templates, where the method declares it."""
+    with subject.objects() as objects:
+        method = objects.model
+        if not method.starts_at_zero_shot:
+            return
+        images, names = images_of(objects), method.task.train
+        with torch.no_grad():
+            zero_shot = method.backbone.logits(method.backbone.encode_image(images), method.zero_shot_features(names))
+        torch.testing.assert_close(scores(method, images, names), zero_shot, rtol=1e-4, atol=1e-4)
+
+
+def check_saved_and_loaded_gives_the_same_logits(subject: Subject) -> None:
+    """What was learned, saved and loaded into a fresh method, gives the same logits for trained and other classes."""
+    path = subject.folder / "deliverable.safetensors"
+    with subject.objects() as objects:
+        method = objects.model
+        if not method.built():
+            return
+        subject.fit(objects)
+        images = images_of(objects)
+        lists = [method.task.train] if method.novel_rule == "frozen" else [s.classnames for s in method.task.tests]
+        before = [scores(method, images, names) for names in lists]
+        size = save_deliverable(path, method, objects.datamodule.dataset)
+        numbers = sum(parameter.numel() for parameter in method.built().values())
+        assert size == path.stat().st_size
+        assert size < 4 * numbers + 200 * len(method.built()) + 40_000, "the deliverable holds more than what was learned"
+    with subject.objects() as objects:
+        load_into(objects.model, path)
+        for names, expected in zip(lists, before, strict=True):
+            assert torch.equal(scores(objects.model, images, names), expected)
+    loaded = load_method(path)
+    try:
+        assert torch.equal(scores(loaded, images, lists[0]), before[0])
+        assert read_header(path).classnames == list(lists[0])
+    finally:
+        loaded.release()
+
+
+def check_same_cell_same_record(subject: Subject) -> None:
+    """The same cell twice gives the same record but for times and environment, whatever ran before."""
+    records = []
+    for name in ("first", "second"):
+        plan = make_plan(subject.request(), subject.folder / name)
+        record = run_cell(plan.cells[0], plan.folder).record
+        assert record is not None
+        assert record.ok, record.error
+        records.append(comparable(record))
+    assert records[0] == records[1]
+
+
+def check_training_is_blind_to_test(subject: Subject) -> None:
+    """Other test labels, other test images and other images of novel classes leave training bit-identical."""
+    learned = []
+    for changed in (False, True):
+        folder = subject.folder / f"blind-{changed}"
+        suite = folders.suite_of_mini(folder, subject.dataset, other_test=changed)
+        with Subject(subject.recipe, folder, suite, "images", subject.settings).objects() as objects:
+            subject.fit(objects)
+            learned.append({name: p.detach().clone() for name, p in objects.model.built().items()})
+    for name, tensor in learned[0].items():
+        assert torch.equal(tensor, learned[1][name]), f"{name} saw test data"
+
+
+def check_permuted_classes_permute_logits(subject: Subject) -> None:
+    """The order of class names is the order of logits and nothing else."""
+    with subject.objects() as objects:
+        method = objects.model
+        subject.fit(objects)
+        images, names = images_of(objects), method.task.train
+        order = torch.randperm(len(names), generator=torch.Generator().manual_seed(0))
+        permuted = tuple(names[int(i)] for i in order)
+        torch.testing.assert_close(
+            scores(method, images, permuted), scores(method, images, names)[:, order], rtol=1e-4, atol=1e-4
+        )
+
+
+def check_moves_to_other_classes(subject: Subject) -> None:
+    """Trained on base it scores the novel classes, (B, C) finite; batch size changes nothing."""
+    with subject.objects() as objects:
+        method = objects.model
+        subject.fit(objects)
+        images = images_of(objects)
+        split = method.task.tests[-1]
+        classes = method.prepare(split)
+        with torch.no_grad():
+            whole = method.split_logits(images, split, classes)
+            single = torch.cat([method.split_logits(image[None], split, classes) for image in images])
+        assert whole.shape == (len(images), len(split.classnames))
+        assert whole.dtype == torch.float32
+        assert torch.isfinite(whole).all()
+        torch.testing.assert_close(whole, single, rtol=1e-4, atol=1e-4)
+
+
+def check_packed_equals_plain(subject: Subject) -> None:
+    """The packed text tower gives what the plain tower over all positions gives."""
+    with subject.objects() as objects:
+        method = objects.model
+        subject.fit(objects)
+        images, names = images_of(objects), method.task.train
+        packed = scores(method, images, names)
+        with plain.plain_text(method.backbone):
+            expected = scores(method, images, names)
+        torch.testing.assert_close(packed, expected, rtol=1e-4, atol=1e-4)
+
+
+def check_refuses_towers_it_cannot_use(subject: Subject) -> None:
+    """A backbone without a needed ability is refused by name before anything is loaded."""
+    recipe = load_recipe(subject.recipe)
+    with subject.objects() as objects:
+        kind = type(objects.model)
+    for tower in kind.needs:
+        name = backbones.write_foreign(subject.folder / f"foreign-{tower}", tower)
+        arguments = dict(recipe.sections["model"].get("init_args") or {}) | {"backbone": name}
+        try:
+            kind(**arguments)
+        except BackboneError as error:
+            assert kind.__name__ in str(error)
+            assert tower in str(error)
+        else:
+            raise AssertionError(f"{kind.__name__} accepts a foreign {tower} tower that it says it cannot use")
+
+
+def check_bf16_stays_finite(subject: Subject) -> None:
+    """Under bf16 autocast a step is finite and logits and trained tensors are float32."""
+    with subject.objects(**{"trainer.precision": "bf16-mixed", "trainer.max_epochs": 1}) as objects:
+        method = objects.model
+        subject.fit(objects)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = scores(method, images_of(objects), method.task.train)
+        assert logits.dtype == torch.float32
+        for name, parameter in method.built().items():
+            assert parameter.dtype == torch.float32
+            assert torch.isfinite(parameter).all(), name
+
+
+METHOD_CHECKS: tuple[Check, ...] = tuple(value for name, value in dict(globals()).items() if name.startswith("check_"))
+
+
+def run_check(check: Check, recipe: str, folder: Path, **settings: Any) -> None:
+    """Run one check on a recipe, unless its method is exempt (`Method.exempt`: name of the check to reason)."""
+    subject = Subject(recipe, folder, settings=settings)
+    with subject.objects() as objects:
+        reason = objects.model.exempt.get(check.__name__)
+    if reason is None:
+        check(subject)

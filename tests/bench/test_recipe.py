@@ -1,0 +1,139 @@
+"""How a config comes together: priorities, overrides, and that nothing of one method or dataset reaches another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from clipbench.bench.arguments import choose_recipe, split_arguments
+from clipbench.bench.recipe import Recipe, from_dotted, known_recipes, load_recipe, matches, merge, read_config, resolve
+from clipbench.errors import ConfigError, UnknownName
+
+BASE = {"model": {"init_args": {"backbone": "mini"}}, "data": {"class_path": "FewShotDataModule", "init_args": {}}}
+
+
+def recipe(*overrides: dict, **model: object) -> Recipe:
+    sections = {"model": {"class_path": "CLIPFit", "init_args": model}, "data": {}, "trainer": {"max_epochs": 100}}
+    return Recipe("r", sections, overrides, {})
+
+
+def test_a_new_class_drops_the_settings_of_the_former() -> None:
+    low = {"class_path": "CLIPFit", "init_args": {"lr": 0.5}}
+    assert merge(low, {"class_path": "CoOp", "init_args": {"n_context": 4}}) == {
+        "class_path": "CoOp",
+        "init_args": {"n_context": 4},
+    }
+
+
+def test_the_same_class_by_its_path_keeps_the_settings() -> None:
+    low = {"class_path": "CLIPFit", "init_args": {"lr": 0.5}}
+    assert merge(low, {"class_path": "clipbench.methods.clipfit.CLIPFit"})["init_args"] == {"lr": 0.5}
+
+
+def test_merging_changes_neither_side() -> None:
+    low, high = {"a": {"b": [1]}}, {"a": {"c": [2]}}
+    merged = merge(low, high)
+    merged["a"]["c"].append(3)
+    assert (low, high) == ({"a": {"b": [1]}}, {"a": {"c": [2]}})
+
+
+def test_dotted_settings() -> None:
+    assert from_dotted({"model": "CoOp", "model.lr": 1, "data.init_args.shots": 4, "trainer.max_epochs": 2}) == {
+        "model": {"class_path": "CoOp", "init_args": {"lr": 1}},
+        "data": {"init_args": {"shots": 4}},
+        "trainer": {"max_epochs": 2},
+    }
+
+
+def test_later_overrides_win_and_lists_mean_any() -> None:
+    first = {"suite": "clip11", "dataset": ["dtd", "eurosat"], "set": {"model.lr": 1, "trainer.max_epochs": 10}}
+    second = {"dataset": "dtd", "set": {"model.lr": 2}}
+    context = {"suite": "clip11", "dataset": "dtd", "protocol": "base_to_novel", "shots": 16, "backbone": "x"}
+    config = resolve(recipe(first, second, lr=0), BASE, context)
+    assert config["model"]["init_args"]["lr"] == 2
+    assert config["trainer"]["max_epochs"] == 10
+    assert not matches(first, context | {"suite": "mini"})
+
+
+def test_fixed_setting_ignores_what_is_keyed_by_dataset() -> None:
+    by_dataset = {"suite": "clip11", "dataset": "dtd", "set": {"model.lr": 1}}
+    by_suite = {"suite": "clip11", "set": {"trainer.max_epochs": 3}}
+    context = {"suite": "clip11", "dataset": "dtd"}
+    config = resolve(recipe(by_dataset, by_suite, lr=0), BASE, context, setting="fixed")
+    assert config["model"]["init_args"]["lr"] == 0
+    assert config["trainer"]["max_epochs"] == 3
+
+
+def test_priority_of_layers() -> None:
+    override = {"suite": "mini", "set": {"model.lr": 2, "model.momentum": 2, "model.weight_decay": 2}}
+    user, command = from_dotted({"model.momentum": 3, "model.weight_decay": 3}), from_dotted({"model.weight_decay": 4})
+    config = resolve(recipe(override, lr=1, backbone="recipe's"), BASE, {"suite": "mini"}, [user, command])
+    assert config["model"]["init_args"] == {
+        "backbone": "recipe's",
+        "lr": 2,
+        "momentum": 3,
+        "weight_decay": 4,
+    }
+
+
+def test_command_line_words() -> None:
+    configs, settings = split_arguments(["--config", "clipfit", "--model.lr=0.01", "--trainer.max_epochs", "3", "--data", "Manifest"])
+    assert configs == ["clipfit"]
+    assert settings == {"model.lr": 0.01, "trainer.max_epochs": 3, "data": "Manifest"}
+
+
+@pytest.mark.parametrize("words", [["fit"], ["--model.lr"], ["--model.lr", "--config"]])
+def test_command_line_words_that_make_no_sense(words: list[str]) -> None:
+    with pytest.raises(ConfigError):
+        split_arguments(words)
+
+
+def test_a_second_recipe_leaves_nothing_of_the_first() -> None:
+    chosen, layers = choose_recipe(["clipfit", "coop"], {})
+    alone, _ = choose_recipe(["coop"], {})
+    assert chosen == alone
+    assert layers == [{}]
+
+
+def test_another_model_leaves_nothing_of_the_first_method() -> None:
+    chosen, layers = choose_recipe(["clipfit"], {"model": "CoOp"})
+    context = {"suite": "mini", "dataset": "dtd", "protocol": "base_to_novel"}
+    config = resolve(chosen, BASE, context, layers)
+    assert config["model"] == {"class_path": "CoOp", "init_args": {"backbone": "mini"}}
+
+
+def test_no_method_at_all() -> None:
+    with pytest.raises(ConfigError, match="no method"):
+        choose_recipe([], {"trainer.max_epochs": 3})
+
+
+@pytest.mark.parametrize("name", known_recipes())
+def test_packaged_recipes_are_whole(name: str) -> None:
+    """Each override says where it comes from, and mini has a block of its own where anything is trained."""
+    loaded = load_recipe(name)
+    assert all(entry.get("source") and entry.get("set") for entry in loaded.overrides)
+    assert loaded.about["title"]
+    assert loaded.about["paper"]
+    if loaded.sections["trainer"]["max_epochs"]:
+        assert any(entry.get("suite") == "mini" for entry in loaded.overrides)
+
+
+def test_unknown_recipe_names_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="did you mean 'clipfit'"):
+        load_recipe("clipfti")
+
+
+def test_unknown_key_of_a_recipe(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({"model": {"class_path": "CoOp"}, "trainr": {}}))
+    with pytest.raises(UnknownName, match="did you mean 'trainer'"):
+        load_recipe(str(file))
+
+
+def test_a_file_that_is_not_yaml(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("model: [")
+    with pytest.raises(ConfigError, match="not YAML"):
+        read_config(str(file))
