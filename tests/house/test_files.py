@@ -97,16 +97,6 @@ def test_every_relative_link_leads_somewhere() -> None:
     assert not broken, shown(broken)
 
 
-def test_every_make_target_that_is_named_exists() -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = {
-        (page.name, target)
-        for page in pages()
-        for target in re.findall(r"(?:`|^ {4}|^\$ )make ([a-z][a-z-]*)", page.read_text(encoding="utf-8"), re.MULTILINE)
-    }
-    assert {(page, target) for page, target in named if target not in targets} == set()
-
-
 def docs_build() -> ModuleType:
     spec = importlib.util.spec_from_file_location("docs_build", ROOT / "docs/build.py")
     assert spec is not None
