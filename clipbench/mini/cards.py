@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def card_path(card_id: str) -> Path:
     return path
 
 
-@lru_cache(maxsize=None)
+@cache
 def read_card(card_id: str) -> MiniCard:
     """Read a card and check it against the closed list of words.
 
@@ -90,7 +90,8 @@ def parse_card(data: dict[str, Any], origin: str) -> MiniCard:
     block = data["mini"]
     family = words.family(block["family"])
     classes = tuple(tuple(values) for values in block["classes"])
-    # Names and tuples stand side by side in the card; scoring pictures of one list with names of another fails silently.
+    # Names and tuples stand side by side in the card; scoring pictures of one list with names of another fails
+    # silently.
     for name, values in zip(data["classnames"], classes, strict=True):
         for factor, value in zip(family.factors, values, strict=True):
             if value not in family.factors[factor]:

@@ -1,11 +1,13 @@
 """The search that chose the classes of every card.
 
-Run ``python -m clipbench.mini.classes`` to see it, with ``--write`` to put its lists into the cards. It is deterministic: the legacy
-``RandomState`` draws the same numbers on every numpy. The cards hold the outcome; nothing runs this at benchmark time.
+Run ``python -m clipbench.mini.classes`` to see it, with ``--write`` to put its lists into the cards. It is
+deterministic: the legacy ``RandomState`` draws the same numbers on every numpy. The cards hold the outcome; nothing
+runs this at benchmark time.
 
-A list is good if each half shows most values of every factor, if nearly every class has a neighbour in its half that differs in one
-factor other than colour (raw pixels tell colours apart without reading shapes), if the novel half uses no value that base lacks, except
-the reserved ones, and if what is left for pretraining still covers every value and every pair of values.
+A list is good if each half shows most values of every factor, if nearly every class has a neighbour in its half that
+differs in one factor other than colour (raw pixels tell colours apart without reading shapes), if the novel half uses
+no value that base lacks, except the reserved ones, and if what is left for pretraining still covers every value and
+every pair of values.
 """
 
 from __future__ import annotations
@@ -43,16 +45,16 @@ def cost(family: Family, classes: list[Values]) -> float:
     total = 0.0
     for place, (factor, values) in enumerate(family.factors.items()):
         reserved = family.reserved.get(factor, ())
-        shown = [Counter(one[place] for one in group) for group in halves]
-        total += sum(100 * shown[0][value] + 6 * max(0, 2 - shown[1][value]) for value in reserved)
-        total += 3 * sum(1 for value in shown[1] if value not in shown[0] and value not in reserved)
+        counts = [Counter(one[place] for one in group) for group in halves]
+        total += sum(100 * counts[0][value] + 6 * max(0, 2 - counts[1][value]) for value in reserved)
+        total += 3 * sum(1 for value in counts[1] if value not in counts[0] and value not in reserved)
         if is_colour[place]:
             # Few colours, so that many classes share one; at least half of them, so that the names stay varied.
-            total += sum(3 * max(0, (len(values) + 1) // 2 - len(group)) for group in shown)
+            total += sum(3 * max(0, (len(values) + 1) // 2 - len(count)) for count in counts)
         else:
-            for group, expected in zip(shown, ([v for v in values if v not in reserved], list(values)), strict=True):
-                counts = [group[value] for value in expected]
-                total += 3 * counts.count(0) + float(np.std(counts))
+            for count, expected in zip(counts, ([v for v in values if v not in reserved], list(values)), strict=True):
+                times = [count[value] for value in expected]
+                total += 3 * times.count(0) + float(np.std(times))
     for group in halves:
         for one in group:
             near = 0
@@ -63,7 +65,7 @@ def cost(family: Family, classes: list[Values]) -> float:
     seen = Counter(pair for one in classes for pair in pairs(one))
     grid_size = len(family.grid())
     sizes = [len(values) for values in family.factors.values()]
-    total += 3 * sum(count >= grid_size // (sizes[i] * sizes[j]) for (i, j, _, _), count in seen.items())
+    total += 3 * sum(n >= grid_size // (sizes[i] * sizes[j]) for (i, j, _, _), n in seen.items())
     return total
 
 

@@ -2,8 +2,9 @@
 
 ``python -m clipbench.mini.pretrain --out FILE --seed 0`` trains, writes the compact file and runs the gates on it.
 
-What it may see is the grid of every family minus the classes of the cards (neither as pictures nor as captions), in the neutral style
-only. A caption that is true of another picture of the batch is taken out of the denominators, in both directions.
+What it may see is the grid of every family minus the classes of the cards (neither as pictures nor as captions), in
+the neutral style only. A caption that is true of another picture of the batch is taken out of the denominators, in
+both directions.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from clipbench.mini.words import FAMILIES, known_words
 
 STEPS, BATCH = 1400, 128
 LR, WARMUP, FLOOR = 1e-3, 150, 0.02
-# In every twelfth batch placeholders stand before the phrase, so that learned contexts of up to 24 vectors find trained positions.
+# In every twelfth batch placeholders stand before the phrase, so that learned contexts of up to 24 vectors find trained
+# positions.
 PREFIX_EVERY, PREFIX_LONGEST = 12, 24
 BETAS, WEIGHT_DECAY, CLIP_NORM, MAX_SCALE = (0.9, 0.98), 0.05, 1.0, 100.0
 
@@ -116,7 +118,7 @@ def encode_text(model: CLIP, rows: torch.Tensor, ends: torch.Tensor) -> torch.Te
 def pixels(pictures: npt.NDArray[np.uint8]) -> torch.Tensor:
     """(B, 3, 48, 48) float32, normalised as the shipped config says."""
     mean, std = (torch.tensor(PREPROCESS_CFG[name]).view(3, 1, 1) for name in ("mean", "std"))
-    return (torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 255 - mean) / std
+    return (torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 255 - mean) / std
 
 
 def contrast(image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
@@ -206,7 +208,10 @@ def main() -> None:
     state = {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
     notes = {"seed": str(arguments.seed), "steps": str(arguments.steps), "batch": str(BATCH)}
     save_weights(state, reader.index, arguments.out, notes)
-    print(f"wrote {arguments.out}: {time.perf_counter() - wall:.0f} s wall, {time.process_time() - cpu:.0f} s CPU", flush=True)
+    print(
+        f"wrote {arguments.out}: {time.perf_counter() - wall:.0f} s wall, {time.process_time() - cpu:.0f} s CPU",
+        flush=True,
+    )
     from clipbench.mini import gates
 
     raise SystemExit(gates.main(["--weights", str(arguments.out)]))

@@ -1,7 +1,9 @@
-"""The renderer: one picture from a family, a tuple, a style and a key. Pretraining and benchmark both come through here.
+"""The renderer: one picture from a family, a tuple, a style and a key. Pretraining and benchmark both come through
+here.
 
-Every picture has three streams of random numbers, one for content and pose, one for the background, one for style and noise, keyed by
-(suite seed, family, split, class, image, purpose). A class that needs more numbers therefore never changes its background.
+Every picture has three streams of random numbers, one for content and pose, one for the background, one for style and
+noise, keyed by (suite seed, family, split, class, image, purpose). A class that needs more numbers therefore never
+changes its background.
 """
 
 from __future__ import annotations
@@ -17,7 +19,23 @@ from clipbench.mini.words import FAMILIES, Values
 # Part of every cache key: raise it when any pixel may change.
 RENDERER_VERSION = 1
 
-SPLITS = {"train": 0, "val": 1, "test": 2, "neutral": 3, "blank_train": 4, "blank_test": 5, "pretrain": 6, "golden": 7}
+SPLITS = {
+    name: number
+    for number, name in enumerate(
+        (
+            "train",
+            "val",
+            "test",
+            "neutral",
+            "blank_train",
+            "blank_test",
+            "pretrain",
+            "golden",
+            "random_train",
+            "random_test",
+        )
+    )
+}
 _CONTENT, _BACKGROUND, _STYLE = 0, 1, 2
 _FAMILY_INDEX = {one.name: i for i, one in enumerate(FAMILIES)}
 
@@ -40,7 +58,8 @@ def uniforms(words: npt.NDArray[np.uint64]) -> list[float]:
 
 
 def _normals(words: npt.NDArray[np.uint64]) -> Array:
-    """Nearly normal numbers: four 16-bit uniforms of a word, summed; needs no logarithm, so it is exact on every machine."""
+    """Nearly normal numbers: four 16-bit uniforms of a word, summed; needs no logarithm, so it is exact on every
+    machine."""
     parts = words.view(np.uint16).reshape(-1, 4).sum(1, dtype=np.int32)
     return ((parts - 131070).astype(np.float32) * np.float32(np.sqrt(3.0) / 65536)).reshape(3, SIZE, SIZE)
 

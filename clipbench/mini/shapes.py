@@ -1,19 +1,20 @@
 """Shapes as signed distances, and how they are painted on a canvas.
 
-A canvas is a float32 array (3, 48, 48), RGB in [0, 1], pixel centres at (i + 0.5) * 2 / 48 - 1, y down. A shape is a signed distance
-in local coordinates (negative inside); its edge is smoothed over one pixel, so there is no supersampling.
+A canvas is a float32 array (3, 48, 48), RGB in [0, 1], pixel centres at (i + 0.5) * 2 / 48 - 1, y down. A shape is a
+signed distance in local coordinates (negative inside); its edge is smoothed over one pixel, so there is no
+supersampling.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float32]
+Array = npt.NDArray[np.floating[Any]]
 
 SIZE = 48
 _AXIS = ((np.arange(SIZE, dtype=np.float32) + np.float32(0.5)) * np.float32(2 / SIZE)) - np.float32(1)

@@ -1,7 +1,7 @@
 """Styles: what a picture has besides its content.
 
-Pretraining shows one mild neutral style. Every benchmark card has a style of its own, the domain shift of its dataset: fixed effects
-with a little variation from image to image, made weaker or stronger by one factor.
+Pretraining shows one mild neutral style. Every benchmark card has a style of its own, the domain shift of its
+dataset: fixed effects with a little variation from image to image, made weaker or stronger by one factor.
 """
 
 from __future__ import annotations
@@ -154,7 +154,9 @@ def apply(canvas: Array, style: Style, u: Sequence[float], noise: Array) -> npt.
         (48, 48, 3) uint8.
     """
     if style.neutral:
-        style = replace(style, blur=0.4 * u[0], noise=0.04 * u[1], contrast=0.85 + 0.27 * u[2], brightness=0.16 * u[3] - 0.08)
+        style = replace(
+            style, blur=0.4 * u[0], noise=0.04 * u[1], contrast=0.85 + 0.27 * u[2], brightness=0.16 * u[3] - 0.08
+        )
     else:
         contrast = style.contrast * (1 + style.contrast_spread * (2 * u[2] - 1))
         brightness = style.brightness + style.brightness_spread * (2 * u[3] - 1)

@@ -1,7 +1,7 @@
 """The weights of the mini backbone: a compact file, widened to what open_clip expects. Needs no torch.
 
-The file holds float16 tensors under open_clip's names. Of the token table it holds only the rows that the closed list of words can
-use; the other rows are zero in memory, and a text that needs one is an error, never a silent number.
+The file holds float16 tensors under open_clip's names. Of the token table it holds only the rows that the closed list
+of words can use; the other rows are zero in memory, and a text that needs one is an error, never a silent number.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ def load_weights(path: Path = PATH) -> Weights:
         BackboneError: the file is missing, damaged or of another format.
     """
     if not path.is_file():
-        raise BackboneError(f"no mini weights at {path}; write them with: python -m clipbench.mini.pretrain --out {path}")
+        raise BackboneError(
+            f"no mini weights at {path}; write them with: python -m clipbench.mini.pretrain --out {path}"
+        )
     try:
         with safe_open(path, framework="numpy") as file:
             meta = file.metadata() or {}
@@ -76,7 +78,7 @@ def load_weights(path: Path = PATH) -> Weights:
 
 
 def save_weights(
-    state: dict[str, npt.NDArray[np.float32]], index: npt.NDArray[np.int32], path: Path, notes: dict[str, str]
+    state: dict[str, npt.NDArray[np.float32]], index: npt.NDArray[np.integer], path: Path, notes: dict[str, str]
 ) -> None:
     """Round to float16 and write the compact file.
 
@@ -86,13 +88,26 @@ def save_weights(
         path: where to write.
         notes: how the weights were made, for the file's header.
     """
-    tensors = {name: np.ascontiguousarray(values, np.float16) for name, values in state.items() if name != TABLE}
-    tensors[ROWS] = np.ascontiguousarray(state[TABLE], np.float16)
+    tensors = {name: np.array(values, np.float16, order="C") for name, values in state.items() if name != TABLE}
+    tensors[ROWS] = np.array(state[TABLE], np.float16, order="C")
     stored: dict[str, npt.NDArray[Any]] = {**tensors, INDEX: index.astype(np.int32)}
     config = json.dumps({"model_cfg": MODEL_CFG, "preprocess_cfg": PREPROCESS_CFG})
     written = path.with_name(path.name + ".part")
     written.write_bytes(save(stored, {"format": FORMAT, "config": config, **notes}))
     written.replace(path)
+
+
+def export(folder: Path, weights: Weights | None = None) -> None:
+    """Write a folder that ``open_clip.create_model_and_transforms("local-dir:FOLDER")`` loads.
+
+    Args:
+        folder: made if absent.
+        weights: the shipped ones unless given.
+    """
+    weights = weights or load_weights()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "open_clip_config.json").write_text(json.dumps(weights.config, indent=1), encoding="utf-8")
+    (folder / "open_clip_model.safetensors").write_bytes(save(weights.state))
 
 
 def check_words(texts: str | Iterable[str]) -> None:
@@ -108,7 +123,9 @@ def check_words(texts: str | Iterable[str]) -> None:
     for text in [texts] if isinstance(texts, str) else texts:
         for word in split_words(text):
             if word not in known:
-                raise BackboneError(f"word '{word}' not known to the mini backbone (in '{text}'); it reads a closed list")
+                raise BackboneError(
+                    f"word '{word}' not known to the mini backbone (in '{text}'); it reads a closed list"
+                )
 
 
 def check_tokens(tokens: npt.ArrayLike, known: frozenset[int]) -> None:

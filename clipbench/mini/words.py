@@ -1,7 +1,7 @@
 """The closed world of words: factors, their values, and how a tuple of values is put into words.
 
-A *family* is one dataset of the suite. A class is one tuple of factor values; its name is the family's first phrase. Phrases name
-their factors as ``{factor}``, so the factors that a caption states can be read off the phrase itself.
+A *family* is one dataset of the suite. A class is one tuple of factor values; its name is the family's first phrase.
+Phrases name their factors as ``{factor}``, so the factors that a caption states can be read off the phrase itself.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The brush: one canvas, one fixed vector of uniforms, and the colours, jittered.
 
-Uniforms are read by slot, never in sequence, so that a value that needs more of them cannot shift what another one reads.
+Uniforms are read by slot, never in sequence, so that a value that needs more of them cannot shift what another one
+reads.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ class Brush:
 
     Args:
         canvas: (3, 48, 48) float32, painted in place.
-        uniforms: ``UNIFORMS`` numbers in [0, 1). Slots 0-4 are the pose, 5-7 the main colour, 8-10 and 11-13 further colours;
-            14 and up belong to the family.
+        uniforms: ``UNIFORMS`` numbers in [0, 1). Slots 0-4 are the pose, 5-7 the main colour, 8-10 and 11-13 further
+            colours; 14 and up belong to the family.
         jitter: largest change of a colour channel.
     """
 
@@ -32,7 +33,8 @@ class Brush:
         return low + (high - low) * self.uniforms[slot]
 
     def pose(self, shift: float, small: float, large: float, angle: float) -> Frame:
-        """Random pose: shift up to +-shift, scale in [small, large), rotation up to +-angle radians, mirrored half of the time."""
+        """Random pose: shift up to +-shift, scale in [small, large), rotation up to +-angle radians, mirrored half of
+        the time."""
         return pose(
             self.u(0, -shift, shift),
             self.u(1, -shift, shift),

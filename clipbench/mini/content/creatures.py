@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from clipbench.mini.content.brush import Brush
@@ -64,7 +66,7 @@ def draw_actions(b: Brush, values: tuple[str, ...]) -> None:
     drop, legs = _LEGS[stance]
     hx, hy = _HANDS[arms]
     hand = (hx, hy + drop)
-    limbs = [chain for leg in legs for chain in zip(leg, leg[1:], strict=False)]
+    limbs = [chain for leg in legs for chain in itertools.pairwise(leg)]
     parts = [capsule(f, *a, *z, 0.11) for a, z in limbs]
     parts.append(capsule(f, 0, -0.42 + drop, 0, 0.12 + drop, 0.19))
     sleeves = [capsule(f, 0, -0.42 + drop, side * hand[0], hand[1], 0.1) for side in (-1, 1)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -26,7 +27,12 @@ from clipbench.mini.shapes import (
     stripes,
 )
 
-PATTERNS = {"striped": stripes, "dotted": dots, "spotted": dots, "checkered": checks}
+PATTERNS: dict[str, Callable[[Frame], Array]] = {
+    "striped": stripes,
+    "dotted": dots,
+    "spotted": dots,
+    "checkered": checks,
+}
 
 
 def coat(b: Brush, f: Frame, shape: Array, pattern: str, colour: Colour) -> None:
@@ -154,7 +160,9 @@ def draw_food(b: Brush, values: tuple[str, ...]) -> None:
         b.paint(f, ring(f, 0, 0, 0.78, 0.04), shade(ware, 0.55))
         places = tuple((0.9 * x, y) for x, y in _PLACES)
     for i, (x, y) in enumerate(places):
-        at = f.place(x + b.u(20 + 3 * i, -0.06, 0.06), y + b.u(21 + 3 * i, -0.06, 0.06), 1.0, b.u(22 + 3 * i, -0.5, 0.5))
+        at = f.place(
+            x + b.u(20 + 3 * i, -0.06, 0.06), y + b.u(21 + 3 * i, -0.06, 0.06), 1.0, b.u(22 + 3 * i, -0.5, 0.5)
+        )
         _piece(b, at, item, c)
     if dish == "bowl":
         b.paint(f, np.maximum(disc(f, 0, 0.05, 0.95), np.float32(0.1) - f.v), ware)

@@ -63,7 +63,9 @@ def _ground(b: Brush, f: Frame, ground: str, horizon: float) -> None:
             b.paint(f, below, b.near((0.10, 0.30, 0.12), 45))
             for i in range(7):
                 x, top = -0.96 + 0.32 * i + b.u(48 + i, -0.06, 0.06), horizon - 0.38 + b.u(56 + i, -0.1, 0.1)
-                b.paint(f, polygon(f, ((x, top), (x + 0.24, horizon + 0.4), (x - 0.24, horizon + 0.4))), (0.06, 0.24, 0.08))
+                b.paint(
+                    f, polygon(f, ((x, top), (x + 0.24, horizon + 0.4), (x - 0.24, horizon + 0.4))), (0.06, 0.24, 0.08)
+                )
         case "sea":
             b.paint(f, below, b.near((0.08, 0.32, 0.55), 45))
             waves = np.sin(22 * f.v + np.float32(1.2) * np.sin(6 * f.u + phase)) * np.float32(1 / 22)
@@ -79,18 +81,22 @@ def _ground(b: Brush, f: Frame, ground: str, horizon: float) -> None:
             b.paint(f, below, b.near((0.33, 0.36, 0.34), 45))
             for i in range(3):
                 x, top = -0.7 + 0.7 * i + b.u(48 + i, -0.15, 0.15), horizon - b.u(52 + i, 0.4, 0.62)
-                b.paint(f, polygon(f, ((x, top), (x + 0.6, horizon + 0.25), (x - 0.6, horizon + 0.25))), (0.40, 0.38, 0.40))
+                b.paint(
+                    f, polygon(f, ((x, top), (x + 0.6, horizon + 0.25), (x - 0.6, horizon + 0.25))), (0.40, 0.38, 0.40)
+                )
                 b.paint(f, polygon(f, ((x, top), (x + 0.2, top + 0.24), (x - 0.2, top + 0.24))), (0.96, 0.97, 0.98))
         case "field":
             b.paint(f, below, b.near((0.42, 0.66, 0.20), 45))
-            rows = np.sin(9 * f.u / np.maximum(f.v - np.float32(horizon - 0.25), np.float32(0.2)) + phase) * np.float32(0.05)
+            depth = np.maximum(f.v - np.float32(horizon - 0.25), np.float32(0.2))
+            rows = np.sin(9 * f.u / depth + phase) * np.float32(0.05)
             b.paint(f, np.maximum(rows, below), (0.62, 0.74, 0.26))
 
 
 def draw_textures(b: Brush, values: tuple[str, ...]) -> None:
     """A pattern in two random colours; its rows run along the direction."""
     grain, direction, pattern = values
-    angle = {"horizontal": 0.0, "vertical": math.pi / 2, "diagonal": math.pi / 4 if b.u(4) < 0.5 else -math.pi / 4}[direction]
+    diagonal = math.pi / 4 if b.u(4) < 0.5 else -math.pi / 4
+    angle = {"horizontal": 0.0, "vertical": math.pi / 2, "diagonal": diagonal}[direction]
     angle += b.u(3, -0.08, 0.08)
     rate = (1.45 if grain == "coarse" else 3.1) * b.u(2, 0.9, 1.1)
     f = CANVAS.place(b.u(0, -1, 1), b.u(1, -1, 1), 1 / rate, angle)
@@ -182,7 +188,10 @@ def _structure(b: Brush, f: Frame, structure: str) -> None:
                 b.paint(f, ellipse(f, x, y, b.u(56 + i, 0.19, 0.27), 0.2), (0.20, 0.42, 0.72))
         case "trees":
             for i in range(12):
-                x, y = -0.75 + 0.5 * (i % 4) + b.u(40 + 2 * i, -0.12, 0.12), -0.75 + 0.45 * (i // 4) + b.u(41 + 2 * i, -0.1, 0.1)
+                x, y = (
+                    -0.75 + 0.5 * (i % 4) + b.u(40 + 2 * i, -0.12, 0.12),
+                    -0.75 + 0.45 * (i // 4) + b.u(41 + 2 * i, -0.1, 0.1),
+                )
                 b.paint(f, disc(f, x, y, 0.14), (0.05, 0.22, 0.07))
                 b.paint(f, disc(f, x - 0.03, y - 0.03, 0.07), (0.16, 0.42, 0.14))
 
