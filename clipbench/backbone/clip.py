@@ -1,0 +1,169 @@
+"""From a name to a backbone: built from its weights, shared by the process, or described without them."""
+
+from __future__ import annotations
+
+from threading import Lock
+
+import torch
+from torch import Tensor
+
+from clipbench.backbone import foreign, hashing, load, weights
+from clipbench.backbone.image import ImageTower
+from clipbench.backbone.invented import invent
+from clipbench.backbone.model import INITIAL_LOG_SCALE, Backbone
+from clipbench.backbone.shapes import Foreign
+from clipbench.backbone.spec import BackboneSpec, resolve_spec
+from clipbench.backbone.text import TextTower
+from clipbench.errors import BackboneError
+
+__all__ = ["Backbone", "backbone_hash", "build_backbone", "describe_backbone", "load_backbone"]
+
+MAX_SHOWN = 4  # tensors named in a message
+
+
+def _towers(spec: BackboneSpec) -> Backbone:
+    """The modules of a spec, on the current default device."""
+    image_shape, text_shape = spec.image_shape, spec.text_shape
+    image = (
+        foreign.build_image(spec, image_shape.reason) if isinstance(image_shape, Foreign) else ImageTower(image_shape)
+    )
+    text = foreign.build_text(spec, text_shape.reason) if isinstance(text_shape, Foreign) else TextTower(text_shape)
+    return Backbone(spec, image, text, has_logit_bias=spec.config.get("init_logit_bias") is not None)
+
+
+def describe_backbone(name: str) -> Backbone:
+    """A backbone on the meta device: names, shapes and counts without weights.
+
+    Raises:
+        UnknownName: no such architecture or tag.
+        BackboneError: a foreign tower that cannot be built.
+    """
+    with torch.device("meta"):
+        return _towers(resolve_spec(name))
+
+
+def build_backbone(name: str) -> Backbone:
+    """A backbone of one's own, not shared: read, built, hashed.
+
+    Args:
+        name: see `spec.py`.
+
+    Raises:
+        UnknownName: no such architecture or tag.
+        BackboneError: weights that are absent, damaged or of another architecture.
+    """
+    spec = resolve_spec(name)
+    foreigners = [isinstance(shape, Foreign) for shape in (spec.image_shape, spec.text_shape)]
+    with torch.random.fork_rng(devices=[]), torch.device("cpu" if any(foreigners) else "meta"):
+        torch.manual_seed(0)
+        backbone = _towers(spec)
+    tensors = _invented(backbone) if spec.source == "random" else _loaded(backbone, load.read_state(spec))
+    _assign(backbone, tensors)
+    if spec.source == "mini":
+        from clipbench.mini import weights as embedded
+
+        backbone._known = embedded.load_weights()[2]
+    key = _hash_key(spec)
+    backbone.hash = (hashing.recall(key) if key else None) or backbone.compute_hash()
+    if key:
+        hashing.remember(key, backbone.hash)
+    return backbone
+
+
+def _invented(backbone: Backbone) -> dict[str, Tensor]:
+    """Random tensors for our towers; foreign ones keep what open_clip drew from seed 0."""
+    out = {"logit_scale": torch.tensor(INITIAL_LOG_SCALE)}
+    if backbone.logit_bias is not None:
+        out["logit_bias"] = torch.tensor(float(backbone.spec.config["init_logit_bias"]))
+    for name, tower in (("image", backbone.image), ("text", backbone.text)):
+        tensors = tower.state_dict() if isinstance(tower, foreign.ForeignTower) else invent(tower, name)
+        out |= {f"{name}.{key}": tensor for key, tensor in tensors.items()}
+    return out
+
+
+def _loaded(backbone: Backbone, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """open_clip's tensors in our names."""
+    out = {name: state[name].reshape(()) for name in ("logit_scale", "logit_bias") if name in state}
+    if backbone.logit_bias is not None:
+        out.setdefault("logit_bias", torch.tensor(0.0))  # as open_clip fills in for weights without one
+    prefix = "text." if any(name.startswith("text.") for name in state) else ""
+    try:
+        if isinstance(backbone.image, ImageTower):
+            image = weights.image_from_open_clip(state, backbone.image.shape)
+        else:
+            image = foreign.tensors_of(state, "visual.")
+        if isinstance(backbone.text, TextTower):
+            text = weights.text_from_open_clip(state, backbone.text.shape, prefix)
+        else:
+            text = foreign.tensors_of(state, prefix)
+    except KeyError as error:
+        raise BackboneError(
+            f"the weights of backbone '{backbone.spec.name}' have no tensor {error}: they are of another architecture"
+            f" than {backbone.spec.architecture}"
+        ) from error
+    return out | {f"image.{k}": v for k, v in image.items()} | {f"text.{k}": v for k, v in text.items()}
+
+
+def _assign(backbone: Backbone, tensors: dict[str, Tensor]) -> None:
+    """Put tensors into the modules.
+
+    Raises:
+        BackboneError: a tensor is missing, too many, or of another shape.
+    """
+    wanted = backbone.state_dict()
+    wrong = [f"{name} is missing" for name in wanted if name not in tensors]
+    wrong += [f"{name} is not part of it" for name in tensors if name not in wanted]
+    wrong += [
+        f"{name} is {'x'.join(map(str, tensors[name].shape))}, not {'x'.join(map(str, wanted[name].shape))}"
+        for name in wanted
+        if name in tensors and tensors[name].shape != wanted[name].shape
+    ]
+    if wrong:
+        more = f" and {len(wrong) - MAX_SHOWN} more" if len(wrong) > MAX_SHOWN else ""
+        raise BackboneError(
+            f"the weights of backbone '{backbone.spec.name}' do not fit {backbone.spec.architecture}:"
+            f" {', '.join(wrong[:MAX_SHOWN])}{more}"
+        )
+    backbone.load_state_dict({name: tensor.contiguous() for name, tensor in tensors.items()}, assign=True)
+    mean, std = backbone.spec.preprocessing.mean, backbone.spec.preprocessing.std
+    backbone._mean, backbone._std = torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1)
+    backbone.requires_grad_(False)
+    backbone.eval()
+
+
+def _hash_key(spec: BackboneSpec) -> str | None:
+    """Key of the hash in the cache; None where nothing on disk determines the tensors."""
+    file = load.weights_file(spec)
+    if file is None or not file.is_file():
+        return None
+    return hashing.file_key(file, spec.architecture, spec.image_size if spec.resized else "native")
+
+
+_SHARED: dict[str, Backbone] = {}
+_LOCK = Lock()
+
+
+def load_backbone(name: str) -> Backbone:
+    """The shared instance of a backbone: loaded once a process, frozen, in eval mode.
+
+    Whoever lends tensors of it calls `restore()` at the end.
+
+    Args:
+        name: see `spec.py`, for example "ViT-B-16/openai" or "mini".
+
+    Raises:
+        UnknownName: no such architecture or tag.
+        BackboneError: weights that are absent, damaged or of another architecture.
+    """
+    with _LOCK:
+        if name not in _SHARED:
+            _SHARED[name] = build_backbone(name)
+        return _SHARED[name]
+
+
+def backbone_hash(name: str) -> str:
+    """Hash of the tensors of a backbone; without building it where the weights file has been hashed before."""
+    if name in _SHARED:
+        return _SHARED[name].hash
+    key = _hash_key(resolve_spec(name))
+    return (hashing.recall(key) if key else None) or load_backbone(name).hash

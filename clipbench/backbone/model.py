@@ -1,0 +1,208 @@
+"""The backbone as an object: two towers and a logit scale, frozen, in eval mode, lent and restored."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clipbench.backbone import foreign, hashing, weights
+from clipbench.backbone.image import ImageTower
+from clipbench.backbone.lending import Lending
+from clipbench.backbone.prompts import PromptPlan
+from clipbench.backbone.shapes import Foreign
+from clipbench.backbone.spec import BackboneSpec
+from clipbench.backbone.text import TextTower
+from clipbench.backbone.tokenizer import Tokenizer
+from clipbench.backbone.tokens import Hooks
+
+INITIAL_LOG_SCALE = 2.6592600369327783  # log(1 / 0.07), open_clip's start
+
+
+class Backbone(Lending):
+    """A frozen CLIP.
+
+    Args:
+        spec: what it is.
+        image: the image tower.
+        text: the text tower.
+        has_logit_bias: whether logits have a bias (SigLIP).
+
+    Attributes:
+        spec: what it is.
+        hash: SHA-256 of the loaded tensors; empty for one without weights.
+        image: image tower, `ImageTower` or foreign.
+        text: text tower, `TextTower` or foreign.
+        logit_scale: logarithm of the scale.
+        logit_bias: added to logits, or None.
+    """
+
+    _mean: Tensor
+    _std: Tensor
+
+    def __init__(
+        self,
+        spec: BackboneSpec,
+        image: ImageTower | foreign.ForeignImageTower,
+        text: TextTower | foreign.ForeignTextTower,
+        has_logit_bias: bool = False,
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.hash = ""
+        self.image = image
+        self.text = text
+        self.logit_scale = nn.Parameter(torch.tensor(INITIAL_LOG_SCALE))
+        self.logit_bias = nn.Parameter(torch.tensor(0.0)) if has_logit_bias else None
+        mean, std = torch.tensor(spec.preprocessing.mean), torch.tensor(spec.preprocessing.std)
+        self.register_buffer("_mean", mean.view(-1, 1, 1), persistent=False)
+        self.register_buffer("_std", std.view(-1, 1, 1), persistent=False)
+        self._tokenizer: Tokenizer | None = None
+        self._known: Collection[int] | None = None
+        self.requires_grad_(False)
+        self.eval()
+
+    @property
+    def embed_dim(self) -> int:
+        """Joint dimension D."""
+        return int(self.spec.config["embed_dim"])
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids; ids from here on are rows of `extra`."""
+        return int(self.spec.config["text_cfg"].get("vocab_size", 49408))
+
+    @property
+    def text_width(self) -> int:
+        """Width of the text tower, the length of a learned context vector."""
+        return int(self.spec.config["text_cfg"].get("width", 512))
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Pixels as the image tower wants them, bit-equal to torchvision's ToTensor and Normalize.
+
+        Args:
+            images: (B, 3, H, W) uint8.
+
+        Returns:
+            (B, 3, H, W) float32: x / 255, minus mean, over std.
+        """
+        x = images.to(torch.float32).div_(255)
+        return x.sub_(self._mean.to(x)).div_(self._std.to(x))
+
+    def encode_image(
+        self, images: Tensor, before_block: Hooks | None = None, after_block: Hooks | None = None
+    ) -> Tensor:
+        """Features of images.
+
+        Args:
+            images: (B, 3, H, W) normalised pixels.
+            before_block: block number -> hook on what enters it (`tokens.py`).
+            after_block: block number -> hook on what leaves it.
+
+        Returns:
+            (B, D), not normalised.
+
+        Raises:
+            BackboneError: images of another size, or hooks on a foreign tower.
+        """
+        features: Tensor = self.image(images, before_block, after_block)
+        return features
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of prompts, start of text to end of text.
+
+        Raises:
+            BackboneError: a prompt is too long, or has a word that the embedded backbone does not know.
+        """
+        if self._tokenizer is None:
+            shape = self.spec.text_shape
+            end = shape.end_of_text if not isinstance(shape, Foreign) and shape.packed else None
+            self._tokenizer = Tokenizer(self.spec, end, self._known)
+            self.text.pad = self._tokenizer.pad
+        return self._tokenizer(texts)
+
+    def encode_text(
+        self,
+        plan: PromptPlan,
+        extra: Tensor | None = None,
+        before_block: Hooks | None = None,
+        after_block: Hooks | None = None,
+    ) -> Tensor:
+        """Features of classes.
+
+        The prefix that all classes share is computed once, unless a hook is marked per class or a module that was
+        swapped in draws noise.
+
+        Args:
+            plan: prompts of C classes.
+            extra: (E, W) rows for ids at or above `vocab_size`.
+            before_block: block number -> hook on what enters it (`tokens.py`).
+            after_block: block number -> hook on what leaves it.
+
+        Returns:
+            (C, D), not normalised.
+
+        Raises:
+            BackboneError: a class is too long, or a foreign tower is asked for more than it can.
+        """
+        share = not self._is_random("text")
+        features: Tensor = self.text(plan, extra, before_block, after_block, share_prefix=share)
+        return features
+
+    def frozen_image_features(self, images: Tensor) -> Tensor:
+        """(B, D) features by the backbone as it was loaded, detached, whatever has been trained since."""
+        with torch.no_grad(), self.pristine_tensors():
+            return self.encode_image(images)
+
+    def frozen_text_features(self, plan: PromptPlan) -> Tensor:
+        """(C, D) features by the backbone as it was loaded, detached, whatever has been trained since."""
+        with torch.no_grad(), self.pristine_tensors():
+            return self.encode_text(plan)
+
+    def logits(self, image_features: Tensor, class_features: Tensor) -> Tensor:
+        """Scaled cosine similarities, in float32 or wider whatever the autocast.
+
+        Args:
+            image_features: (B, D), any norm.
+            class_features: (C, D), any norm.
+
+        Returns:
+            (B, C): exp(logit_scale) * f @ t.T, plus the logit bias where there is one.
+        """
+        with torch.autocast(image_features.device.type, enabled=False):
+            f, t = (x if x.dtype == torch.float64 else x.float() for x in (image_features, class_features))
+            wide = torch.promote_types(f.dtype, t.dtype)
+            f, t = F.normalize(f.to(wide), dim=-1), F.normalize(t.to(wide), dim=-1)
+            out = self.logit_scale.exp() * f @ t.T
+            return out if self.logit_bias is None else out + self.logit_bias
+
+    def compute_hash(self) -> str:
+        """SHA-256 of all tensors as they are now (persistent buffers count, order does not)."""
+        with self._original():
+            return hashing.hash_tensors(self.state_dict().items())
+
+    def to_open_clip_state_dict(self) -> dict[str, Tensor]:
+        """All tensors in open_clip's names and packing, bit-identical to those that were loaded."""
+        out = {"logit_scale": self.logit_scale.detach()}
+        if self.logit_bias is not None:
+            out["logit_bias"] = self.logit_bias.detach()
+        with self._original():
+            image, text = self.image.state_dict(), self.text.state_dict()
+        prefix = _text_prefix(self.spec)
+        if isinstance(self.image, ImageTower):
+            out |= weights.image_to_open_clip(image, self.image.shape)
+        else:
+            out |= {f"visual.{name.removeprefix('module.')}": tensor for name, tensor in image.items()}
+        if isinstance(self.text, TextTower):
+            out |= weights.text_to_open_clip(text, self.text.shape, prefix)
+        else:
+            out |= {prefix + name.removeprefix("module."): tensor for name, tensor in text.items()}
+        return out
+
+
+def _text_prefix(spec: BackboneSpec) -> str:
+    """ "text." where open_clip keeps the text tower in a module of its own."""
+    custom = spec.config.get("custom_text") or spec.config["text_cfg"].get("hf_model_name")
+    return "text." if custom else ""
