@@ -67,6 +67,15 @@ class PromptPlan:
     def _identity(self) -> tuple[Any, ...]:
         return self.sequences, self.row_length
 
+    def parts(self, classes: int) -> list[PromptPlan]:
+        """The plan in pieces of at most so many classes, in order; made once."""
+
+        def cut() -> list[PromptPlan]:
+            starts = range(0, len(self), classes)
+            return [PromptPlan(self.sequences[i : i + classes], self.row_length) for i in starts]
+
+        return [self] if len(self) <= classes else self.derived(("parts", classes), cut)
+
     def derived(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """What a tower derives from the plan (layouts, index tensors), made once and kept with the plan."""
         if key not in self._derived:

@@ -15,6 +15,8 @@ from clipbench.backbone.tokens import Hooks, Tokens, any_marked
 from clipbench.backbone.transformer import Transformer
 from clipbench.errors import BackboneError
 
+CHUNK = 512  # classes encoded together without gradient: bounds memory, costs nothing
+
 
 class _Packed:
     """A plan laid out for one tower: flat token ids, positions, and where learned rows go."""
@@ -144,6 +146,9 @@ class TextTower(Transformer):
         Returns:
             (C, D), not normalised.
         """
+        if not (before_block or after_block or torch.is_grad_enabled()):
+            features = [self.head(self.run(self.embed(part, extra, share_prefix))) for part in plan.parts(CHUNK)]
+            return features[0] if len(features) == 1 else torch.cat(features)
         apart = any_marked(before_block, "per_class") or any_marked(after_block, "per_class")
         tokens = self.embed(plan, extra, share_prefix and not apart)
         return self.head(self.run(tokens, before_block, after_block))

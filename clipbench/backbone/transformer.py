@@ -106,6 +106,7 @@ class Transformer(Frozen):
 
     def __init__(self, shape: BlockShape) -> None:
         super().__init__()
+        self.width = shape.width
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
 
     def run(
