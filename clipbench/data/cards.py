@@ -1,4 +1,4 @@
-"""A card: everything that is known about one dataset, read from one YAML file and checked against `card.schema.json`."""
+"""A card: all that is known about one dataset, read from one YAML file and checked against `card.schema.json`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Source(NamedTuple):
 
 
 class CardFile(NamedTuple):
-    """A text file that belongs to a dataset; `sha256` holds every accepted hash of the uncompressed file, the original's first."""
+    """A text file of a dataset; `sha256` holds every accepted hash of the uncompressed file, the original's first."""
 
     name: str
     sha256: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class CardFile(NamedTuple):
 
 
 class WrongLayout(NamedTuple):
-    """A folder that other code uses (`found`) where this card expects another one (`instead_of`); both below the data root."""
+    """A folder that other code uses (`found`) where this card expects `instead_of`; both below the data root."""
 
     found: str
     instead_of: str
@@ -69,10 +69,10 @@ class Card:
         classnames: (C,) names as stored, in label order.
         class_folders: (C,) folder names in label order; where there is no split file, these folders are the split.
         path_pattern: how images are called; for trees of fake files, the split file is what counts.
-        counts: `classes`, `base`, `novel` (classes), `train`, `val`, `test` (images), and these by half (`test_base` ...).
+        counts: `classes`, `base`, `novel` (classes), `train`, `val`, `test` (images), these by half (`test_base` ...).
         views: settings of the train view that the images themselves call for (`crop_scale`, `crop_ratio`, `flip`).
         template: the dataset's own template, used under every template set; None for those that the sets list.
-        options: settings of the readers of own data.
+        options: shares and seed of a user's folder that clipbench splits; never from a YAML file.
         mini: factors and style of a rendered dataset.
         layout: the folder layout, drawn as a tree.
         wrong_layouts: known other layouts, to be named when met.
@@ -138,7 +138,7 @@ def _schema() -> dict[str, Any]:
 
 
 @functools.cache
-def _validator() -> Any:  # noqa: ANN401 (jsonschema's class is made at run time)
+def _validator() -> Any:
     import jsonschema
 
     kind = jsonschema.validators.validator_for(_schema())
@@ -146,7 +146,7 @@ def _validator() -> Any:  # noqa: ANN401 (jsonschema's class is made at run time
     return kind(_schema())
 
 
-def read_yaml(path: Path) -> Any:  # noqa: ANN401 (whatever stands in the file)
+def read_yaml(path: Path) -> Any:
     """The content of a YAML file.
 
     Raises:
@@ -154,7 +154,8 @@ def read_yaml(path: Path) -> Any:  # noqa: ANN401 (whatever stands in the file)
     """
     try:
         # libyaml where there is one: the 1000 names of ImageNet are read in 20 ms instead of 200
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 (both are safe)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
 
@@ -188,7 +189,7 @@ def _sources(entries: list[Any] | None) -> tuple[Source, ...]:
     return tuple(Source(entry) if isinstance(entry, str) else Source(**entry) for entry in entries or ())
 
 
-def card_from_mapping(data: object, id: str, path: Path | None = None) -> Card:  # noqa: A002 (the card's own word)
+def card_from_mapping(data: object, id: str, path: Path | None = None) -> Card:
     """A card from the content of its YAML file.
 
     Args:
@@ -222,7 +223,6 @@ def card_from_mapping(data: object, id: str, path: Path | None = None) -> Card: 
         wrong_layouts=tuple(WrongLayout(**entry) for entry in data.get("wrong_layouts", ())),
         counts=dict(data["counts"]),
         views=dict(data.get("views") or {}),
-        options=dict(data.get("options", {})),
         template=data.get("template"),
         mini=data.get("mini"),
         layout=data.get("layout", ""),
@@ -249,7 +249,7 @@ def load_card(name: str | Path) -> Card:
     """The card of a dataset.
 
     Args:
-        name: path below `datasets/` without `.yaml` (`dtd`, `mini/dtd`), name of a plug-in's card, or path of a YAML file.
+        name: path below `datasets/` without `.yaml` (`dtd`, `mini/dtd`), name of a plug-in's card, or a YAML file.
 
     Raises:
         UnknownName: when there is no such card; names the nearest one.
@@ -292,6 +292,7 @@ def _unknown(name: str) -> UnknownName:
         spellings = (known, card.key, card.title, card.published_name)
         if wanted in {"".join(filter(str.isalnum, spelling.lower())) for spelling in spellings}:
             error.nearest = known
-            error.args = (f"unknown dataset '{name}'; did you mean '{known}'? (known: {', '.join(list_cards())})",)
+            listed = ", ".join(list_cards())
+            error.args = (f"unknown dataset '{name}'; did you mean '{known}'? (known: {listed})",)
             break
     return error

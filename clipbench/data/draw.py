@@ -36,12 +36,12 @@ class Draw:
 def draw(split: Split, shots: int, seed: int) -> Draw:
     """Draws over all classes, before any restriction to base or novel.
 
-    Classes are visited in order of first appearance in the file, not in label order: Flowers102 and StanfordCars differ
-    otherwise from the second class on. Train comes first, val goes on with the same generator. A class with fewer images
-    than `shots` gives all of them, in file order.
+    Classes are visited in order of first appearance in the file, not in label order: Flowers102 and StanfordCars
+    differ otherwise from the second class on. Train comes first, val goes on with the same generator. A class with
+    fewer images than `shots` gives all of them, in file order.
 
-    Where the data name the images of this seed (a manifest's column `draws`), these alone are drawn from: exactly these,
-    in file order, when there are at most `shots` of them in a class.
+    Where the data name the images of this seed (a manifest's column `draws`), these alone are drawn from: exactly
+    these, in file order, when there are at most `shots` of them in a class.
 
     Args:
         split: the dataset, over all classes.

@@ -1,4 +1,4 @@
-"""The text files of a dataset: where they lie (below the data root, or together in one folder; plain or gzipped) and their hashes."""
+"""The text files of a dataset: where they lie (its folder, or one folder for all; plain or gzipped), their hashes."""
 
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ def open_file(card: Card, file: CardFile, root: Path, splits_dir: Path | None = 
     if path is None:
         folder = card.folder_in(root) if splits_dir is None else splits_dir
         raise DataError(
-            f"'{card.id}' needs {folder / file.name} (or {file.name}.gz), which does not exist; `clipbench data status` says where it comes from"
+            f"'{card.id}' needs {folder / file.name} (or {file.name}.gz), which does not exist; "
+            "`clipbench data status` says where it comes from"
         )
     return path, content(path)
 

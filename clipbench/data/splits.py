@@ -1,17 +1,22 @@
-"""A split: the images of a dataset in the order of its split file, as train, val and test, and the halves of its classes."""
+"""A split: the images of a dataset as train, val and test, in the order of its file; the halves of its classes."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
+
+from clipbench.data.paths import few
 
 if TYPE_CHECKING:
     from clipbench.data.cards import Card
 
 PARTS = ("train", "val", "test")
+Marks = Mapping[int, tuple[tuple[int, ...], tuple[int, ...]]]
+OWN = ("manifest", "image_folder")  # readers of a user's data, where a class may lack val or test images
 
 
 class Item(NamedTuple):
@@ -28,14 +33,14 @@ class Split:
 
     Attributes:
         train, val, test: the images; empty where a part does not exist.
-        marks: for the seeds whose few-shot images are named by the data themselves (a manifest's column `draws`): the
-            positions of these images in `train` and in `val`.
+        marks: for the seeds whose few-shot images are named by the data themselves (a manifest's column `draws`):
+            the positions of these images in `train` and in `val`.
     """
 
     train: tuple[Item, ...]
     val: tuple[Item, ...]
     test: tuple[Item, ...]
-    marks: Mapping[int, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+    marks: Marks = field(default_factory=dict)
 
     def part(self, name: str) -> tuple[Item, ...]:
         """The part of that name: `train`, `val` or `test`."""
@@ -43,6 +48,12 @@ class Split:
             raise KeyError(name)
         part: tuple[Item, ...] = getattr(self, name)
         return part
+
+    @classmethod
+    def of(cls, parts: Mapping[str, Iterable[Item]], marks: Marks | None = None) -> Split:
+        """A split from its parts by name; a part that is not named is empty."""
+        train, val, test = (tuple(parts.get(part, ())) for part in PARTS)
+        return cls(train, val, test, marks or {})
 
     @functools.cached_property
     def hash(self) -> str:
@@ -101,20 +112,18 @@ def differences(card: Card, split: Split) -> list[str]:
         labels = {item.label for item in items}
         outside = sorted(label for label in labels if not 0 <= label < len(card.classnames))
         if outside:
-            found.append(f"{part}: labels {_few(outside)} outside 0..{len(card.classnames) - 1}")
+            found.append(f"{part}: labels {few(outside)} outside 0..{len(card.classnames) - 1}")
         without = sorted(set(range(len(card.classnames))) - labels)
-        if items and without:
+        if items and without and (part == "train" or card.reader not in OWN):
             names = [card.classnames[label] for label in without]
-            found.append(f"{part}: {len(without)} of {len(card.classnames)} classes without an image: {_few(names)}")
-        paths = [item.path for item in items]
-        if len(set(paths)) != len(paths):
-            seen: set[str] = set()
-            twice = sorted({path for path in paths if path in seen or seen.add(path)})  # type: ignore[func-returns-value]
-            found.append(f"{part}: {len(twice)} paths stand twice: {_few(twice)}")
+            found.append(f"{part}: {len(without)} of {len(card.classnames)} classes without an image: {few(names)}")
+        twice = sorted(path for path, times in Counter(item.path for item in items).items() if times > 1)
+        if twice:
+            found.append(f"{part}: {len(twice)} paths stand twice: {few(twice)}")
     found += _other_names(card, split)
     leaked = {item.path for item in (*split.train, *split.val)} & {item.path for item in split.test}
     if leaked:
-        found.append(f"{len(leaked)} test images are also train or val images: {_few(sorted(leaked))}")
+        found.append(f"{len(leaked)} test images are also train or val images: {few(sorted(leaked))}")
     return found
 
 
@@ -128,10 +137,4 @@ def _other_names(card: Card, split: Split) -> list[str]:
     if not other:
         return []
     shown = [f"label {label} is '{name}', expected '{expected}'" for (label, name), expected in sorted(other.items())]
-    return [f"{len(other)} class names differ: {_few(shown)}"]
-
-
-def _few(things: Sequence[object], limit: int = 10) -> str:
-    """The first ten, and how many more there are."""
-    shown = ", ".join(map(str, things[:limit]))
-    return f"{shown} and {len(things) - limit:,} more" if len(things) > limit else shown
+    return [f"{len(other)} class names differ: {few(shown)}"]

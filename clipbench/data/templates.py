@@ -1,4 +1,4 @@
-"""Template sets: named files `configs/templates/NAME.yaml` that say with which sentences the classes of a dataset are written."""
+"""Template sets: named files `configs/templates/NAME.yaml` with the sentences for the classes of each dataset."""
 
 from __future__ import annotations
 
@@ -81,7 +81,9 @@ def check_template(template: str, where: str) -> str:
 
 
 def templates_for(set_name: str, card: Card) -> tuple[str, ...]:
-    """The templates of a dataset in a set; a card with a template of its own (rendered or own data) uses that under every set.
+    """The templates of a dataset in a set.
+
+    A card with a template of its own (rendered or own data) uses that under every set.
 
     Example:
         >>> from clipbench.data.cards import load_card

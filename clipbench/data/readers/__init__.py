@@ -47,8 +47,9 @@ def read_split(card: Card, root: Path | str, splits_dir: Path | str | None = Non
         splits_dir: a folder that holds split files only (plain or `.gz`); no image is looked for then.
 
     Raises:
-        DataError: when a file is missing or differs, or the split is not the one that the card describes; all differences
-            in one message. (`clipbench.data.status.open_split` also looks at every image path and says what to download.)
+        DataError: when a file is missing or differs, or the split is not the one that the card describes; all
+            differences in one message. (`clipbench.data.status.open_split` also looks for every image and says
+            what to download.)
     """
     split = reader(card.reader)(card, Path(root), Path(splits_dir) if splits_dir is not None else None)
     found = differences(card, split)

@@ -1,12 +1,14 @@
-"""Test sets that are one folder per class: ImageNetV2 (`0` .. `999`), -Sketch, -A and -R (synsets; A and R relabelled 0..199)."""
+"""Test sets of one folder per class: ImageNetV2 (`0` .. `999`), -Sketch, -A, -R (synsets; the last two 0..199)."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from clipbench.data.cards import Card
 from clipbench.data.files import content, find
+from clipbench.data.paths import few
 from clipbench.data.splits import Item, Split
 from clipbench.errors import DataError
 
@@ -19,29 +21,43 @@ def read(card: Card, root: Path, splits_dir: Path | None = None) -> Split:
     Raises:
         DataError: when folders are missing or other ones are there, or `classnames.txt` has other names.
     """
-    if splits_dir is not None:
-        raise DataError(f"'{card.id}' has no split file: it is read from the folders below {card.image_dir(root)}")
-    images = card.image_dir(root)
-    if not images.is_dir():
-        raise missing_folder(card, images)
-    check_classnames_file(card, root)
-    return Split((), (), list_class_folders(card, images, ""))
+    return read_parts(card, root, splits_dir, {"test": ""})
 
 
-def list_class_folders(card: Card, images: Path, prefix: str) -> tuple[Item, ...]:
-    """The images of all class folders, classes in label order, file names sorted; hidden files and files between the folders skipped.
+def read_parts(card: Card, root: Path, splits_dir: Path | None, prefixes: Mapping[str, str]) -> Split:
+    """The split from class folders.
 
     Args:
         card: gives `class_folders` and `classnames`.
-        images: the image folder.
-        prefix: below it, with a slash at the end; part of the items' paths.
+        root: the data root.
+        splits_dir: must be None; there is no split file.
+        prefixes: part of the split to the folder of its class folders below the image folder, with a slash at the end.
 
     Raises:
-        DataError: when class folders are missing, unknown ones are there, or one is empty; all in one message.
+        DataError: everything that is wrong, in one message.
+    """
+    images = card.image_dir(root)
+    if splits_dir is not None:
+        below = " and ".join(f"{images / prefix}" for prefix in prefixes.values())
+        raise DataError(f"'{card.id}' has no split file: it is read from the class folders of {below}")
+    faults = classnames_faults(card, root)
+    parts = {}
+    for part, prefix in prefixes.items():
+        parts[part], found = _class_folders(card, images, prefix)
+        faults += found
+    if faults:
+        raise DataError(f"'{card.id}' cannot be read: " + "; ".join(faults))
+    return Split.of(parts)
+
+
+def _class_folders(card: Card, images: Path, prefix: str) -> tuple[list[Item], list[str]]:
+    """The images of all class folders, classes in label order, file names sorted; and what is wrong.
+
+    Hidden files, and files between the folders such as `README.txt`, are no images and are passed over.
     """
     base = images / prefix
     if not base.is_dir():
-        raise missing_folder(card, base)
+        return [], [f"the folder {base} does not exist; `clipbench data status` says where it comes from"]
     with os.scandir(base) as entries:
         there = {entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")}
     wanted = set(card.class_folders)
@@ -54,8 +70,8 @@ def list_class_folders(card: Card, images: Path, prefix: str) -> tuple[Item, ...
         if not files:
             empty.append(folder)
         items += [Item(f"{prefix}{folder}/{file}", label, name) for file in files]
-    faults = [
-        f"{len(found)} {what}: {', '.join(found[:10])}" + (f" and {len(found) - 10} more" if len(found) > 10 else "")
+    return items, [
+        f"{base}: {len(found)} {what}: {few(found)}"
         for what, found in (
             ("class folders are missing", sorted(wanted - there)),
             ("folders are no class of this dataset", sorted(there - wanted)),
@@ -63,31 +79,19 @@ def list_class_folders(card: Card, images: Path, prefix: str) -> tuple[Item, ...
         )
         if found
     ]
-    if faults:
-        raise DataError(f"{base} is not the folder of '{card.id}': " + "; ".join(faults))
-    return tuple(items)
 
 
-def missing_folder(card: Card, folder: Path) -> DataError:
-    """The error for an image folder that is not there."""
-    return DataError(
-        f"'{card.id}' needs the folder {folder}, which does not exist; `clipbench data status` says where it comes from"
-    )
+def classnames_faults(card: Card, root: Path) -> list[str]:
+    """Where a `classnames.txt` of the user, when there is one, differs from the names of the card, by parsed content.
 
-
-def check_classnames_file(card: Card, root: Path) -> None:
-    """Compares a `classnames.txt` of the user, when there is one, with the names of the card, by parsed content.
-
-    A line is `<synset> <name>`. The file may list more synsets than the card has (ImageNet-A and -R use a part of it). The
-    card's names are used in any case; a file with others (there are copies with WordNet's names) would mean other prompts.
-
-    Raises:
-        DataError: when a name differs or a synset of the card is not listed.
+    A line is `<synset> <name>`. The file may list more synsets than the card has (ImageNet-A and -R use a part of it).
+    The card's names are used in any case; a file with others (there are copies with WordNet's names) would mean other
+    prompts.
     """
     file = next((file for file in card.files if file.name == CLASSNAMES), None)
     path = find(card, file, root) if file else None
     if path is None:
-        return
+        return []
     lines = content(path).decode("utf-8", errors="replace").splitlines()
     listed = [(synset, name) for synset, _, name in (line.strip().partition(" ") for line in lines) if synset]
     if card.class_folders[0].isdecimal():  # ImageNetV2: the n-th line names folder n
@@ -106,8 +110,9 @@ def check_classnames_file(card: Card, root: Path) -> None:
             for folder, name in zip(card.class_folders, card.classnames, strict=True)
             if names.get(folder) != name
         ]
-    if faults:
-        shown = "; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if len(faults) > 3 else "")
-        raise DataError(
-            f"{path} has other class names than the benchmark: {shown}; replace it, or remove it: the card holds the names"
-        )
+    if not faults:
+        return []
+    return [
+        f"{path} has other class names than the benchmark ({few(faults, 3)}): "
+        "replace it, or remove it: the card holds the names"
+    ]

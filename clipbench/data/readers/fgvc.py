@@ -16,9 +16,9 @@ LISTS = {part: f"images_variant_{part}.txt" for part in PARTS}
 def read(card: Card, root: Path, splits_dir: Path | None = None) -> Split:
     """The split in file order; a list line is `<7-digit id> <variant name with blanks>`.
 
-    The card's hashes are of rebuilt files whose line endings may differ from the archive's, so a file with another hash is
-    compared by its parsed content: for train and val, the order inside each class and of the classes' first appearance,
-    which is all that the draw depends on; for test, the set of images.
+    The card's hashes are of rebuilt files whose line endings may differ from the archive's, so a file with another hash
+    is compared by its parsed content: for train and val, the order inside each class and of the classes' first
+    appearance, which is all that the draw depends on; for test, the set of images.
 
     Raises:
         DataError: when a file is missing, a line cannot be parsed, or the content is not the published one.
@@ -26,7 +26,7 @@ def read(card: Card, root: Path, splits_dir: Path | None = None) -> Split:
     path, data = open_file(card, named(card, VARIANTS), root, splits_dir)
     names = [line.strip() for line in _lines(data, path)]
     labels = {name: label for label, name in enumerate(names)}
-    parts = []
+    parts = {}
     for part in PARTS:
         file = named(card, LISTS[part])
         path, data = open_file(card, file, root, splits_dir)
@@ -35,10 +35,11 @@ def read(card: Card, root: Path, splits_dir: Path | None = None) -> Split:
             found = content_digest(items, ordered=part != "test")
             if found != card.content_sha256[part]:
                 raise DataError(
-                    f"{path} does not hold the published {part} list: digest of its content {found}, expected {card.content_sha256[part]}"
+                    f"{path} does not hold the published {part} list: the digest of its content is {found}, "
+                    f"expected {card.content_sha256[part]}"
                 )
-        parts.append(items)
-    return Split(*parts)
+        parts[part] = items
+    return Split.of(parts)
 
 
 def content_digest(items: tuple[Item, ...], ordered: bool) -> str:

@@ -5,28 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from clipbench.data.cards import Card
-from clipbench.data.readers.class_folders import check_classnames_file, list_class_folders, missing_folder
+from clipbench.data.readers.class_folders import read_parts
 from clipbench.data.splits import Split
-from clipbench.errors import DataError
 
 
 def read(card: Card, root: Path, splits_dir: Path | None = None) -> Split:
     """The split: a label is the rank of the synset, file names are sorted inside a class.
 
-    The reference lists files in the order of the file system, so that its ImageNet draws differ from machine to machine and
-    no paper's can be met; sorted names give the same draw everywhere.
+    The reference lists files in the order of the file system, so that its ImageNet draws differ from machine to machine
+    and no paper's can be met; sorted names give the same draw everywhere.
 
     Raises:
         DataError: when folders are missing or other ones are there, or `classnames.txt` has other names.
     """
-    if splits_dir is not None:
-        raise DataError(
-            f"'{card.id}' has no split file: its draw needs the folders {card.image_dir(root) / 'train'}/<synset>/"
-        )
-    images = card.image_dir(root)
-    if not images.is_dir():
-        raise missing_folder(card, images)
-    check_classnames_file(card, root)
-    train = list_class_folders(card, images, "train/")
-    test = list_class_folders(card, images, "val/")
-    return Split(train, (), test)
+    return read_parts(card, root, splits_dir, {"train": "train/", "test": "val/"})

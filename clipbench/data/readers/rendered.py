@@ -15,18 +15,17 @@ def read(card: Card, root: Path | None = None, splits_dir: Path | None = None) -
     Raises:
         ConfigError: when the images of a part are not the same number for each class.
     """
-    parts = []
+    parts = {}
     for part in PARTS:
         each, rest = divmod(card.counts[part], len(card.classnames))
         if rest:
             raise ConfigError(
-                f"card '{card.id}': {card.counts[part]} {part} images cannot be shared by {len(card.classnames)} classes"
+                f"card '{card.id}': {card.counts[part]} {part} images cannot be shared by "
+                f"{len(card.classnames)} classes"
             )
-        parts.append(
-            tuple(
-                Item(f"{label:03d}/{part}_{index:02d}.png", label, name)
-                for label, name in enumerate(card.classnames)
-                for index in range(each)
-            )
-        )
-    return Split(*parts)
+        parts[part] = [
+            Item(f"{label:03d}/{part}_{index:02d}.png", label, name)
+            for label, name in enumerate(card.classnames)
+            for index in range(each)
+        ]
+    return Split.of(parts)

@@ -36,14 +36,15 @@ def parse(data: bytes, path: Path) -> Split:
     """
     try:
         content: Any = json.loads(data)
-        lists = [
-            tuple(Item(str(image), int(label), str(name)) for image, label, name in content[part]) for part in PARTS
-        ]
+        lists = {
+            part: [Item(str(image), int(label), str(name)) for image, label, name in content[part]] for part in PARTS
+        }
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(
-            f"{path} is not a split file (an object with train, val and test, each a list of [path, label, class name]): {error!r}"
+            f"{path} is not a split file (an object with train, val and test, each a list of "
+            f"[path, label, class name]): {error!r}"
         ) from error
-    return Split(*lists)
+    return Split.of(lists)
 
 
 def dump(split: Split) -> bytes:
