@@ -1,12 +1,12 @@
 """What can go wrong, as one tree; each message is one sentence that names the thing, the place and the nearest right thing.
 
-    ClipbenchError
-    |- ConfigError        a wrong call or a wrong file of settings (exit status 2)
-    |  `- UnknownName     a name that is not known; suggests the nearest one
-    |- DataError          missing, damaged or surprising data
-    |- BackboneError      weights that cannot be loaded, or a tower without the ability that is asked for
-    |- MethodError        a method that cannot go on (a loss that is not finite, a deliverable of another backbone)
-    `- RecordError        a record or run folder that cannot be read or written
+ClipbenchError
+|- ConfigError        a wrong call or a wrong file of settings (exit status 2)
+|  `- UnknownName     a name that is not known; suggests the nearest one
+|- DataError          missing, damaged or surprising data
+|- BackboneError      weights that cannot be loaded, or a tower without the ability that is asked for
+|- MethodError        a method that cannot go on (a loss that is not finite, a deliverable of another backbone)
+`- RecordError        a record or run folder that cannot be read or written
 """
 
 from __future__ import annotations

@@ -165,5 +165,7 @@ def quiet_lightning() -> None:
         r".*lr_scheduler.step\(\).*before.*optimizer.step\(\).*",
         r".*No negative samples.*",
         r".*litlogger.*",
+        r".*in eval mode at the start of training.*",
+        r".*isinstance\(treespec, LeafSpec\).*",
     ):
         warnings.filterwarnings("ignore", message=pattern)

@@ -228,6 +228,7 @@ class DataFacts:
     def of(self, section: Config) -> dict[str, Any]:
         """What identifies the data: hashes of split, draw and files; seeds; the views in effect."""
         data = self._module(section)
+        data.prepare()
         return {
             **data.fingerprint(),
             "split_seed": data.split_seed,

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from clipbench.bench.atomic import cannot_write, write_bytes, write_text
+from clipbench.bench.atomic import cannot_write, replacing, write_bytes, write_text
 from clipbench.bench.cell import Cell, Record, comparable, content_key
 from clipbench.bench.correctness import count_bits, pack_bits, unpack_bits
 from clipbench.errors import RecordError
@@ -30,9 +30,11 @@ __all__ = [
     "content_key",
     "pack_bits",
     "read_record",
+    "replacing",
     "run_folder",
     "unpack_bits",
     "write_record",
+    "write_text",
 ]
 
 

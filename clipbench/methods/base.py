@@ -53,7 +53,7 @@ class Method(L.LightningModule):
     """"own", or "frozen": zero-shot answers for classes that were not trained on."""
     starts_at_zero_shot: bool = True
     """Whether the untrained method has the logits of zero-shot with the same templates."""
-    exempt: ClassVar[Mapping[str, str]] = {}
+    exempt: Mapping[str, str] = {}
     """Checks of the conformance suite that have no meaning here: name to reason."""
     strict_loading = False  # checkpoints hold what is trained and nothing else
 
@@ -141,7 +141,7 @@ class Method(L.LightningModule):
 
         def plan() -> PromptPlan:
             texts = [t.format(name.replace("_", " ")) for name in names for t in self.templates]
-            return self.backbone.plan(self.backbone.tokenize(texts))
+            return PromptPlan(self.backbone.tokenize(texts))
 
         return self.remember(("prompts", names, self.templates), plan)
 
@@ -159,9 +159,16 @@ class Method(L.LightningModule):
     # The life of a method
 
     def configure_model(self) -> None:
-        """Take the shared backbone and build; once."""
+        """Take the shared backbone and build; once.
+
+        Raises:
+            MethodError: another method has not released the backbone.
+        """
         if self.trained is None:
-            self.backbone: Backbone = load_backbone(self.backbone_name)
+            backbone = load_backbone(self.backbone_name)
+            if any(parameter.requires_grad for parameter in backbone.parameters()):
+                raise MethodError(f"backbone '{self.backbone_name}' is still held by another method; call its release()")
+            self.backbone: Backbone = backbone
             self.trained = self.build()
 
     def built(self) -> dict[str, nn.Parameter]:

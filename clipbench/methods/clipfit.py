@@ -76,9 +76,8 @@ class CLIPFit(Method):
 
     def trained_count(self) -> int:
         """Text layers x width, and two vectors of the image width per LayerNorm."""
-        text, image = self.backbone.text, self.backbone.image
-        biases = len(text.blocks) * text.width if self.text_biases else 0
-        norms = [m for m in image.modules() if isinstance(m, nn.LayerNorm)] if self.image_norms else []
+        biases = len(self.backbone.text.blocks) * self.backbone.text_width if self.text_biases else 0
+        norms = [m for m in self.backbone.image.modules() if isinstance(m, nn.LayerNorm)] if self.image_norms else []
         return biases + sum(2 * norm.normalized_shape[0] for norm in norms)
 
     def class_features(self, classnames: Sequence[str]) -> Tensor:

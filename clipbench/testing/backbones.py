@@ -13,8 +13,8 @@ BATCHNORM = {
     "timm_model_name": "test_efficientnet", "timm_model_pretrained": False, "timm_pool": "avg", "timm_proj": "linear",
     "timm_drop": 0.5, "timm_drop_path": 0.2, "image_size": 32,
 }  # fmt: skip
-# a text tower that sees both ways and has no end-of-text pooling: not ours
-NOT_CAUSAL = TEXT | {"no_causal_mask": True, "pool_type": "last", "proj_bias": True}
+# a text tower with a class token at its end (CoCa's): not ours
+CLASS_TOKEN = TEXT | {"embed_cls": True}
 PIXELS = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "interpolation": "bicubic", "resize_mode": "shortest"}
 
 
@@ -55,4 +55,4 @@ def write_foreign(folder: Path, tower: str) -> str:
     """A backbone whose tower of that name is no transformer of ours."""
     if tower == "image":
         return write(folder, BATCHNORM, TEXT)
-    return write(folder, VISION, NOT_CAUSAL, custom_text=True)
+    return write(folder, VISION, CLASS_TOKEN, custom_text=True)

@@ -65,7 +65,7 @@ class Context(nn.Module):
             raise ConfigError(f"the context has vectors of {len(self.vectors)} classes, {len(classnames)} were given")
         names = [name.replace("_", " ") for name in classnames]
         whole, bare = backbone.tokenize([f"{name}." for name in names]), backbone.tokenize(names)
-        vocabulary = backbone.text.token_embedding.num_embeddings
+        vocabulary = backbone.vocab_size
         sequences = []
         for number, (tokens, name) in enumerate(zip(whole, bare, strict=True)):
             first = vocabulary + (number * self.length if self.class_specific else 0)
@@ -78,7 +78,7 @@ class Context(nn.Module):
                 "front": word + vectors + rest,
             }[self.position]
             sequences.append(start + body + end)
-        return backbone.plan(sequences)
+        return PromptPlan(sequences)
 
     @staticmethod
     def _split(tokens: list[int], name: int) -> tuple[list[int], list[int]]:

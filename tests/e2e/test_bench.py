@@ -1,0 +1,175 @@
+"""`clipbench bench` as a user types it: records, resuming, failures, wrong calls."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from clipbench.bench.record import comparable, read_record
+from clipbench.cli import main
+
+Bench = Callable[..., int]
+
+
+def records(tmp_path: Path, protocol: str = "base_to_novel", suite: str = "mini") -> list[Path]:
+    return sorted((tmp_path / "runs" / suite / protocol / "records").glob("*.json"))
+
+
+def test_a_grid_gives_records_deliverables_and_a_leaderboard(bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench("--method", "clipfit", "--datasets", "eurosat,dtd", "--seeds", "1,2") == 0
+    printed = capsys.readouterr().out
+    assert "4 cells, 0 done already" in printed
+    assert "[4/4]" in printed
+    folder = tmp_path / "runs/mini/base_to_novel"
+    assert len(records(tmp_path)) == 4
+    assert len(list((folder / "deliverables").glob("*.safetensors"))) == 4
+    rows = list(csv.DictReader((folder / "leaderboard.csv").open()))
+    assert {row["dataset"] for row in rows} >= {"eurosat", "dtd", "average"}
+    average = next(row for row in rows if row["dataset"] == "average")
+    assert (average["cells"], average["cells_expected"]) == ("4", "22"), "nine datasets are missing and must show as missing"
+    for name in ("leaderboard.md", "leaderboard.tex", "scatter.png", "scatter.pdf"):
+        assert (folder / name).stat().st_size > 0
+    record = read_record(records(tmp_path)[0])
+    assert record.splits["base"]["total"] > 0
+    assert record.cost["trained_parameters"] > 0
+    assert record.data["config"]["model"]["init_args"]["distillation_weight"] == 8.0
+
+
+def test_a_rerun_does_only_what_is_missing(bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--method", "clipfit", "--datasets", "eurosat,dtd", "--seeds", "1")
+    assert bench(*words) == 0
+    first, second = records(tmp_path)
+    times = {path: path.stat().st_mtime_ns for path in (first, second)}
+    second.write_text(second.read_text()[:100])  # an interrupted write of another program
+    assert bench(*words) == 0
+    assert "1 done already" in capsys.readouterr().out
+    assert first.stat().st_mtime_ns == times[first]
+    assert second.stat().st_mtime_ns != times[second]
+    assert read_record(second).ok
+    next((tmp_path / "runs/mini/base_to_novel/deliverables").glob("*dtd*")).unlink()
+    assert bench(*words, "--dry-run") == 0
+    assert "is missing" in capsys.readouterr().out
+
+
+def test_another_setting_is_another_cell(bench: Bench, tmp_path: Path) -> None:
+    words = ("--method", "zero_shot", "--datasets", "eurosat", "--seeds", "1")
+    assert bench(*words) == 0
+    assert bench(*words, "--set", "model.template_set=single") == 0
+    keys = {read_record(path).key for path in records(tmp_path)}
+    assert len(keys) == 2
+
+
+def test_workers_and_one_process_give_the_same_records(bench: Bench, tmp_path: Path) -> None:
+    words = ("--method", "coop", "--datasets", "eurosat,dtd", "--seeds", "1")
+    assert bench(*words, "--results", str(tmp_path / "two"), "--jobs", "2") == 0
+    assert bench(*words, "--results", str(tmp_path / "one")) == 0
+    for one in sorted((tmp_path / "one").rglob("records/*.json")):
+        two = tmp_path / "two" / one.relative_to(tmp_path / "one")
+        a, b = comparable(read_record(one)), comparable(read_record(two))
+        a.pop("losses"), b.pop("losses")  # sums in another order on several threads
+        assert a == b
+
+
+def test_few_shot(bench: Bench, tmp_path: Path) -> None:
+    assert bench("--method", "zero_shot", "--protocol", "few_shot", "--datasets", "eurosat", "--seeds", "1") == 0
+    (record,) = records(tmp_path, "few_shot")
+    assert list(read_record(record).splits) == ["all"]
+
+
+def test_a_failed_cell_is_reported_and_the_others_run(bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # a learning rate that overflows: the loss becomes infinite or not a number
+    assert bench("--method", "clipfit", "--datasets", "eurosat", "--seeds", "1", "--set", "model.lr=1e30",
+                 "--set", "model.warmup_epochs=0", "--set", "trainer.max_epochs=3") == 1  # fmt: skip
+    printed = capsys.readouterr().out
+    assert "FAILED" in printed
+    assert "not finite at step" in printed
+    (path,) = records(tmp_path)
+    data = json.loads(path.read_text())
+    assert data["status"] == "error"
+    assert data["error"]["type"] == "MethodError"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--method", "clipfti"], "did you mean 'clipfit'"),
+        (["--method", "clipfit", "--suite", "mnii"], "did you mean 'mini'"),
+        (["--method", "clipfit", "--datasets", "eurosatt"], "did you mean 'eurosat'"),
+        (["--method", "clipfit", "--protocol", "base2novel"], "did you mean 'base_to_novel'"),
+        (["--method", "clipfit", "--datasets", "dtd", "--set", "model.learning_rate=1"], "unknown setting of CLIPFit"),
+        (["--method", "clipfit", "--datasets", "dtd", "--set", "model.momentun=1"], "did you mean 'momentum'"),
+        (["--method", "clipfit", "--datasets", "dtd", "--set", "trainer.max_epoch=1"], "did you mean 'max_epochs'"),
+        (["--method", "clipfit", "--datasets", "dtd", "--set", "modle.lr=1"], "did you mean 'model'"),
+        (["--method", "clipfit", "--datasets", "dtd", "--set", "model.lr=fast"], "lr"),
+        (["--method", "clipfit", "--datasets", "dtd", "--backbone", "ViT-B-61/openai"], "did you mean"),
+        (["--method", "clipfit", "--datasets", "dtd", "--seeds", "one"], "whole numbers"),
+        (["--method", "clipfit", "--datasets", "dtd", "--set", "nonsense"], "looks like"),
+    ],
+)
+def test_wrong_calls(bench: Bench, words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status = bench(*words)
+    assert says in capsys.readouterr().err
+    assert status == 2 or "backbone" in " ".join(words)
+
+
+def test_missing_data_are_told_at_once_for_all_datasets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["bench", "--method", "zero_shot", "--suite", "clip11", "--datasets", "dtd,eurosat", "--root", str(tmp_path / "no")]
+    status = main([*words, "--backbone", "mini", "--results", str(tmp_path / "runs")])
+    said = capsys.readouterr().err
+    assert status == 1
+    assert "split_zhou_DescribableTextures.json" in said
+    assert "split_zhou_EuroSAT.json" in said
+    assert not (tmp_path / "runs").exists()
+
+
+def test_real_class_names_are_refused_by_the_mini_backbone(tmp_path: Path, capsys: pytest.CaptureFixture[str], bench: Bench) -> None:
+    from clipbench.testing.folders import suite_of_folder
+
+    suite = suite_of_folder(tmp_path / "images", "mini")
+    assert suite.datasets
+    for part in ("train", "val", "test"):
+        (tmp_path / "images" / part / "red").rename(tmp_path / "images" / part / "zebra")
+    (tmp_path / "mine.yaml").write_text(
+        "name: mine\nbackbone: mini\ndatasets:\n  shapes: {class_path: ImageFolder, init_args: {root: images}}\n"
+    )
+    assert bench("--method", "zero_shot", "--suite", str(tmp_path / "mine.yaml"), "--seeds", "1") == 1
+    assert "zebra" in capsys.readouterr().out
+
+
+def test_ctrl_c_keeps_finished_records_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "clipbench", "bench", "--method", "clipfit", "--datasets", "eurosat,dtd", "--seeds", "1,2,3",
+             "--shots", "16", "--jobs", "1", "--results", str(tmp_path / "runs"), "--set", "trainer.max_epochs=4"]  # fmt: skip
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"COLUMNS": "160"})
+    deadline = time.monotonic() + 240
+    while not records(tmp_path) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.1)
+    assert records(tmp_path), process.communicate()[0]
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "finished cells are kept" in said
+    finished = records(tmp_path)
+    assert 1 <= len(finished) < 6
+    assert all(read_record(path).ok for path in finished)
+    assert not list((tmp_path / "runs").rglob("*.tmp"))
+    again = subprocess.run([*words, "--dry-run"], capture_output=True, text=True, check=True)
+    assert f"{len(finished)} done already" in again.stdout
+
+
+def test_two_benches_on_one_results_folder(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "clipbench", "bench", "--method", "zero_shot", "--datasets", "eurosat,dtd,food101", "--seeds", "1",
+             "--jobs", "1", "--results", str(tmp_path / "runs")]  # fmt: skip
+    both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=240)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert len(records(tmp_path)) == 3
+    assert all(read_record(path).ok for path in records(tmp_path))

@@ -1,0 +1,123 @@
+"""`clipbench fit`, `validate`, `test`, `predict` and `show` as a user types them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from clipbench.bench.lightning_run import merged_config
+from clipbench.bench.objects import resolved
+from clipbench.bench.recipe import known_recipes
+from clipbench.cli import main
+
+FAST = ["--trainer.max_epochs", "2", "--data.shots", "2", "--trainer.enable_progress_bar", "false"]
+
+
+def fit(tmp_path: Path, *words: str) -> Path:
+    """Fit a packaged recipe; returns the deliverable."""
+    assert main(["fit", *words, *FAST, "--trainer.default_root_dir", str(tmp_path)]) == 0
+    return next(tmp_path.rglob("deliverable.safetensors"))
+
+
+def test_a_packaged_recipe_runs_alone_and_is_tested_after(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    deliverable = fit(tmp_path, "--config", "clipfit")
+    saved = yaml.safe_load((deliverable.parent / "config.yaml").read_text())
+    assert saved["model"]["init_args"]["distillation_weight"] == 8.0
+    capsys.readouterr()
+    assert main(["test", "--config", "clipfit", *FAST, "--deliverable", str(deliverable)]) == 0
+    printed = capsys.readouterr().out
+    assert "test/base" in printed
+    assert "test/novel" in printed
+    assert main(["validate", "--config", str(deliverable.parent / "config.yaml"), "--trainer.logger", "false"]) == 0
+    assert "val/accuracy" in capsys.readouterr().out
+
+
+def test_a_checkpoint_holds_what_is_trained_and_resumes(tmp_path: Path) -> None:
+    import torch
+
+    fit(tmp_path, "--config", "coop")
+    (checkpoint,) = tmp_path.rglob("*.ckpt")
+    stored = torch.load(checkpoint, weights_only=True)
+    assert list(stored["state_dict"]) == ["context.vectors"]
+    assert checkpoint.stat().st_size < 50_000
+    words = ["--config", "coop", "--data.shots", "2", "--trainer.max_epochs", "3", "--trainer.enable_progress_bar", "false"]
+    again = tmp_path / "again"
+    assert main(["fit", *words, "--trainer.default_root_dir", str(again), "--ckpt_path", str(checkpoint)]) == 0
+    (resumed,) = again.rglob("*.ckpt")
+    assert torch.load(resumed, weights_only=True)["epoch"] == 2
+
+
+def test_predict_on_own_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    deliverable = fit(tmp_path, "--config", "clipfit")
+    Image.new("RGB", (60, 50), (20, 200, 30)).save(tmp_path / "a.png")
+    capsys.readouterr()
+    classes = "river in green land beside a sea,houses in gray land beside a town"
+    words = ["predict", str(tmp_path / "a.png"), "--deliverable", str(deliverable), "--classes", classes, "--format", "json"]
+    assert main(words) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert {name for name, _ in row["classes"]} == set(classes.split(","))
+    assert sum(share for _, share in row["classes"]) == pytest.approx(1, abs=1e-4)
+
+
+def test_own_folder_of_images_without_code(tmp_path: Path) -> None:
+    from clipbench.testing.backbones import write_transformer
+    from clipbench.testing.folders import suite_of_folder
+
+    suite_of_folder(tmp_path / "images", "mini")
+    backbone = write_transformer(tmp_path / "small")
+    words = ["--config", "clipfit", "--data", "ImageFolder", "--data.root", str(tmp_path / "images"), "--model.backbone", backbone]
+    assert fit(tmp_path / "run", *words).stat().st_size > 0
+
+
+@pytest.mark.parametrize("first", known_recipes())
+@pytest.mark.parametrize("second", known_recipes())
+def test_a_second_recipe_equals_that_recipe_alone(first: str, second: str) -> None:
+    both, alone = merged_config(["--config", first, "--config", second]), merged_config(["--config", second])
+    assert resolved(both[0]) == resolved(alone[0])
+
+
+@pytest.mark.parametrize("data", ["ImageFolder", "Manifest"])
+def test_another_data_module_carries_nothing_over(data: str, tmp_path: Path) -> None:
+    place = "root" if data == "ImageFolder" else "path"
+    words = ["--config", "clipfit", "--data.batch_size", "7", "--data", data, f"--data.{place}", str(tmp_path)]
+    config = resolved(merged_config(words)[0])
+    assert config["data"]["class_path"].endswith(data)
+    assert "dataset" not in config["data"]["init_args"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--config", "clipfti"], "did you mean 'clipfit'"),
+        (["--config", "clipfit", "--model.distilation_weight", "1"], "did you mean 'distillation_weight'"),
+        (["--config", "clipfit", "--data.dataset", "mini/eurosatt"], "did you mean 'mini/eurosat'"),
+        (["--config", "clipfit", "--model", "CLIPFti"], "did you mean 'CLIPFit'"),
+        (["--config", "clipfit", "--trainer.max_epochs", "many"], "max_epochs"),
+        (["--config", "clipfit", "--protocoll", "few_shot"], "did you mean 'protocol'"),
+        (["--trainer.max_epochs", "1"], "no method is named"),
+    ],
+)
+def test_wrong_calls(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", *words]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_print_config_is_what_would_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--config", "clipfit", "--data.dataset", "mini/dtd", "--print_config"]) == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert config["trainer"]["max_epochs"] == 20
+    assert config["data"]["init_args"]["dataset"] == "mini/dtd"
+
+
+def test_show_params(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "params", "--config", "clipfit", "--backbone", "ViT-B-16/openai", "--format", "json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["trained_parameters"] == 46_080
+    assert facts["backbone_parameters"] == 149_620_737
+    assert facts["share"] == pytest.approx(0.0308, abs=1e-4)
+    assert main(["show", "params", "--config", "coop"]) == 0
+    assert "512 trained" in capsys.readouterr().out

@@ -1,0 +1,67 @@
+"""What was learned, stored and refused where it does not belong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from clipbench.errors import MethodError
+from clipbench.methods.clipfit import CLIPFit
+from clipbench.methods.coop import CoOp
+from clipbench.methods.deliverable import load_into, load_method, read_header, save_deliverable
+from clipbench.testing.backbones import TEXT, VISION, write
+
+
+def test_header_and_tensors(make: Callable[..., CoOp], tmp_path: Path) -> None:
+    method, path = make(CoOp), tmp_path / "deep" / "x.safetensors"
+    assert save_deliverable(path, method, "eurosat", "coop") == path.stat().st_size
+    header = read_header(path)
+    assert (header.method, header.dataset, header.recipe) == ("CoOp", "eurosat", "coop")
+    assert header.classnames == list(method.task.train)
+    assert header.backbone_hash == method.backbone.hash
+    assert list(load_file(path)) == ["context.vectors"]
+    assert [p.name for p in path.parent.iterdir()] == ["x.safetensors"], "a temporary file stayed"
+
+
+def test_loads_for_other_class_names(make: Callable[..., CLIPFit], tmp_path: Path) -> None:
+    method, path = make(CLIPFit), tmp_path / "x.safetensors"
+    with torch.no_grad():
+        for parameter in method.built().values():
+            parameter.add_(0.1)
+    expected = method.class_features(("one", "two", "three four"))
+    save_deliverable(path, method, "eurosat")
+    method.release()
+    loaded = load_method(path)
+    assert torch.equal(loaded.class_features(("one", "two", "three four")), expected)
+    loaded.release()
+
+
+def test_another_backbone_is_refused(make: Callable[..., CoOp], tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_deliverable(path, make(CoOp), "eurosat")
+    other = make(CoOp, backbone=write(tmp_path / "other", VISION, TEXT, seed=1))
+    with pytest.raises(MethodError, match="learned on backbone"):
+        load_into(other, path)
+
+
+def test_another_method_or_shape_is_refused(make: Callable[..., CoOp], tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_deliverable(path, make(CoOp), "eurosat")
+    with pytest.raises(MethodError, match="do not fit"):
+        load_into(make(CoOp, context_words="", n_context=5), path)
+
+
+def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(MethodError, match="not a deliverable"):
+        read_header(path)
+    path.write_bytes(b"no safetensors at all")
+    with pytest.raises(MethodError, match="cannot be read"):
+        read_header(path)
+    with pytest.raises(MethodError, match="cannot be read"):
+        read_header(tmp_path / "missing.safetensors")
