@@ -1,0 +1,207 @@
+"""From cells to leaderboard rows: seeds into datasets, datasets into averages, and H by the rules of the literature.
+
+1. Accuracy of a dataset: mean over its seeds. 2. H of a dataset: harmonic mean of these two means. 3. Average row:
+mean of base and of novel over the datasets of the suite; `h` is H of these averages, `h_mean` the mean of the H column.
+4. Spread: sample standard deviation (n - 1) over seeds; in the average row, of the seeds' averages over the datasets.
+5. A row with missing cells has no average. Costs are means over cells, except `peak_bytes`, the largest.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from clipbench.bench.record import Cell, Record
+from clipbench.report.harmonic import harmonic_mean
+
+IDENTITY = ["suite", "backbone", "protocol", "setting", "shots", "recipe"]
+COST = [
+    "trained_parameters", "trained_parameters_end", "share", "stored_bytes", "seconds_per_step", "train_seconds",
+    "peak_bytes", "inference_overhead",
+]  # fmt: skip
+COLUMNS = [
+    *IDENTITY, "method", "dataset", "seeds", "cells", "cells_expected",
+    "base", "novel", "h", "h_mean", "base_std", "novel_std", "novel_rule", *COST,
+]  # fmt: skip
+AVERAGE = "average"
+Row = dict[str, Any]
+
+
+def cells_of(records: Iterable[Record]) -> list[Row]:
+    """One row per record: identity, dataset, seed, accuracies in percent, novel rule, costs.
+
+    A protocol that tests all classes together gives `base` only; `novel` and H stay empty.
+    """
+    rows = []
+    for record in records:
+        splits = record.splits
+        first = "base" if "base" in splits else next(iter(splits))
+        rows.append(
+            {
+                **record.cell.as_dict(),
+                "method": record.method,
+                "base": record.accuracy(first),
+                "novel": record.accuracy("novel") if "novel" in splits else math.nan,
+                "novel_rule": splits["novel"]["novel_rule"] if "novel" in splits else "",
+                **{name: record.cost.get(name) for name in COST},
+            }
+        )
+    return rows
+
+
+def aggregate(
+    cells: Iterable[Row],
+    missing: Iterable[Cell] = (),
+    datasets: Mapping[str, Sequence[str]] | None = None,
+) -> pd.DataFrame:
+    """The leaderboard: one row per recipe and dataset, one average row per recipe, recipes by H.
+
+    Args:
+        cells: rows of `cells_of`, in any order.
+        missing: cells that were asked for and have no outcome.
+        datasets: by suite, its datasets in order; a suite that is not named has those that occur.
+
+    Returns:
+        A frame with exactly `COLUMNS`; empty values are NaN (numbers) or "" (text).
+    """
+    cells = [dict(row) for row in cells]
+    absent = [{**cell.as_dict()} for cell in missing]
+    by_row: dict[tuple, list[Row]] = {}
+    for cell in sorted(cells + absent, key=lambda cell: (*map(str, _identity(cell)), cell["dataset"], cell["seed"])):
+        by_row.setdefault(_identity(cell), []).append(cell)
+    blocks: dict[tuple, list[list[Row]]] = {}
+    for identity, members in by_row.items():
+        suite = identity[0]
+        listed = list((datasets or {}).get(suite, ()))
+        same = [cell["dataset"] for cell in cells + absent if cell["suite"] == suite]
+        others = sorted(set(same) - set(listed))
+        blocks.setdefault(identity[:5], []).append(_recipe_rows(identity, members, listed or others, listed and others))
+    rows = [
+        row
+        for group in sorted(blocks, key=lambda group: (*map(str, group[:4]), int(group[4])))
+        for recipe in sorted(blocks[group], key=_rank)
+        for row in recipe
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def rows_of(frame: pd.DataFrame) -> list[Row]:
+    """The rows of a leaderboard as plain dictionaries."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def grouped(rows: Iterable[Row], columns: Sequence[str]) -> dict[tuple, list[Row]]:
+    """Rows by the values of some columns, in the order of their first occurrence."""
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in columns), []).append(row)
+    return groups
+
+
+def averages_of(rows: Iterable[Row]) -> list[Row]:
+    """The average rows among the rows."""
+    return [row for row in rows if row["dataset"] == AVERAGE]
+
+
+def _recipe_rows(identity: tuple, cells: list[Row], datasets: list[str], extra: list[str]) -> list[Row]:
+    """The rows of one recipe: its datasets in order, then the average over `datasets` (never over `extra`)."""
+    done = [cell for cell in cells if "base" in cell]
+    seeds = sorted({cell["seed"] for cell in cells})
+    method = next((cell["method"] for cell in done), "")
+    head = {**dict(zip(IDENTITY, identity, strict=True)), "method": method}
+    rows = [_dataset_row(head, name, [c for c in done if c["dataset"] == name], seeds) for name in datasets]
+    more = [_dataset_row(head, name, [c for c in done if c["dataset"] == name], seeds) for name in extra]
+    kept = [cell for cell in done if cell["dataset"] in datasets]
+    return [*rows, *(row for row in more if row["cells"]), _average_row(head, rows, kept, seeds)]
+
+
+def _dataset_row(head: Row, dataset: str, cells: list[Row], seeds: list[int]) -> Row:
+    base, novel = _mean(cells, "base"), _mean(cells, "novel")
+    return {
+        **head,
+        "dataset": dataset,
+        "seeds": _seeds(cells),
+        "cells": len(cells),
+        "cells_expected": len(seeds),
+        "base": base,
+        "novel": novel,
+        "h": harmonic_mean(base, novel),
+        "h_mean": math.nan,
+        "base_std": _spread([cell["base"] for cell in cells]),
+        "novel_std": _spread([cell["novel"] for cell in cells]),
+        "novel_rule": _rule(cells),
+        **_costs(cells),
+    }
+
+
+def _average_row(head: Row, rows: list[Row], cells: list[Row], seeds: list[int]) -> Row:
+    expected = len(rows) * len(seeds)
+    complete = bool(rows) and len(cells) == expected
+    base, novel = (_mean(rows, "base"), _mean(rows, "novel")) if complete else (math.nan, math.nan)
+    by_seed = {
+        column: [_mean([cell for cell in cells if cell["seed"] == seed], column) for seed in seeds]
+        for column in ("base", "novel")
+    }
+    return {
+        **head,
+        "dataset": AVERAGE,
+        "seeds": _seeds(cells),
+        "cells": len(cells),
+        "cells_expected": expected,
+        "base": base,
+        "novel": novel,
+        "h": harmonic_mean(base, novel),
+        "h_mean": _mean(rows, "h") if complete else math.nan,
+        "base_std": _spread(by_seed["base"]) if complete else math.nan,
+        "novel_std": _spread(by_seed["novel"]) if complete else math.nan,
+        "novel_rule": _rule(cells),
+        **(_costs(cells) if complete else dict.fromkeys(COST, math.nan)),
+    }
+
+
+def _rank(rows: list[Row]) -> tuple:
+    """Complete recipes by H (by accuracy where there is no H), then the others by what they have; ties by name."""
+    average = rows[-1]
+    score = average["base"] if math.isnan(average["h"]) else average["h"]
+    if not math.isnan(score):
+        return (0, -score, 0, average["recipe"])
+    present = [row["base"] if math.isnan(row["h"]) else row["h"] for row in rows[:-1] if row["cells"]]
+    return (1, -average["cells"], -statistics.fmean(present) if present else 0, average["recipe"])
+
+
+def _identity(cell: Row) -> tuple:
+    return tuple(cell[name] for name in IDENTITY)
+
+
+def _seeds(cells: list[Row]) -> str:
+    return ",".join(map(str, sorted({cell["seed"] for cell in cells})))
+
+
+def _rule(cells: list[Row]) -> str:
+    rules = {cell["novel_rule"] for cell in cells}
+    return "frozen" if "frozen" in rules else "own" if "own" in rules else ""
+
+
+def _values(rows: list[Row], column: str) -> list[float]:
+    return [math.nan if row[column] is None else float(row[column]) for row in rows]
+
+
+def _mean(rows: list[Row], column: str) -> float:
+    """NaN without rows or with an unknown value; exact summation, so that the order of files cannot matter."""
+    values = _values(rows, column)
+    return math.fsum(values) / len(values) if values else math.nan
+
+
+def _spread(values: list[float]) -> float:
+    """Sample standard deviation (n - 1); NaN for fewer than two values."""
+    return statistics.stdev(values) if len(values) > 1 and not any(map(math.isnan, values)) else math.nan
+
+
+def _costs(cells: list[Row]) -> dict[str, float]:
+    costs = {name: _mean(cells, name) for name in COST}
+    peaks = [value for value in _values(cells, "peak_bytes") if not math.isnan(value)]
+    return {**costs, "peak_bytes": max(peaks, default=math.nan)}

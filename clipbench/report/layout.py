@@ -1,0 +1,229 @@
+"""What a leaderboard shows, before it is Markdown, LaTeX or a terminal: sections of grids with marks and a caption."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+
+from clipbench.report.aggregate import AVERAGE, IDENTITY, Row, averages_of, grouped, rows_of
+
+DASH = "–"  # noqa: RUF001 - as tables print what is not there
+FROZEN = "†"
+PARTIAL = "*"
+MINI = "The suite mini is a test bench of the machinery and a playground: its numbers say nothing about real accuracy."
+PROTOCOLS = {"base_to_novel": "base-to-novel", "few_shot": "few-shot, all classes"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """One entry: text, spread over seeds, mark (`best`, `second` or none), whether it stands on fewer seeds."""
+
+    text: str
+    spread: str = ""
+    mark: str = ""
+    partial: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One recipe's line of a grid."""
+
+    label: str
+    frozen: bool
+    entries: list[Shown]
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """A table: a title, the heads of its columns (the first names the recipe), a line per recipe."""
+
+    title: str
+    heads: list[str]
+    lines: list[Line]
+    by_dataset: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """All recipes that may be compared: one suite, backbone, protocol, setting and number of shots."""
+
+    title: str
+    summary: Grid
+    details: list[Grid]
+    caption: str
+    notes: list[str]
+
+
+def sections(frame: pd.DataFrame) -> list[Section]:
+    """The leaderboard as sections, in the order of the frame."""
+    said = {"mini": MINI} | {suite: note for suite, note in frame.attrs.get("suite_notes", {}).items() if note}
+    groups = grouped(rows_of(frame), IDENTITY[:5])
+    return [_section(identity, rows, said.get(identity[0], "")) for identity, rows in groups.items()]
+
+
+def title_of(identity: tuple) -> str:
+    """`suite mini, backbone mini, base-to-novel, 16 shots, setting paper` of the first five columns."""
+    suite, backbone, protocol, setting, shots = identity
+    told = f" {shots} shots," if shots is not None else ""
+    return f"suite {suite}, backbone {backbone}, {PROTOCOLS.get(protocol, protocol)},{told} setting {setting}"
+
+
+def measures(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Columns of accuracy with their heads: base, novel and H, or accuracy alone where nothing is novel."""
+    if all(row["protocol"] != "base_to_novel" and math.isnan(row["novel"]) for row in rows):
+        return [("base", "Accuracy")]
+    return [("base", "Base"), ("novel", "Novel"), ("h", "H")]
+
+
+def marks(values: Sequence[float], eligible: Sequence[bool]) -> list[str]:
+    """`best` for the largest, `second` for the next value, as shown with two decimals; nothing without a rival.
+
+    Args:
+        values: percent; NaN is never marked.
+        eligible: False where a value may not be compared (frozen novel rule, missing cells).
+    """
+    shown = [round(v, 2) if ok and not math.isnan(v) else None for v, ok in zip(values, eligible, strict=True)]
+    ranks = sorted({v for v in shown if v is not None}, reverse=True)
+    if sum(v is not None for v in shown) < 2:
+        return [""] * len(shown)
+    names = {value: name for value, name in zip(ranks, ("best", "second"), strict=False)}
+    return [names.get(v, "") if v is not None else "" for v in shown]
+
+
+def is_whole(row: Row) -> bool:
+    """Whether no cell is missing."""
+    return row["cells"] == row["cells_expected"]
+
+
+def is_frozen(row: Row) -> bool:
+    """Whether the novel classes are answered zero-shot."""
+    return row["novel_rule"] == "frozen"
+
+
+def _section(identity: tuple, rows: list[Row], said: str) -> Section:
+    averages, columns = averages_of(rows), measures(rows)
+    details = [_detail(rows, averages, column, head) for column, head in columns]
+    caption = " ".join([*_caption(rows, averages), said]).strip()
+    return Section(title_of(identity), _summary(rows, averages, columns), details, caption, _missing(rows))
+
+
+def _summary(rows: list[Row], averages: list[Row], columns: list[tuple[str, str]]) -> Grid:
+    heads, filled = ["Recipe"], []
+    if len({row["seeds"] for row in averages}) > 1:
+        heads.append("Seeds")
+        filled.append([Shown(row["seeds"] or DASH) for row in averages])
+    if not all(map(is_whole, averages)):
+        heads.append("Cells")
+        filled.append([Shown(f"{row['cells']}/{row['cells_expected']}") for row in averages])
+    for column, head in columns:
+        heads.append(head)
+        filled.append(_accuracies(averages, column, spread=True))
+    for column, head, form in COSTS:
+        heads.append(head)
+        filled.append([Shown(form(row[column])) for row in averages])
+    count = len({row["dataset"] for row in rows} - {AVERAGE})
+    return Grid(f"Average over {count} dataset{'s' * (count != 1)}", heads, _lines(averages, filled))
+
+
+def _detail(rows: list[Row], averages: list[Row], column: str, head: str) -> Grid:
+    datasets = sorted(dict.fromkeys(row["dataset"] for row in rows), key=lambda name: name == AVERAGE)
+    by_place = {(row["dataset"], row["recipe"]): row for row in rows}
+    nothing = {column: math.nan, "cells": 0, "cells_expected": 0, "novel_rule": ""}
+    filled = [
+        _accuracies([by_place.get((dataset, row["recipe"]), nothing) for row in averages], column)
+        for dataset in datasets
+    ]
+    return Grid(f"{head} by dataset", ["Recipe", *datasets], _lines(averages, filled), by_dataset=True)
+
+
+def _lines(averages: list[Row], filled: list[list[Shown]]) -> list[Line]:
+    """Columns of entries as lines of recipes."""
+    return [
+        Line(row["recipe"], is_frozen(row), [column[index] for column in filled]) for index, row in enumerate(averages)
+    ]
+
+
+def _accuracies(rows: list[Row], column: str, spread: bool = False) -> list[Shown]:
+    marked = marks([row[column] for row in rows], [is_whole(row) and not is_frozen(row) for row in rows])
+    return [
+        Shown(
+            percent(row[column]),
+            percent(row.get(f"{column}_std", math.nan)).replace(DASH, "") if spread else "",
+            mark,
+            not is_whole(row) and not math.isnan(row[column]),
+        )
+        for row, mark in zip(rows, marked, strict=True)
+    ]
+
+
+def _caption(rows: list[Row], averages: list[Row]) -> list[str]:
+    seeds = sorted({seed for row in averages for seed in row["seeds"].split(",") if seed}, key=int)
+    several = len(seeds) > 1
+    parts = [f"Seed{'s' * several} {', '.join(seeds) or DASH}."]
+    if len(measures(rows)) == 1:
+        parts.append("Accuracy in percent on the test images of all classes: mean over seeds, then over datasets.")
+    else:
+        parts.append(
+            "Accuracy in percent on the test images of the base and of the novel classes, each within its own classes: "
+            "mean over seeds, then over datasets. H is the harmonic mean of the two; that of an average is the H of "
+            "the averages."
+        )
+    if several:
+        parts.append("± is the sample standard deviation (n - 1) over seeds of the average over the datasets.")
+    if len(averages) > 1:
+        parts.append("Best in bold, second underlined.")
+    if any(map(is_frozen, averages)):
+        parts.append(
+            f"{FROZEN} has no classifier of its own for novel classes and answers zero-shot there: not ranked."
+        )
+    if not all(map(is_whole, rows)):
+        parts.append(
+            f"{DASH} no average, because cells are missing; {PARTIAL} mean over fewer seeds; neither is ranked."
+        )
+    return parts
+
+
+def _missing(rows: list[Row]) -> list[str]:
+    """A line per recipe that has missing cells: how many, and where."""
+    lines = []
+    for (recipe,), own in grouped(rows, ["recipe"]).items():
+        holes = [row for row in own if row["dataset"] != AVERAGE and not is_whole(row)]
+        if holes:
+            names = [f"{row['dataset']} {row['cells_expected'] - row['cells']}" for row in holes]
+            (average,) = averages_of(own)
+            count = average["cells_expected"] - average["cells"]
+            lines.append(f"{recipe}: {count} of {average['cells_expected']} cells missing ({', '.join(names)})")
+    return lines
+
+
+def percent(value: float) -> str:
+    """Two decimals, or a dash."""
+    return DASH if math.isnan(value) else f"{value:.2f}"
+
+
+def _unless_nan(form: Callable[[float], str]) -> Callable[[float], str]:
+    return lambda value: DASH if math.isnan(value) else form(value)
+
+
+def _bytes(value: float) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.0f} B"
+
+
+def _seconds(value: float) -> str:
+    return f"{value * 1000:.3g} ms" if value < 1 else f"{value:.3g} s" if value < 1000 else f"{value / 60:.0f} min"
+
+
+COSTS: list[tuple[str, str, Callable[[float], str]]] = [
+    ("trained_parameters", "Trained", _unless_nan(lambda value: f"{value:,.0f}")),
+    ("share", "Share %", _unless_nan(lambda value: f"{value:.3g}")),
+    ("stored_bytes", "Stored", _unless_nan(_bytes)),
+    ("seconds_per_step", "Step", _unless_nan(_seconds)),
+    ("train_seconds", "Fit", _unless_nan(_seconds)),
+    ("peak_bytes", "Peak", _unless_nan(_bytes)),
+]

@@ -1,0 +1,121 @@
+"""The leaderboard of a run folder: records in; CSV, Markdown, LaTeX and figure out, each whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import yaml
+
+from clipbench.bench.record import RecordStore, replacing, write_text
+from clipbench.errors import RecordError
+from clipbench.report.aggregate import aggregate, cells_of
+from clipbench.report.select import Planned, select
+from clipbench.report.tables import layout_of, render, terminal
+from clipbench.resources import configs_dir
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaderboard:
+    """What was written.
+
+    Attributes:
+        frame: the rows, see `aggregate.COLUMNS`; `frame.attrs["notes"]` says what is odd.
+        files: by ending (`csv`, `md`, `tex`, `png`, `pdf`).
+    """
+
+    frame: pd.DataFrame
+    files: dict[str, Path]
+
+    @property
+    def notes(self) -> list[str]:
+        """Failed, left out and damaged, a sentence each."""
+        return list(self.frame.attrs.get("notes", []))
+
+    def print(self, console: Console) -> None:
+        """Prints the tables, the notes and where the files are."""
+        for shown in terminal(*layout_of(self.frame), console.width):
+            console.print(shown)
+        folder = self.files["md"].parent
+        names = ", ".join(path.name for path in self.files.values())
+        console.print(f"{folder}: {names}", highlight=False, markup=False, soft_wrap=True)
+
+
+def suite_of(name: str) -> tuple[tuple[str, ...], str]:
+    """Datasets in order and the note of a packaged suite; nothing for a suite that is not packaged."""
+    path = configs_dir() / "suites" / f"{name}.yaml"
+    if not path.is_file():
+        return (), ""
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    return tuple(map(str, content.get("datasets") or ())), " ".join(str(content.get("note", "")).split())
+
+
+def load_frame(
+    folder: Path | str,
+    expected: Iterable[Planned] | None = None,
+    datasets: Sequence[str] | None = None,
+    note: str | None = None,
+) -> pd.DataFrame:
+    """The leaderboard of the records in a run folder.
+
+    Args:
+        folder: `<results>/<suite>/<protocol>`.
+        expected: the cells of a plan (anything with `cell` and `key`): their records must have these keys, and those
+            without one are shown as missing.
+        datasets: the datasets of the suite in order; None takes those of the packaged suite, else those that occur.
+        note: what tables of this suite say about themselves; None takes that of the packaged suite.
+
+    Returns:
+        Columns as `aggregate.COLUMNS`, no rows without records; `attrs` has `notes` and `suite_notes`, for people.
+    """
+    scan = RecordStore(folder).scan()
+    chosen = select(scan.records, expected)
+    suites = {cell.suite for cell in [*(record.cell for record in chosen.records), *chosen.missing]}
+    packaged = {name: suite_of(name) for name in suites}
+    listed = {name: datasets if datasets is not None else packaged[name][0] for name in suites}
+    frame = aggregate(cells_of(chosen.records), chosen.missing, listed)
+    dirty = sum(bool(record.data["environment"].get("dirty")) for record in chosen.records)
+    changed = [f"{dirty} of {len(chosen.records)} cells ran from a checkout with uncommitted changes"] if dirty else []
+    frame.attrs["notes"] = [*chosen.notes, *scan.problems, *changed]
+    frame.attrs["suite_notes"] = {name: packaged[name][1] if note is None else note for name in suites}
+    return frame
+
+
+def write_leaderboard(
+    folder: Path | str,
+    expected: Iterable[Planned] | None = None,
+    datasets: Sequence[str] | None = None,
+    note: str | None = None,
+) -> Leaderboard:
+    """Writes `leaderboard.csv`, `.md`, `.tex` and `scatter.png`, `.pdf` into a run folder.
+
+    Args:
+        folder: `<results>/<suite>/<protocol>`.
+        expected: see `load_frame`.
+        datasets: see `load_frame`.
+        note: see `load_frame`.
+
+    Raises:
+        RecordError: the folder holds no record, is read-only or full.
+    """
+    from clipbench.report.figures import figure
+
+    folder = Path(folder)
+    frame = load_frame(folder, expected, datasets, note)
+    if frame.empty:
+        raise RecordError(f"there is no record in {folder}; run `make bench METHOD=clipfit` first")
+    files = {
+        ending: write_text(folder / f"leaderboard.{ending}", render(frame, ending)) for ending in ("csv", "md", "tex")
+    }
+    drawn = figure(frame)
+    for ending, date in (("png", {}), ("pdf", {"CreationDate": None})):  # no date: same records, same bytes
+        files[ending] = folder / f"scatter.{ending}"
+        with replacing(files[ending]) as temporary:
+            drawn.savefig(temporary, format=ending, metadata=date)
+    return Leaderboard(frame, files)

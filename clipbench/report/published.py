@@ -1,0 +1,171 @@
+"""The papers' numbers: read from `results/published/`, put through our own aggregator, their known errata by name.
+
+Everything there is a claim of its authors or of who quotes them; nothing was reproduced by us.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import math
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import pandas as pd
+
+from clipbench.report.aggregate import AVERAGE, COLUMNS, COST, Row, aggregate, rows_of
+from clipbench.report.harmonic import harmonic_mean
+from clipbench.resources import published_dir
+
+KEYS = {
+    "ImageNet": "imagenet", "Caltech101": "caltech101", "OxfordPets": "oxford_pets", "StanfordCars": "stanford_cars",
+    "Flowers102": "oxford_flowers", "Food101": "food101", "FGVCAircraft": "fgvc_aircraft", "SUN397": "sun397",
+    "DTD": "dtd", "EuroSAT": "eurosat", "UCF101": "ucf101",
+}  # fmt: skip
+TABLES = ("base_to_novel", "few_shot")
+MEAN_TOLERANCE = 0.011  # an average of rows that were rounded to 0.01, rounded itself
+H_TOLERANCE = 0.015  # H of two values that were rounded to 0.01, rounded itself
+
+
+class Published(NamedTuple):
+    """One printed row. Accuracies in percent, NaN where the source states none; `base` alone where nothing is novel."""
+
+    method: str
+    shots: int
+    dataset: str
+    base: float
+    novel: float
+    h: float
+    source: str
+    comparable: bool
+    note: str
+
+
+class Deviation(NamedTuple):
+    """A printed number that the printed rows do not give."""
+
+    table: str
+    method: str
+    dataset: str
+    column: str
+    stated: float
+    recomputed: float
+
+
+@functools.cache
+def read_published(table: str) -> tuple[Published, ...]:
+    """The rows of `results/published/<table>.csv`; the dataset is a key of clip11, or `average`.
+
+    Of two sources for the same method and shots each gets its repository into the name.
+    """
+    with open(published_dir() / f"{table}.csv", newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    sources: dict[tuple[str, str], set[str]] = {}
+    for line in lines:
+        if table == "few_shot":
+            sources.setdefault((line["method"], line["shots"]), set()).add(line["source"])
+    rows = []
+    for line in lines:
+        method, shots = line["method"], line.get("shots") or ("0" if line["method"] == "clip_zs" else "16")
+        if len(sources.get((method, shots), ())) > 1:
+            method = f"{method} ({line['source'].partition('@')[0].partition('/')[2]})"
+        base, novel, h = (
+            _number(line.get(name)) for name in ("value" if table == "few_shot" else "base", "novel", "h")
+        )
+        dataset, comparable = KEYS.get(line["dataset"], line["dataset"]), line["comparable"] == "yes"
+        rows.append(Published(method, int(shots), dataset, base, novel, h, line["source"], comparable, line["note"]))
+    return tuple(rows)
+
+
+def published_frame(table: str, shots: int = 16, rows: Iterable[Published] | None = None) -> pd.DataFrame:
+    """The published block with the columns of a leaderboard, setting `published`.
+
+    A method with all eleven rows is averaged by our aggregator; of the others the printed average stands, its H
+    recomputed from base and novel.
+
+    Args:
+        table: `base_to_novel` or `few_shot`.
+        shots: which training size; zero-shot rows always belong.
+        rows: instead of those that are comparable.
+    """
+    chosen = list(rows) if rows is not None else [row for row in read_published(table) if row.comparable]
+    by_method: dict[str, list[Row]] = {}
+    printed: dict[str, Published] = {}
+    for row in chosen:
+        if row.shots not in (0, shots):
+            continue
+        if row.dataset == AVERAGE:
+            printed[row.method] = row
+        else:
+            by_method.setdefault(row.method, []).append(_cell(table, shots, row))
+    blocks: list[tuple[float, list[Row]]] = []
+    for name in sorted(set(by_method) | set(printed)):
+        rows_ = rows_of(aggregate(by_method.get(name, []), datasets={"clip11": list(KEYS.values())}))
+        *single, average = [row for row in rows_ if row["cells"]] or [{"cells": 0, "cells_expected": 11}]
+        if average["cells"] < average["cells_expected"] and name in printed:
+            average = _printed_average(table, shots, printed[name])
+        score = average["base" if table == "few_shot" else "h"]
+        blocks.append((-score, [{**row, "seeds": ""} for row in [*single, average]]))
+    blocks.sort(key=lambda block: block[0])
+    return pd.DataFrame([row for _, block in blocks for row in block], columns=COLUMNS)
+
+
+def _cell(table: str, shots: int, row: Published) -> Row:
+    """A printed dataset row as if it were one cell."""
+    return {
+        "suite": "clip11", "backbone": "ViT-B/16", "protocol": table, "setting": "published", "shots": shots,
+        "recipe": row.method, "method": row.method, "dataset": row.dataset, "seed": 1, "base": row.base,
+        "novel": row.novel, "novel_rule": "", **dict.fromkeys(COST, math.nan),
+    }  # fmt: skip
+
+
+def _printed_average(table: str, shots: int, row: Published) -> Row:
+    h = row.h if math.isnan(row.base) else harmonic_mean(row.base, row.novel)
+    cells = {"cells": len(KEYS), "cells_expected": len(KEYS), "h": h, "h_mean": math.nan}
+    return {**_cell(table, shots, row), **cells, "base_std": math.nan, "novel_std": math.nan}
+
+
+def deviations(table: str) -> list[Deviation]:
+    """Printed averages and H that recomputing from the printed rows does not give, beyond what rounding explains."""
+    found = []
+    rows = read_published(table)
+    for shots in sorted({row.shots for row in rows}):
+        some = [row for row in rows if row.shots == shots]
+        again = {(row["recipe"], row["dataset"]): row for row in rows_of(published_frame(table, shots, some))}
+        for row in some:
+            own = again[row.method, row.dataset]
+            for column, tolerance in (("base", MEAN_TOLERANCE), ("novel", MEAN_TOLERANCE), ("h", H_TOLERANCE)):
+                stated = getattr(row, column)
+                if abs(own[column] - stated) > tolerance + 1e-9:  # false for NaN: nothing is stated
+                    name = "value" if table == "few_shot" else column
+                    found.append(Deviation(table, row.method, row.dataset, name, stated, float(own[column])))
+    return found
+
+
+class Erratum(NamedTuple):
+    """A known fault of a printed table; `checked` when `deviations` finds it, else it is about what was not stored."""
+
+    table: str
+    method: str
+    dataset: str
+    column: str
+    stated: float
+    recomputed: float
+    checked: bool
+    remark: str
+
+
+def read_errata() -> list[Erratum]:
+    """The known errata of `results/published/errata.csv`."""
+    with open(published_dir() / "errata.csv", newline="", encoding="utf-8") as file:
+        return [_erratum(line) for line in csv.DictReader(file)]
+
+
+def _erratum(line: Mapping[str, str]) -> Erratum:
+    dataset, stated, again = KEYS.get(line["dataset"], line["dataset"]), line["stated"], line["recomputed"]
+    head = (line["table"], line["method"], dataset, line["column"])
+    return Erratum(*head, float(stated), float(again), line["checked"] == "yes", line["remark"])
+
+
+def _number(text: str | None) -> float:
+    return float(text) if text else math.nan

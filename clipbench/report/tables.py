@@ -1,0 +1,254 @@
+"""The leaderboard as CSV, Markdown, LaTeX or terminal text; one layout, four ways to write it down."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from clipbench.errors import UnknownName
+from clipbench.report.aggregate import AVERAGE, COLUMNS
+from clipbench.report.layout import DASH, FROZEN, PARTIAL, Grid, Line, Section, Shown, sections
+
+PERCENT = ["base", "novel", "h", "h_mean", "base_std", "novel_std"]
+WHOLE = ["trained_parameters", "trained_parameters_end", "stored_bytes", "peak_bytes"]
+TERMINAL_HEADS = (
+    "Recipe",
+    "Seeds",
+    "Cells",
+    "Accuracy",
+    "Base",
+    "Novel",
+    "H",
+    "Trained",
+    "Stored",
+    "Fit",
+    "vs paper",
+    "Source",
+)
+FORMATS = ("csv", "md", "tex", "text")
+
+
+def render(frame: pd.DataFrame, format: str = "text", width: int = 100, beside: Sequence[Section] = ()) -> str:
+    """The leaderboard as text.
+
+    Args:
+        frame: with the columns of `aggregate.COLUMNS`; `frame.attrs["notes"]` is a list of sentences to print below.
+        format: `csv`, `md`, `tex` (a LaTeX document) or `text` (for a terminal).
+        width: columns of the terminal, for `text`.
+        beside: more sections to show below, such as the published block (not in `csv`).
+
+    Raises:
+        UnknownName: another format.
+    """
+    shown, notes = layout_of(frame, beside)
+    if format == "csv":
+        return csv(frame)
+    if format == "md":
+        return markdown(shown, notes)
+    if format == "tex":
+        return latex(shown, notes)
+    if format == "text":
+        return text(shown, notes, width)
+    raise UnknownName("table format", format, FORMATS)
+
+
+def layout_of(frame: pd.DataFrame, beside: Sequence[Section] = ()) -> tuple[list[Section], list[str]]:
+    """The sections of a frame, with more below, and its notes."""
+    return [*sections(frame), *beside], list(frame.attrs.get("notes", []))
+
+
+def csv(frame: pd.DataFrame) -> str:
+    """Tidy CSV: percent with two decimals, other numbers with six significant digits, empty where unknown."""
+    shown = frame[COLUMNS].astype(object)
+    for column in COLUMNS:
+        if column in PERCENT:
+            form = "{:.2f}".format
+        elif column in WHOLE:
+            form = "{:.0f}".format
+        else:
+            form = "{:.6g}".format
+        shown[column] = [_cell(value, form) for value in frame[column]]
+    return shown.to_csv(index=False, lineterminator="\n")
+
+
+def _cell(value: object, form: Callable[[float], str]) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else form(value)
+    return "" if value is None else str(value)
+
+
+def markdown(shown: Sequence[Section], notes: Sequence[str] = ()) -> str:
+    """Markdown: per section a summary table, its caption, and one table per measure with the datasets as columns."""
+    parts = []
+    for section in shown:
+        parts += [f"## {section.title[0].upper()}{section.title[1:]}", _markdown_grid(section.summary), section.caption]
+        parts += ["\n".join(f"- {note}" for note in section.notes)] if section.notes else []
+        for grid in section.details:
+            parts += [f"### {grid.title}", _markdown_grid(grid)]
+    parts += ["### Notes", "\n".join(f"- {note}" for note in notes)] if notes else []
+    return "\n\n".join(["# Leaderboard", *parts]) + "\n"
+
+
+def _markdown_grid(grid: Grid) -> str:
+    rows = [[head.replace("_", "\\_") for head in grid.heads]]
+    for line in grid.lines:
+        label = line.label.replace("_", "\\_").replace("|", "\\|") + (f" {FROZEN}" if line.frozen else "")
+        rows.append([label, *map(_markdown_entry, line.entries)])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(grid.heads))]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    aligned = [
+        [
+            cell.ljust(width) if not column else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        for row in rows
+    ]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [aligned[0], rule, *aligned[1:]])
+
+
+def _markdown_entry(entry: Shown) -> str:
+    text = {"best": f"**{entry.text}**", "second": f"<ins>{entry.text}</ins>"}.get(entry.mark, entry.text)
+    return (
+        text + (PARTIAL.replace("*", "\\*") if entry.partial else "") + (f" ± {entry.spread}" if entry.spread else "")
+    )
+
+
+def latex(shown: Sequence[Section], notes: Sequence[str] = ()) -> str:
+    """A LaTeX document that stands alone: a booktabs table for the summary and one for each measure by dataset."""
+    import jinja2
+
+    environment = jinja2.Environment(  # noqa: S701 - LaTeX, not HTML; `tex` escapes
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        block_start_string="\\BLOCK{", block_end_string="}", variable_start_string="\\VAR{", variable_end_string="}",
+        comment_start_string="\\#{", comment_end_string="}", trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
+    )  # fmt: skip
+    environment.filters.update(tex=escape, heads=_latex_heads, line=_latex_line)
+    template = environment.get_template("leaderboard.tex.j2")
+    return template.render(sections=shown, notes=notes)
+
+
+SPECIAL = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "±": r"$\pm$", DASH: "--", FROZEN: r"$^\dagger$", "|": r"\textbar{}", "\n": " ",
+}  # fmt: skip
+
+
+def escape(text: str) -> str:
+    """Any text as LaTeX text; letters that the default fonts lack become their base letter or a question mark."""
+    return "".join(SPECIAL.get(letter) or _plain(letter) for letter in text)
+
+
+def _plain(letter: str) -> str:
+    if letter.isascii():
+        return letter
+    base = unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode()
+    return base or "?"
+
+
+def _latex_heads(grid: Grid) -> str:
+    turned = [rf"\rotatebox{{60}}{{{escape(head)}}}" if grid.by_dataset else escape(head) for head in grid.heads[1:]]
+    return " & ".join([escape(grid.heads[0]), *turned])
+
+
+def _latex_line(line: Line) -> str:
+    return " & ".join([escape(f"{line.label}{FROZEN if line.frozen else ''}"), *map(_latex_entry, line.entries)])
+
+
+def _latex_entry(entry: Shown) -> str:
+    command = {"best": r"\textbf{%s}", "second": r"\underline{%s}"}.get(entry.mark, "%s")
+    spread = rf" {{\scriptsize$\pm$\,{entry.spread}}}" if entry.spread else ""
+    return command % escape(entry.text) + (r"$^{*}$" if entry.partial else "") + spread
+
+
+def terminal(sections: Sequence[Section], notes: Sequence[str] = (), width: int = 100) -> list[Table | Text]:
+    """What a rich console prints: the summary, and by dataset all measures of one recipe or H of several.
+
+    Args:
+        sections: from `layout_of`.
+        notes: sentences to print last.
+        width: columns of the terminal; numbers are never cut, a table with many recipes goes on below itself.
+    """
+    shown: list[Table | Text] = []
+    for section in sections:
+        shown.append(Text(f"{section.title[0].upper()}{section.title[1:]}", style="bold"))
+        shown.append(_rich(section.summary.title, *_columns(section.summary)))
+        shown += _by_dataset(section, width) if section.details else []
+        shown += [Text(section.caption, style="dim"), *(Text(f"! {note}", style="yellow") for note in section.notes)]
+    return shown + [Text(f"! {note}", style="yellow") for note in notes]
+
+
+def _columns(grid: Grid) -> tuple[list[str], list[list[Text]]]:
+    """Heads and rows of the summary, as much of it as a terminal holds."""
+    kept = [index for index, head in enumerate(grid.heads) if head in TERMINAL_HEADS]
+    rows = [[_label(line), *map(_rich_entry, line.entries)] for line in grid.lines]
+    return [grid.heads[index] for index in kept], [[row[index] for index in kept] for row in rows]
+
+
+def _by_dataset(section: Section, width: int) -> list[Table]:
+    """Datasets downwards: the measures of a single recipe, or the last measure of several recipes."""
+    single = len(section.summary.lines) == 1
+    grids = section.details if single else section.details[-1:]
+    columns = [
+        (grid.title.split()[0] if single else _label(line).plain, [_rich_entry(entry) for entry in line.entries])
+        for grid in grids
+        for line in grid.lines
+    ]
+    datasets = [Text(name) for name in grids[0].heads[1:]]
+    room = width - max(len(name) for name in datasets) - 4
+    tables, block, used = [], list[tuple[str, list[Text]]](), 0
+    for head, entries in columns:
+        wide = max(len(head), *map(len, entries)) + 3
+        if block and used + wide > room:
+            tables.append(block)
+            block, used = [], 0
+        block.append((head, entries))
+        used += wide
+    title = "By dataset" if single else grids[0].title
+    return [
+        _rich(title, ["Dataset", *(head for head, _ in block)],
+              [[name, *(entries[index] for _, entries in block)] for index, name in enumerate(datasets)])
+        for block in [*tables, block]
+    ]  # fmt: skip
+
+
+def _rich(title: str, heads: list[str], rows: list[list[Text]]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="italic")
+    for index, head in enumerate(heads):
+        words = head in ("Recipe", "Dataset", "Source")
+        least = None if head == "Source" else max(len(head), *(len(row[index]) for row in rows))
+        table.add_column(head, justify="left" if words else "right", no_wrap=True, min_width=least)
+    for row in rows:
+        if row[0].plain == AVERAGE and len(rows) > 1:
+            table.add_section()
+        table.add_row(*row)
+    return table
+
+
+def _label(line: Line) -> Text:
+    return Text(line.label + (f" {FROZEN}" if line.frozen else ""))
+
+
+def _rich_entry(entry: Shown) -> Text:
+    text = Text(entry.text, style={"best": "bold", "second": "underline"}.get(entry.mark, ""))
+    text.append(PARTIAL if entry.partial else "", style="not bold")
+    return text.append(f" ± {entry.spread}" if entry.spread else "", style="dim")
+
+
+def text(sections: Sequence[Section], notes: Sequence[str] = (), width: int = 100) -> str:
+    """What `terminal` prints, without colours."""
+    file = io.StringIO()
+    console = Console(file=file, width=width, color_system=None)
+    for shown in terminal(sections, notes, width):
+        console.print(shown)
+    return re.sub(r"[ \t]+\n", "\n", file.getvalue())
