@@ -9,7 +9,7 @@ import warnings
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from clipbench.bench.recipe import Config
 from clipbench.data.module import DataModule
@@ -43,6 +43,7 @@ class ClipbenchCLI(LightningCLI):
             seed_everything_default=False,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
+            save_config_callback=SaveConfigCallback if run else None,
             save_config_kwargs={"overwrite": True},
             parser_kwargs={"exit_on_error": False} if not run else {},
         )
