@@ -22,6 +22,7 @@ from clipbench import resources
 from clipbench.errors import DataError
 
 MEMORY_BUDGET = 2 * 2**30  # bytes of decoded images kept in memory; what is beyond goes into a memory map
+VAL_BUDGET = MEMORY_BUDGET // 5  # of it for the val draw, which has at most four images a class
 CHUNK = 2**28  # bytes of one memory-mapped scratch file
 
 
@@ -198,7 +199,7 @@ class ArrayImages:
             raise DataError(f"decoded images must be uint8 (N, H, W, 3), not {array.dtype} {array.shape}")
         if len(rows) and not 0 <= min(rows) <= max(rows) < len(array):
             raise DataError(f"the array has {len(array)} images, but image {max(rows)} is asked for")
-        self.array = array
+        self.array = np.asarray(array)  # without the slow subclass of a memory map; the memory stays mapped
         self.rows = np.asarray(rows, dtype=np.int64)
 
     def __len__(self) -> int:
@@ -256,7 +257,7 @@ def kept_images(paths: Sequence[Path]) -> ImageStore:
     stamp = tuple(_stamp(path) for path in paths)
     if _last_kept is None or _last_kept[0] != stamp:
         _last_kept = None  # the old pixels go before the new ones come
-        _last_kept = (stamp, ImageStore(paths))
+        _last_kept = (stamp, ImageStore(paths, budget=MEMORY_BUDGET - VAL_BUDGET))
     return _last_kept[1]
 
 

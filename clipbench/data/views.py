@@ -7,7 +7,9 @@ PIL image, bit for bit, and stay uint8: the division by 255 and the normalisatio
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
@@ -23,6 +25,22 @@ INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
 }
 RESIZE_MODES = ("shortest", "squash")
+
+
+class Preprocessing(Protocol):
+    """What a backbone wants to see; a part of the backbone's own description."""
+
+    @property
+    def size(self) -> int:
+        """Side of the square view in pixels."""
+
+    @property
+    def interpolation(self) -> str:
+        """How images are resized."""
+
+    @property
+    def resize_mode(self) -> str:
+        """What is done with the sides of a test image."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +81,20 @@ class ViewPolicy:
         if self.resize_mode not in RESIZE_MODES:
             raise UnknownName("resize mode", self.resize_mode, RESIZE_MODES)
 
+    @classmethod
+    def of(
+        cls, wanted: Preprocessing, crop_scale: Sequence[float], crop_ratio: Sequence[float], flip: float
+    ) -> ViewPolicy:
+        """The policy for a backbone."""
+        return cls(
+            crop_scale=(crop_scale[0], crop_scale[1]),
+            crop_ratio=(crop_ratio[0], crop_ratio[1]),
+            flip=flip,
+            size=wanted.size,
+            interpolation=wanted.interpolation,
+            resize_mode=wanted.resize_mode,
+        )
+
     @property
     def key(self) -> str:
         """What the random numbers of a train view depend on; not the size, so crops are equal on all backbones."""
@@ -102,7 +134,7 @@ def train_view(
 
 
 def evaluation_view(pixels: np.ndarray, policy: ViewPolicy, out: np.ndarray | None = None) -> np.ndarray:
-    """The val and test view: the shorter side resized, the centre cut out (or both sides resized, where the weights want it so).
+    """The val and test view: the shorter side resized, the centre cut out (or both sides resized, "squash").
 
     Args:
         pixels: uint8 (H, W, 3).

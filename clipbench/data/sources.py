@@ -1,0 +1,221 @@
+"""Where the images of a data module come from: card, folder, split, draw and fingerprint; no torch, no decoded image.
+
+The data modules are built on this, and it can be used alone: what a cell will see is known before any image is opened.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clipbench import resources
+from clipbench.data.cards import Card, load_card
+from clipbench.data.draw import Draw, draw
+from clipbench.data.files import find
+from clipbench.data.readers.manifest import read_manifest
+from clipbench.data.splits import Item, Split
+from clipbench.data.templates import GENERIC, check_template
+from clipbench.errors import DataError
+
+if TYPE_CHECKING:
+    from clipbench.data.images import Pixels
+
+SHOTS, SEED = 16, 1  # of a source that is not told otherwise
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSource:
+    """One dataset on disk and the few-shot images of one seed.
+
+    Attributes:
+        card: the dataset.
+        root: the data root.
+        shots: images per class.
+        split_seed: seed of the draw.
+        given: the split where making the card has read it already (a user's own images).
+    """
+
+    card: Card
+    root: Path
+    shots: int = SHOTS
+    split_seed: int = SEED
+    given: Split | None = None
+
+    @functools.cached_property
+    def split(self) -> Split:
+        """The images of the dataset in file order.
+
+        Raises:
+            DataError: everything that is missing or differs, in one message.
+        """
+        return self.given or _opened_split(self.card, self.root, _stamp(self.card, self.root))
+
+    @functools.cached_property
+    def draw(self) -> Draw:
+        """The few-shot images over all classes; empty for a dataset that is a test set only."""
+        if not self.split.train:
+            return Draw((), (), (), ())
+        return draw(self.split, self.shots, self.split_seed)
+
+    @functools.cached_property
+    def files_digest(self) -> str:
+        """SHA-256 of path and size of all few-shot and test images; of a rendered dataset, what decides its pixels.
+
+        Raises:
+            DataError: names every file that is missing or empty.
+        """
+        if self.card.rendered:
+            from clipbench.mini.cards import read_card
+            from clipbench.mini.images import fingerprint
+
+            return fingerprint(read_card(self.card.id))
+        folder, state, bad = str(self.card.image_dir(self.root)), hashlib.sha256(), []
+        for item in (*self.draw.train, *self.draw.val, *self.split.test):
+            path = os.path.join(folder, item.path)
+            try:
+                size = os.stat(path).st_size
+            except OSError as error:
+                bad.append(f"{path}: {error.strerror}")
+                continue
+            if size == 0:
+                bad.append(f"{path}: the file is empty (0 bytes)")
+            state.update(f"{item.path}\t{size}\n".encode())
+        if bad:
+            raise DataError("\n  ".join([f"{len(bad)} images of '{self.card.id}' cannot be used:", *bad]))
+        return state.hexdigest()
+
+    def fingerprint(self) -> dict[str, str]:
+        """What determines images and labels: `split_hash` (all parts), `draw_digest` (train, val), `files_digest`.
+
+        Raises:
+            DataError: everything that is missing, empty or different.
+        """
+        return {"split_hash": self.split.hash, "draw_digest": self.draw.digest, "files_digest": self.files_digest}
+
+    def effective_views(self, crop_scale: Sequence[float], crop_ratio: Sequence[float], flip: float) -> dict[str, Any]:
+        """How train views are made: what the card says where it says something, else what is asked for.
+
+        Returns:
+            Plain data: `crop_scale`, `crop_ratio` (two floats each), `flip`.
+        """
+        asked = {"crop_scale": crop_scale, "crop_ratio": crop_ratio, "flip": flip}
+        used = {name: self.card.views.get(name, value) for name, value in asked.items()}
+        return {name: float(v) if name == "flip" else [float(x) for x in v] for name, v in used.items()}
+
+    def pixels(self, items: Sequence[Item], shared: bool = False, keep: bool = True) -> Pixels:
+        """The images of some items of one part, decoded when asked for.
+
+        Args:
+            items: the images.
+            shared: let the next cell of this process find them decoded.
+            keep: keep them once decoded, else decode at every access.
+        """
+        from clipbench.data.images import VAL_BUDGET, ArrayImages, ImageStore, kept_images
+
+        if self.card.rendered:
+            from clipbench.mini.images import load_images
+
+            part = next(name for name in ("train", "val", "test") if not items or items[0] in self.split.part(name))
+            place = {item.path: row for row, item in enumerate(self.split.part(part))}
+            return ArrayImages(load_images(self.card.id, part), [place[item.path] for item in items])
+        folder = self.card.image_dir(self.root)
+        paths = [folder / item.path for item in items]
+        return kept_images(paths) if shared else ImageStore(paths, keep, VAL_BUDGET)
+
+
+def card_source(dataset: str, root: str | None = None, shots: int = SHOTS, split_seed: int = SEED) -> ImageSource:
+    """The dataset of a card.
+
+    Args:
+        dataset: a key (`dtd`, `mini/dtd`) or the path of a YAML card.
+        root: the data root; by default the usual one.
+        shots: images per class.
+        split_seed: seed of the draw.
+
+    Raises:
+        UnknownName: there is no such card.
+    """
+    place = Path(root).expanduser() if root else resources.data_root()
+    return ImageSource(load_card(dataset), place, shots, split_seed)
+
+
+def folder_source(
+    root: str,
+    split: str | Sequence[float] | None = None,
+    divide_seed: int = 1,
+    template: str = GENERIC,
+    shots: int = SHOTS,
+    split_seed: int = SEED,
+) -> ImageSource:
+    """The dataset of a folder of images by class.
+
+    Args:
+        root: holds `train/ val/ test/`, or class folders when `split` is given.
+        split: shares of train, val and test.
+        divide_seed: seed of that division, which is made once and kept in a file.
+        template: sentence with `{}` for the class name.
+        shots: images per class.
+        split_seed: seed of the draw.
+
+    Raises:
+        DataError: the folder is not as described.
+    """
+    from clipbench.data.own import folder_dataset
+
+    card, found = folder_dataset(root, split, divide_seed, template)
+    return ImageSource(card, Path(card.folder), shots, split_seed, found)
+
+
+def manifest_source(
+    path: str, root: str | None = None, template: str = GENERIC, shots: int = SHOTS, split_seed: int = SEED
+) -> ImageSource:
+    """The dataset of a CSV manifest `path,label,classname,split[,draws]`.
+
+    Args:
+        path: the CSV file.
+        root: the folder that its paths are relative to; by default that of the file.
+        template: sentence with `{}` for the class name.
+        shots: images per class.
+        split_seed: seed of the draw; where the column `draws` names it, the images named are the draw.
+
+    Raises:
+        DataError: the manifest is not right or images are missing.
+    """
+    from clipbench.data import own
+
+    if root is None:
+        card, found = own.manifest_dataset(path, template)
+    else:
+        file, folder = Path(path).expanduser(), Path(root).expanduser()
+        found, names = read_manifest(file, folder)
+        about = f"Images of the manifest {file.name}."
+        check_template(template, "template")
+        card = own._card("manifest", folder, names, found, template, file.stem, about, None, {})
+    return ImageSource(card, Path(card.folder), shots, split_seed, found)
+
+
+@functools.lru_cache(maxsize=16)
+def _opened_split(card: Card, root: Path, _stamp: tuple[int, ...]) -> Split:
+    """Cells of one process share the split (that of ImageNet is a third of a gigabyte) while its files are the same."""
+    from clipbench.data.status import open_split
+
+    return open_split(card, root)
+
+
+def _stamp(card: Card, root: Path) -> tuple[int, ...]:
+    """Times of everything that a split is read from: the text files, or the class folders that are listed."""
+    places = [find(card, file, root) for file in card.files]
+    places += [card.image_dir(root) / part / name for part in ("", "train", "val") for name in card.class_folders]
+    return tuple(_time(place) for place in places)
+
+
+def _time(place: Path | None) -> int:
+    try:
+        return place.stat().st_mtime_ns if place else -1
+    except OSError:
+        return -1
