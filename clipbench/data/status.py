@@ -95,14 +95,35 @@ def open_split(card: Card, root: Path | str) -> Split:
     return found.split
 
 
-def status(cards: Iterable[Card], root: Path | str) -> list[Inspection]:
-    """A quick look at several datasets: folders and text files with their hashes; no image folder is listed."""
-    return [inspect(card, root, thorough=False) for card in cards]
+def status(cards: Iterable[Card], root: Path | str) -> tuple[str, bool]:
+    """A quick look at several datasets: folders and text files with their hashes; no image folder is listed.
+
+    Returns:
+        One line per dataset, then all problems with what to get from where; and whether all can be used.
+    """
+    return _report([inspect(card, root, thorough=False) for card in cards])
 
 
-def verify(cards: Iterable[Card], root: Path | str) -> list[Inspection]:
-    """A full look at several datasets: hashes, class names, counts, every path, empty files."""
-    return [inspect(card, root, sizes=True) for card in cards]
+def verify(cards: Iterable[Card], root: Path | str) -> tuple[str, bool]:
+    """A full look at several datasets: hashes, class names, counts, every path, empty files.
+
+    Returns:
+        One line per dataset, then all problems with what to get from where; and whether all are right.
+    """
+    return _report([inspect(card, root, sizes=True) for card in cards])
+
+
+def _report(found: list[Inspection]) -> tuple[str, bool]:
+    """Lines and blocks of several datasets."""
+    width = max((len(one.card.id) for one in found), default=0)
+    lines = []
+    for one in found:
+        card = one.card
+        images = ", ".join(f"{card.counts[part]:,} {part}" for part in PARTS if card.counts[part])
+        about = f"{card.title}: {len(card.classnames)} classes, {images}"
+        lines.append(f"{one.state:<10}  {card.id:<{width}}  {about}")
+    blocks = [one.message() for one in found if one.problems]
+    return "\n\n".join(["\n".join(lines), *blocks]), not blocks
 
 
 def sources_for(card: Card, images: bool, files: Iterable[str]) -> list[Source]:
@@ -140,7 +161,7 @@ def _folders(found: Inspection) -> None:
         if (root / other.found).exists() and not (root / other.instead_of).exists():
             why = f" ({other.why})" if other.why else ""
             found.problems.append(
-                f"found {root / other.found}, expected {root / other.instead_of}{why}: rename, move or link it"
+                f"found {root / other.found}, expected {root / other.instead_of}{why}: rename or link it"
             )
     wanted = [card.image_dir(root)]
     if card.reader == "imagenet":

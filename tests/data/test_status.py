@@ -1,0 +1,167 @@
+"""Missing, damaged or misplaced data: all that is wrong in one message, with what to get from where into where."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from clipbench.data.cards import load_card
+from clipbench.data.status import inspect, open_split, problems, sources_for, status, verify
+from clipbench.errors import DataError
+from clipbench.testing.cards import fake_tree
+
+
+def test_a_dataset_that_is_all_there(tmp_path):
+    card = fake_tree(load_card("dtd"), tmp_path)
+    assert problems(card, tmp_path) == []
+    assert inspect(card, tmp_path).state == "ready"
+    assert len(open_split(card, tmp_path).train) == 3 * 47
+    assert status([card], tmp_path)[1]
+    assert verify([card], tmp_path)[1]
+
+
+def test_a_tree_with_every_image_of_the_published_split(tmp_path, shared):
+    """The unchanged card of the real dataset against 5,640 files in the real layout."""
+    card = load_card("dtd")
+    assert fake_tree(card, tmp_path, splits_dir=shared / "splits") is card
+    text, good = verify([card], tmp_path)
+    assert good, text
+    assert "ready" in text
+    gone = sorted((tmp_path / "dtd/images/woven").iterdir())
+    for path in gone[:100]:
+        path.unlink()
+    gone[100].write_bytes(b"")
+    text, good = verify([card], tmp_path)
+    assert not good
+    listed = [line for line in text.splitlines() if line.startswith("  - ") and "do not exist" in line]
+    assert sum(int(line.split(": ")[1].split(" of ")[0].replace(",", "")) for line in listed) == 100
+    assert all(line.count("woven_") == 10 and line.endswith(" more") for line in listed)
+    assert gone[100].name in text
+    assert "are empty" in text
+
+
+def test_nothing_there(tmp_path):
+    card = load_card("dtd")
+    for root in (tmp_path, tmp_path / "absent"):
+        message = inspect(card, root).message()
+        assert inspect(card, root).state == "absent"
+        for words in (
+            "dtd (Describable Textures)",
+            "dtd-r1.0.1.tar.gz from https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz",
+            "MD5 fff73e5086ae6bdbea199a49dfb8a4c1",
+            "split_zhou_DescribableTextures.json from https://drive.google.com/file/d/1u3_QfB467jqHgNXC00UIzbLZRQCg2S7x",
+            f"/view into {root / 'dtd'}",
+            "|-- images/",
+        ):
+            assert words in message
+    with pytest.raises(DataError, match="what to get"):
+        open_split(card, tmp_path)
+    assert "does not exist" in inspect(card, tmp_path / "absent").problems[0]
+
+
+def test_only_what_is_missing_is_to_be_got(tmp_path):
+    card = fake_tree(load_card("oxford_pets"), tmp_path)
+    (tmp_path / "oxford_pets" / card.split_file).unlink()
+    message = inspect(card, tmp_path).message()
+    assert "1 problem " in message
+    assert "split_zhou_OxfordPets.json from" in message
+    assert "images.tar.gz" not in message
+    shutil.rmtree(tmp_path / "oxford_pets" / "images")
+    message = inspect(card, tmp_path).message()
+    assert "2 problems " in message
+    assert "images.tar.gz" in message
+
+
+def test_the_lists_of_fgvc_come_with_its_archive():
+    card = load_card("fgvc_aircraft")
+    assert [source.file for source in sources_for(card, False, ["variants.txt"])] == ["fgvc-aircraft-2013b.tar.gz"]
+
+
+def test_another_split_file_is_named_with_both_hashes(tmp_path):
+    card = fake_tree(load_card("ucf101"), tmp_path)
+    file = tmp_path / "ucf101" / card.split_file
+    file.write_bytes(file.read_bytes() + b" ")
+    (found,) = problems(card, tmp_path)
+    assert f"{file} is not the published file: its SHA-256 is " in found
+    assert card.split_sha256[0] in found
+    text, good = status([card], tmp_path)  # the quick look notices as well
+    assert not good
+    assert "split_zhou_UCF101.json from" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "instead"),
+    [
+        ("dtd", "DTD/images", "dtd"),
+        ("imagenet", "imagenet/train", "imagenet/images/train"),
+        ("imagenet", "imagenet/val", "imagenet/images/val"),
+        ("eurosat", "eurosat/EuroSAT_RGB", "eurosat/2750"),
+        ("caltech101", "caltech-101/caltech-101/101_ObjectCategories", "caltech-101/101_ObjectCategories"),
+        ("fgvc_aircraft", "fgvc_aircraft/data/images", "fgvc_aircraft/images"),
+        ("stanford_cars", "stanford_cars/cars_train/cars_train", "stanford_cars/cars_train"),
+        ("imagenet_sketch", "imagenet-sketch/sketch", "imagenet-sketch/images"),
+    ],
+)
+def test_known_other_layouts_are_named(name, found, instead, tmp_path):
+    (tmp_path / found).mkdir(parents=True)
+    message = inspect(load_card(name), tmp_path).message()
+    assert f"found {tmp_path / found.removesuffix('/images' if found == 'DTD/images' else '')}" in message
+    assert f"expected {tmp_path / instead}" in message
+
+
+def test_the_right_layout_is_not_called_wrong(tmp_path):
+    card = fake_tree(load_card("eurosat"), tmp_path)
+    (tmp_path / "eurosat" / "EuroSAT_RGB").mkdir()  # a leftover beside the right folder
+    assert problems(card, tmp_path) == []
+
+
+def test_other_layout_of_the_images(tmp_path):
+    """Right folders, but the images lie elsewhere in them."""
+    card = fake_tree(load_card("food101"), tmp_path)
+    images = card.image_dir(tmp_path)
+    for folder in list(images.iterdir()):
+        folder.rename(images / f"class_{folder.name}")
+    found = problems(card, tmp_path)
+    assert [line.split(":")[0] for line in found] == ["train", "val", "test"]
+    assert "303 of 303 images do not exist" in found[0]
+    assert found[0].endswith("and 293 more")
+
+
+def test_folders_and_counts_of_imagenet(tmp_path):
+    card = load_card("imagenet")
+    (tmp_path / "imagenet" / "images" / "train").mkdir(parents=True)
+    assert problems(card, tmp_path) == [f"the folder {tmp_path / 'imagenet/images/val'} does not exist"]
+    small = fake_tree(card, tmp_path, images=(1, 0, 1))
+    assert problems(small, tmp_path) == []
+    found = "; ".join(problems(card, tmp_path))
+    assert "train: 1,000 images, expected 1,281,167" in found
+    assert "test: 1,000 images, expected 50,000" in found
+
+
+def test_rendered_datasets_are_always_there(tmp_path):
+    card = load_card("mini/dtd")
+    assert inspect(card, tmp_path / "absent").state == "rendered"
+    assert problems(card, tmp_path / "absent") == []
+
+
+def test_report_of_several_datasets_drops_none(tmp_path):
+    good = fake_tree(load_card("eurosat"), tmp_path)
+    names = ["caltech101", "fgvc_aircraft", "mini/dtd"]
+    text, all_there = status([good, *map(load_card, names)], tmp_path)
+    assert not all_there
+    head = text.split("\n\n")[0].splitlines()
+    assert [line.split()[:2] for line in head] == [
+        ["ready", "eurosat"], ["absent", "caltech101"], ["absent", "fgvc_aircraft"], ["rendered", "mini/dtd"],
+    ]  # fmt: skip
+    assert "caltech-101.zip from" in text
+    assert "fgvc-aircraft-2013b.tar.gz from" in text
+
+
+def test_a_split_file_that_cannot_be_read(tmp_path):
+    card = fake_tree(load_card("dtd"), tmp_path)
+    file = tmp_path / "dtd" / card.split_file
+    file.unlink()
+    (tmp_path / "dtd" / f"{card.split_file}.gz").write_bytes(b"\x1f\x8b broken")
+    (found,) = problems(card, tmp_path)
+    assert "cannot be read" in found
