@@ -1,0 +1,43 @@
+"""Leaderboards to draw and print: a few recipes on a few datasets, with what can go wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from clipbench.bench.record import Record, write_record
+from clipbench.report.aggregate import aggregate, cells_of
+from clipbench.report.select import select
+from tests.bench.records import cell, record
+
+DATASETS = ("imagenet", "stanford_cars", "dtd")
+SCORES = {"zero_shot": (20, 30), "clipfit": (30, 29), "coop": (32, 20), "tip_adapter": (36, 30)}
+
+
+def outcomes(
+    recipes: dict[str, tuple[int, int]] | None = None, seeds: int = 3, **identity: Any
+) -> list[dict[str, Any]]:
+    """Records of each recipe on all datasets; `tip_adapter` answers zero-shot on novel classes."""
+    some = []
+    for recipe, (base, novel) in (recipes or SCORES).items():
+        for place, dataset in enumerate(DATASETS):
+            for seed in range(1, seeds + 1):
+                of = cell(recipe=recipe, dataset=dataset, seed=seed, **identity)
+                one = record(of, base=base + place - seed, novel=novel - place + seed)
+                if recipe == "tip_adapter" and "novel" in one["splits"]:
+                    one["splits"]["novel"]["novel_rule"] = "frozen"
+                some.append(one)
+    return some
+
+
+def board(records: list[dict[str, Any]]) -> pd.DataFrame:
+    chosen = select(Record(one) for one in records)
+    suites = {one["cell"]["suite"]: DATASETS for one in records}
+    return aggregate(cells_of(chosen.records), chosen.missing, suites)
+
+
+def write(folder: Path, records: list[dict[str, Any]]) -> None:
+    for one in records:
+        write_record(folder, one)

@@ -1,0 +1,126 @@
+"""Figures: labels that do not collide, shapes instead of colours, the same bytes from the same records."""
+
+from __future__ import annotations
+
+import io
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation
+
+from clipbench.report.figures import figure
+from clipbench.report.labels import place_labels
+from tests.report.boards import board, outcomes
+
+
+def labels_of(axes: Axes) -> list[Annotation]:
+    return [text for text in axes.texts if isinstance(text, Annotation) and text.get_text()]
+
+
+def panel(frame: pd.DataFrame) -> tuple[Figure, Axes]:
+    drawn = figure(frame)
+    drawn.canvas.draw()
+    return drawn, drawn.axes[0]
+
+
+def test_every_complete_recipe_is_drawn_with_a_shape_and_a_name_of_its_own() -> None:
+    _, axes = panel(board(outcomes()))
+    points = [line for line in axes.lines if line.get_marker() not in (None, "None", "")]
+    assert len(points) == 4
+    assert len({line.get_marker() for line in points}) == 4
+    assert {label.get_text() for label in labels_of(axes)} == {"zero_shot", "clipfit", "coop", "tip_adapter†"}
+    places = {(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in points}
+    assert (72.5, 75.0) in places, "base to the right, novel upwards"
+
+
+def test_all_ink_is_grey() -> None:
+    drawn, _ = panel(board(outcomes()))
+    pixels = np.asarray(drawn.canvas.buffer_rgba())[..., :3].astype(int)  # type: ignore[attr-defined]
+    assert np.ptp(pixels, axis=-1).max() == 0
+
+
+def test_curves_have_the_h_that_they_say() -> None:
+    _, axes = panel(board(outcomes()))
+    curves = [line for line in axes.lines if line.get_marker() in (None, "None", "")]
+    assert len(curves) >= 3
+    for line in curves:
+        base, novel = np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)
+        h = 2 * base * novel / (base + novel)
+        assert np.ptp(h) < 1e-9
+        assert h[0] == pytest.approx(round(2 * h[0]) / 2)
+    said = [float(text.get_text()[2:]) for text in axes.texts if text.get_text().startswith("H ")]
+    assert said
+    assert set(said) <= {round(2 * float(x * y / (x + y)), 6) for x, y in (
+        (line.get_xdata()[0], line.get_ydata()[0]) for line in curves)}  # fmt: skip
+
+
+def test_recipes_with_missing_cells_are_named_instead_of_drawn() -> None:
+    lost = ("coop", "dtd", 2)
+    holed = [one for one in outcomes() if tuple(one["cell"][k] for k in ("recipe", "dataset", "seed")) != lost]
+    _, axes = panel(board(holed))
+    assert "coop" not in {label.get_text() for label in labels_of(axes)}
+    assert "coop 8/9" in axes.get_title()
+    _, axes = panel(board(outcomes()[:1]))
+    assert "nothing to draw yet" in axes.texts[0].get_text()
+
+
+def test_few_shot_is_drawn_over_the_shots() -> None:
+    frame = board([*outcomes(protocol="few_shot"), *outcomes(protocol="few_shot", shots=1)])
+    drawn, axes = panel(frame)
+    assert len(drawn.axes) == 1
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "16"]
+    assert len(labels_of(axes)) == 4
+
+
+def test_settings_and_shots_have_panels_of_their_own() -> None:
+    drawn = figure(board([*outcomes(), *outcomes(shots=4), *outcomes(setting="fixed")]))
+    assert len(drawn.axes) == 3
+
+
+def test_the_mini_suite_says_what_it_is() -> None:
+    drawn, _ = panel(board(outcomes()))
+    assert "say nothing about real accuracy" in " ".join(drawn.get_supxlabel().split())
+    drawn, _ = panel(board(outcomes(suite="clip11")))
+    assert drawn.get_supxlabel() == ""
+
+
+@pytest.mark.parametrize("form", ["png", "pdf"])
+def test_the_same_records_give_the_same_bytes(form: str) -> None:
+    def drawn() -> bytes:
+        file = io.BytesIO()
+        figure(board(outcomes())).savefig(file, format=form, metadata={"CreationDate": None} if form == "pdf" else {})
+        return file.getvalue()
+
+    assert drawn() == drawn()
+
+
+@settings(max_examples=12, deadline=None)
+@given(points=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=14))
+def test_labels_never_collide_and_stay_inside(points: list[tuple[float, float]]) -> None:
+    """Also when all points lie on a heap: they are drawn into one tenth of the axes."""
+    drawn = Figure(figsize=(5.6, 5.2), dpi=100)
+    FigureCanvasAgg(drawn)
+    axes = drawn.add_subplot()
+    axes.set_xlim(0, 10)
+    axes.set_ylim(0, 10)
+    heap = [(4.5 + x, 4.5 + y) for x, y in points]
+    labels = place_labels(axes, heap, [f"method_{index}" for index in range(len(heap))])
+    text_boxes = [label.get_window_extent() for label in labels]
+    assert len(labels) == len(points)
+    for one, other in itertools.combinations(text_boxes, 2):
+        width = min(one.x1, other.x1) - max(one.x0, other.x0)
+        height = min(one.y1, other.y1) - max(one.y0, other.y0)
+        assert width <= 0 or height <= 0, (one, other)
+    frame = axes.get_window_extent()
+    for box in text_boxes:
+        assert frame.x0 <= box.x0
+        assert box.x1 <= frame.x1
+        assert frame.y0 <= box.y0
+        assert box.y1 <= frame.y1
