@@ -81,7 +81,7 @@ def run_bench(
     console = console or Console()
     plan = make_plan(request, results)
     todo = plan.to_run
-    console.print(headline(plan), highlight=False)
+    console.print(headline(plan), highlight=False, soft_wrap=True)
     seconds = estimate(plan)
     jobs = jobs or default_jobs(len(todo), torch.cuda.is_available())
     if dry_run:
@@ -89,7 +89,7 @@ def run_bench(
             state = "done" if planned.undone is None else f"to run: {planned.undone}"
             console.print(f"  {planned.cell}  {planned.key[:12]}  {state}", highlight=False, soft_wrap=True)
         known = "no estimate yet: no record of this recipe" if seconds is None else f"about {duration(seconds / jobs)}"
-        console.print(f"{len(todo)} of {len(plan.cells)} cells to run with {jobs} processes, {known}", highlight=False)
+        console.print(f"{len(todo)} of {len(plan.cells)} cells to run with {jobs} processes, {known}", highlight=False, soft_wrap=True)
         return 0
     progress = Progress(console, len(todo))
     if todo:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from clipbench.bench.arguments import choose_recipe, split_arguments
-from clipbench.bench.objects import ClipbenchCLI, check_keys, one_sentence, quiet_lightning
+from clipbench.bench.objects import ClipbenchCLI, one_sentence, resolved
 from clipbench.bench.plan import default_precision
 from clipbench.bench.recipe import Config, from_dotted, merge, resolve
 from clipbench.errors import ConfigError
@@ -108,12 +108,9 @@ def run_lightning(subcommand: str, words: Sequence[str]) -> int:
     if print_config:
         words.remove("--print_config")
     config, of_method, name = merged_config(words)
-    check_keys(config)
-    quiet_lightning()
+    whole = resolved(config)
     if print_config:
-        from clipbench.bench.objects import resolved
-
-        yaml.safe_dump(resolved(config), sys.stdout, sort_keys=False)
+        yaml.safe_dump(whole, sys.stdout, sort_keys=False)
         return 0
     RunCLI.recipe = name
     config.pop("ckpt_path", None)
