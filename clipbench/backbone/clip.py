@@ -10,7 +10,7 @@ from torch import Tensor
 from clipbench.backbone import foreign, hashing, load, weights
 from clipbench.backbone.image import ImageTower
 from clipbench.backbone.invented import invent
-from clipbench.backbone.model import INITIAL_LOG_SCALE, Backbone
+from clipbench.backbone.model import INITIAL_LOG_SCALE, Backbone, text_prefix
 from clipbench.backbone.shapes import Foreign
 from clipbench.backbone.spec import BackboneSpec, resolve_spec
 from clipbench.backbone.text import TextTower
@@ -19,6 +19,8 @@ from clipbench.errors import BackboneError
 __all__ = ["Backbone", "backbone_hash", "build_backbone", "describe_backbone", "load_backbone"]
 
 MAX_SHOWN = 4  # tensors named in a message
+# CoCa's captioner, and what older torch and transformers stored besides tensors that are learned
+UNUSED = ("text_decoder.", "attn_mask", "text.attn_mask", "text.transformer.embeddings.position_ids")
 
 
 def _towers(spec: BackboneSpec) -> Backbone:
@@ -82,48 +84,54 @@ def _invented(backbone: Backbone) -> dict[str, Tensor]:
 
 
 def _loaded(backbone: Backbone, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """open_clip's tensors in our names."""
-    out = {name: state[name].reshape(()) for name in ("logit_scale", "logit_bias") if name in state}
+    """open_clip's tensors in our names.
+
+    Raises:
+        BackboneError: tensors are missing, or there are some that the architecture does not have.
+    """
+    prefix = text_prefix(backbone.spec)
+    state = weights.with_text_prefix(state, prefix)
     if backbone.logit_bias is not None:
-        out.setdefault("logit_bias", torch.tensor(0.0))  # as open_clip fills in for weights without one
-    prefix = "text." if any(name.startswith("text.") for name in state) else ""
-    try:
-        if isinstance(backbone.image, ImageTower):
-            image = weights.image_from_open_clip(state, backbone.image.shape)
-        else:
-            image = foreign.tensors_of(state, "visual.")
-        if isinstance(backbone.text, TextTower):
-            text = weights.text_from_open_clip(state, backbone.text.shape, prefix)
-        else:
-            text = foreign.tensors_of(state, prefix)
-    except KeyError as error:
+        state.setdefault("logit_bias", torch.tensor(0.0))  # as open_clip fills in for weights without one
+    wanted = backbone.to_open_clip_state_dict().keys()
+    wrong = [f"no tensor '{name}'" for name in wanted if name not in state]
+    wrong += [f"a tensor '{name}' too many" for name in state if name not in wanted and not name.startswith(UNUSED)]
+    if wrong:
         raise BackboneError(
-            f"the weights of backbone '{backbone.spec.name}' have no tensor {error}: they are of another architecture"
-            f" than {backbone.spec.architecture}"
-        ) from error
+            f"the weights of backbone '{backbone.spec.name}' are of another architecture than"
+            f" {backbone.spec.architecture}: {_some(wrong)}"
+        )
+    if isinstance(backbone.image, ImageTower):
+        image = weights.image_from_open_clip(state, backbone.image.shape)
+    else:
+        image = foreign.tensors_of(state, "visual.")
+    if isinstance(backbone.text, TextTower):
+        text = weights.text_from_open_clip(state, backbone.text.shape, prefix)
+    else:
+        text = foreign.tensors_of(state, prefix)
+    out = {name: state[name].reshape(()) for name in ("logit_scale", "logit_bias") if name in state}
     return out | {f"image.{k}": v for k, v in image.items()} | {f"text.{k}": v for k, v in text.items()}
+
+
+def _some(wrong: list[str]) -> str:
+    """The first few findings, and how many more there are."""
+    return ", ".join(wrong[:MAX_SHOWN]) + (f" and {len(wrong) - MAX_SHOWN} more" if len(wrong) > MAX_SHOWN else "")
 
 
 def _assign(backbone: Backbone, tensors: dict[str, Tensor]) -> None:
     """Put tensors into the modules.
 
     Raises:
-        BackboneError: a tensor is missing, too many, or of another shape.
+        BackboneError: a tensor is of another shape.
     """
-    wanted = backbone.state_dict()
-    wrong = [f"{name} is missing" for name in wanted if name not in tensors]
-    wrong += [f"{name} is not part of it" for name in tensors if name not in wanted]
-    wrong += [
-        f"{name} is {'x'.join(map(str, tensors[name].shape))}, not {'x'.join(map(str, wanted[name].shape))}"
-        for name in wanted
-        if name in tensors and tensors[name].shape != wanted[name].shape
+    wrong = [
+        f"{name} is {'x'.join(map(str, tensors[name].shape))}, not {'x'.join(map(str, wanted.shape))}"
+        for name, wanted in backbone.state_dict().items()
+        if tensors[name].shape != wanted.shape
     ]
     if wrong:
-        more = f" and {len(wrong) - MAX_SHOWN} more" if len(wrong) > MAX_SHOWN else ""
-        raise BackboneError(
-            f"the weights of backbone '{backbone.spec.name}' do not fit {backbone.spec.architecture}:"
-            f" {', '.join(wrong[:MAX_SHOWN])}{more}"
-        )
+        name, architecture = backbone.spec.name, backbone.spec.architecture
+        raise BackboneError(f"the weights of backbone '{name}' do not fit {architecture}: {_some(wrong)}")
     backbone.load_state_dict({name: tensor.contiguous() for name, tensor in tensors.items()}, assign=True)
     mean, std = backbone.spec.preprocessing.mean, backbone.spec.preprocessing.std
     backbone._mean, backbone._std = torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1)

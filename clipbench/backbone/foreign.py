@@ -140,5 +140,15 @@ def _built(spec: BackboneSpec, tower: str, make: Any) -> nn.Module:
 
 
 def tensors_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Tensors below a prefix of open_clip's state dict in our names (`module.` in front)."""
-    return {f"module.{name.removeprefix(prefix)}": tensor for name, tensor in state.items() if name.startswith(prefix)}
+    """Tensors of one tower in our names (`module.` in front).
+
+    Args:
+        state: open_clip's state dict.
+        prefix: "visual.", "text.", or "" for a text tower that lies in the top level.
+    """
+    apart = ("visual.", "logit_") if not prefix else ()
+    return {
+        f"module.{name.removeprefix(prefix)}": tensor
+        for name, tensor in state.items()
+        if name.startswith(prefix) and not (apart and name.startswith(apart))
+    }

@@ -90,14 +90,15 @@ def _fetch(spec: BackboneSpec) -> Path:
         return Path(download_pretrained(entry))
     except Exception as error:  # the hub raises dozens of types
         where = f"{names[0]} of https://huggingface.co/{repository}" if repository else entry.get("url", "")
-        arch = spec.architecture
-        if spec.activation == "quickgelu" and f"{arch}-quickgelu" in catalogue.architectures():
-            arch += "-quickgelu"
+        file = names[0] if repository else Path(where).name
+        advised = f"{spec.architecture}@FOLDER/{file}"
+        if spec.activation == "quickgelu":
+            advised += "?activation=quickgelu"
         reason = str(error).strip().splitlines()
         raise BackboneError(
             f"the weights of backbone '{spec.name}' are not on this machine and could not be downloaded"
             f" ({reason[0][:160] if reason else type(error).__name__}); bring {where} here in another way, put it into"
-            f" any folder and name the backbone '{arch}@FOLDER/{names[0] if repository else Path(where).name}'"
+            f" any folder and name the backbone '{advised}'"
         ) from error
 
 
@@ -150,16 +151,22 @@ def _read(file: Path) -> dict[str, Tensor]:
                 f"{file} is a TorchScript archive, which is code and not only tensors; convert it once, where you trust"
                 f" it: torch.save(torch.jit.load('{file.name}', map_location='cpu').state_dict(), 'weights.pt')"
             ) from error
-        if isinstance(error, pickle.UnpicklingError):
+        if isinstance(error, pickle.UnpicklingError) and "Unsupported global" in text:
             raise BackboneError(
                 f"{file} holds more than tensors and is not unpickled for safety; save its state dict as safetensors"
             ) from error
-        raise BackboneError(f"{file} cannot be read as weights ({type(error).__name__}: {text[:200]})") from error
+        raise BackboneError(f"{file} cannot be read as weights ({type(error).__name__}: {_gist(text)})") from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(value, (Tensor, int)) for value in state.values()):
         raise BackboneError(f"{file} holds no state dict of tensors")
     return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def _gist(text: str) -> str:
+    """The line that says what is wrong; torch wraps it in advice to load unsafely."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return next((line for line in lines if line.startswith("Unsupported")), lines[0] if lines else "empty")[:160]
 
 
 def _check_activation(spec: BackboneSpec, state: dict[str, Tensor]) -> None:

@@ -190,7 +190,7 @@ class Backbone(Lending):
             out["logit_bias"] = self.logit_bias.detach()
         with self._original():
             image, text = self.image.state_dict(), self.text.state_dict()
-        prefix = _text_prefix(self.spec)
+        prefix = text_prefix(self.spec)
         if isinstance(self.image, ImageTower):
             out |= weights.image_to_open_clip(image, self.image.shape)
         else:
@@ -202,7 +202,7 @@ class Backbone(Lending):
         return out
 
 
-def _text_prefix(spec: BackboneSpec) -> str:
+def text_prefix(spec: BackboneSpec) -> str:
     """ "text." where open_clip keeps the text tower in a module of its own."""
     custom = spec.config.get("custom_text") or spec.config["text_cfg"].get("hf_model_name")
     return "text." if custom else ""

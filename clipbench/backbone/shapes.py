@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 CUSTOM_BLOCK = ("qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc")
-# Families of timm whose blocks hold torch LayerNorms; ResNets, EfficientNets and MobileCLIP's trunks have batch norm.
-TIMM_WITH_LAYER_NORM = ("vit", "convnext", "swin", "eva", "beit", "deit", "siglip", "so400m", "pe_core")
+# Families of timm whose blocks hold LayerNorms; its ResNets, EfficientNets and smaller FastViTs have batch norm.
+TIMM_WITH_LAYER_NORM = (
+    *("vit_", "vitamin_", "naflexvit_", "convnext", "swin", "eva", "beit", "deit"),
+    *("fastvit_mci3", "fastvit_mci4", "test_vit", "test_convnext"),
+)
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ def image_shape(model_config: dict[str, Any], quick_gelu: bool) -> ImageShape | 
     config = model_config["vision_cfg"]
     if config.get("timm_model_name"):
         name = str(config["timm_model_name"])
-        return Foreign(f"it is timm's {name}", any(family in name.lower() for family in TIMM_WITH_LAYER_NORM))
+        return Foreign(f"it is timm's {name}", name.lower().startswith(TIMM_WITH_LAYER_NORM))
     if isinstance(config.get("layers"), (list, tuple)):
         return Foreign("it is a ResNet", layer_norm=False)
     if config.get("attentional_pool"):

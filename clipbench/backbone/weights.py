@@ -121,6 +121,17 @@ def text_to_open_clip(tensors: Mapping[str, Tensor], shape: TextShape, prefix: s
     return out
 
 
+def with_text_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The state dict with its text tower below `prefix`, wherever it was: "" or "text."."""
+    there = "text." if any(name.startswith("text.") for name in state) else ""
+    if there == prefix:
+        return dict(state)
+    apart = ("visual.", "logit_", "text_decoder.")
+    return {
+        name if name.startswith(apart) else prefix + name.removeprefix(there): tensor for name, tensor in state.items()
+    }
+
+
 def resample_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
     """Positional embeddings for another grid of patches, as open_clip's `force_image_size` does.
 

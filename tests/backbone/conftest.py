@@ -1,21 +1,16 @@
-"""Tiny backbones written as `local-dir:` folders, with weights in which no bias and no norm is trivial."""
+"""Fixtures of the backbone's tests: a cache of their own, and tiny backbones."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import save_file
 
-from clipbench.backbone.clip import Backbone, build_backbone, describe_backbone
-from clipbench.backbone.invented import invent
+from clipbench.backbone.clip import Backbone, build_backbone
+from tests.backbone.tiny_backbones import TEXT, VISION, write_folder
 
-VISION = {"image_size": 16, "patch_size": 8, "width": 24, "layers": 3, "head_width": 8}
-TEXT = {"context_length": 20, "vocab_size": 64, "width": 16, "heads": 2, "layers": 2}
 Make = Callable[..., Backbone]
 
 
@@ -25,27 +20,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("CLIPBENCH_CACHE", str(tmp_path_factory.getbasetemp() / "clipbench-cache"))
 
 
-def write_folder(folder: Path, vision: dict[str, Any], text: dict[str, Any], **model: Any) -> str:
-    """A `local-dir:` backbone of that shape; returns its name."""
-    folder.mkdir(parents=True, exist_ok=True)
-    config = {
-        "model_cfg": {"embed_dim": 12, "vision_cfg": vision, "text_cfg": text, **model},
-        "preprocess_cfg": {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3], "interpolation": "bilinear"},
-    }
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
-    name = f"local-dir:{folder}"
-    empty = describe_backbone(name)
-    tensors = {f"image.{k}": v for k, v in invent(empty.image, "image").items()}
-    tensors |= {f"text.{k}": v for k, v in invent(empty.text, "text").items()}
-    tensors |= {"logit_scale": torch.tensor(2.0)}
-    if empty.logit_bias is not None:
-        tensors["logit_bias"] = torch.tensor(-3.0)
-    empty.load_state_dict(tensors, assign=True)
-    save_file({k: v.contiguous() for k, v in empty.to_open_clip_state_dict().items()}, folder / "open_clip_model.safetensors")
-    return name
-
-
-@pytest.fixture()
+@pytest.fixture
 def tiny(tmp_path: Path) -> Make:
     """A function from changes of the configs to a tiny backbone of one's own."""
     made = 0
@@ -53,6 +28,8 @@ def tiny(tmp_path: Path) -> Make:
     def make(vision: dict[str, Any] | None = None, text: dict[str, Any] | None = None, **model: Any) -> Backbone:
         nonlocal made
         made += 1
-        return build_backbone(write_folder(tmp_path / f"tiny{made}", VISION | (vision or {}), TEXT | (text or {}), **model))
+        return build_backbone(
+            write_folder(tmp_path / f"tiny{made}", VISION | (vision or {}), TEXT | (text or {}), **model)
+        )
 
     return make

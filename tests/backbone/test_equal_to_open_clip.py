@@ -65,19 +65,29 @@ def test_features_equal_open_clip_and_tensors_come_back(name: str, count: int) -
     sequences = backbone.tokenize(TEXTS[: count + 1])
     with torch.no_grad():
         assert relative(backbone.encode_image(pixels), model.encode_image(pixels)) < 1e-5
-        assert relative(backbone.encode_text(PromptPlan(sequences)), model.encode_text(padded(backbone, sequences))) < 1e-5
+        assert (
+            relative(backbone.encode_text(PromptPlan(sequences)), model.encode_text(padded(backbone, sequences))) < 1e-5
+        )
 
 
 SHAPES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "plain": ({}, {}, {}),
     "quick gelu": ({}, {}, {"quick_gelu": True}),
-    "no ln_pre, layer scale, other eps": ({"no_ln_pre": True, "ls_init_value": 0.1, "norm_kwargs": {"eps": 1e-3}}, {}, {}),
+    "no ln_pre, layer scale, other eps": (
+        {"no_ln_pre": True, "ls_init_value": 0.1, "norm_kwargs": {"eps": 1e-3}},
+        {},
+        {},
+    ),
     "average, norm before": ({"pool_type": "avg"}, {"ls_init_value": 0.1}, {}),
     "average, norm after": ({"pool_type": "avg", "final_ln_after_pool": True}, {}, {}),
     "class token, norm after": ({"final_ln_after_pool": True}, {}, {}),
     "positions fixed": ({"pos_embed_type": "sin_cos_2d"}, {"act_kwargs": {"approximate": "tanh"}}, {}),
     "not causal, last": ({}, {"no_causal_mask": True, "pool_type": "last", "proj_bias": True}, {"custom_text": True}),
-    "not causal, first": ({}, {"no_causal_mask": True, "pool_type": "first"}, {"custom_text": True, "init_logit_bias": -3}),
+    "not causal, first": (
+        {},
+        {"no_causal_mask": True, "pool_type": "first"},
+        {"custom_text": True, "init_logit_bias": -3},
+    ),
     "end of text by id": ({}, {"pool_type": "eos", "eos_id": 63, "pad_id": 1}, {"custom_text": True}),
 }
 

@@ -166,9 +166,9 @@ def test_every_trained_tensor_gets_a_gradient(text_backbone: Backbone) -> None:
 def test_wrong_plans_are_refused(text_backbone: Backbone) -> None:
     with pytest.raises(BackboneError, match="at least one class"):
         PromptPlan([])
-    with pytest.raises(BackboneError, match="class 1 .* no tokens"):
+    with pytest.raises(BackboneError, match=r"class 1 .* no tokens"):
         PromptPlan([[1], []])
-    with pytest.raises(BackboneError, match="class 1 .* 25 tokens.* takes 20"):
+    with pytest.raises(BackboneError, match=r"class 1 .* 25 tokens.* takes 20"):
         text_backbone.encode_text(PromptPlan([[START, END], [1] * 25]))
     with pytest.raises(BackboneError, match="names 3 learned rows, but 2 were given"):
         text_backbone.encode_text(PromptPlan([[START, 66, END]]), torch.zeros(2, WIDTH))
