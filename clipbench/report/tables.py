@@ -151,9 +151,9 @@ def escape(text: str) -> str:
 
 def _plain(letter: str) -> str:
     if letter.isascii():
-        return letter
-    base = unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode()
-    return base or "?"
+        return letter if letter.isprintable() else " "
+    base = unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode()  # a wide % becomes a bare one
+    return "".join(SPECIAL.get(simple, simple) for simple in base) or "?"
 
 
 def _latex_heads(grid: Grid) -> str:

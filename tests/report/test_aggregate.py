@@ -193,6 +193,8 @@ def test_costs_are_means_but_the_peak_is_the_largest() -> None:
     some = [made("clipfit", name, 1, 20, cost=cost) for name, cost in zip(SUITE["mini"], costs, strict=True)]
     average = row(frame_of(some), "average")
     assert (average.train_seconds, average.peak_bytes) == (1.5, 10)
+    some.append(made("clipfit", "dtd", 2, 20, cost={"peak_bytes": 30}))
+    assert row(frame_of(some), "dtd").peak_bytes == 30
     assert math.isnan(row(frame_of(some), "eurosat").peak_bytes)
 
 

@@ -122,12 +122,13 @@ def test_published_rows_stand_alone_without_comparable_records(tmp_path: Path) -
 @pytest.mark.parametrize(
     "other",
     [
+        {"suite": "another"},
         {"backbone": "ViT-B-32/openai"},
         {"backbone": "ViT-B-16/laion2b_s34b_b88k"},
         {"backbone": "ViT-B-16/openai?image_size=112"},
     ],
 )
-def test_other_backbones_are_not_set_beside_the_papers(other: dict[str, Any]) -> None:
+def test_other_suites_and_backbones_are_not_set_beside_the_papers(other: dict[str, Any]) -> None:
     assert "stands alone" in published_sections(board(real(**other)))[0].caption
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clipbench.errors import UnknownName
@@ -192,10 +192,12 @@ def test_latex_marks() -> None:
 
 
 @given(text=st.text(max_size=20))
+@example(text="\uff05\ufe6a\uff3f\x00\t")  # wide and small per cent signs, wide underscore, control characters
 def test_any_text_can_be_escaped(text: str) -> None:
     bare = re.sub(r"\\text\w+\{\}|\$\\pm\$|\$\^\\dagger\$|\\[&%$#_{}]", "", escape(text))
     assert not set("\\&%$#_{}~^") & set(bare)
     assert bare.isascii()
+    assert bare.isprintable()
 
 
 @pytest.mark.parametrize("frame", [HOLED, board(outcomes(NASTY))])
