@@ -1,4 +1,4 @@
-"""The command line: `clipbench bench|fit|validate|test|table|list|show|data|predict`; thin, torch comes only with work."""
+"""The command line: `clipbench bench|fit|validate|test|table|list|show|data|predict`; torch comes only with work."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ def _add_bench(commands: Any) -> None:
     bench.add_argument("--protocol", default="base_to_novel", help="base_to_novel (default) or few_shot")
     bench.add_argument("--backbone", default=None, help="instead of the suite's, for example ViT-B-32/openai")
     bench.add_argument("--setting", default="paper", choices=["paper", "fixed"], help="fixed: no override by dataset")
-    bench.add_argument("--root", default=None, help="where the real datasets lie (default: $CLIPBENCH_DATA, else ./data)")
+    bench.add_argument(
+        "--root", default=None, help="where the real datasets lie (default: $CLIPBENCH_DATA, else ./data)"
+    )
     bench.add_argument("--config", action="append", default=[], help="a YAML file whose settings win over the recipe's")
     bench.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, as model.lr=0.01")
     bench.add_argument("--results", type=Path, default=None, help="folder of all runs (default: results/runs)")
@@ -193,7 +195,9 @@ def _data_draw(options: argparse.Namespace) -> int:
     from clipbench.data.draw import draw_listing
     from clipbench.resources import data_root
 
-    listing = draw_listing(load_card(options.dataset), options.shots, options.seed, options.root or data_root(), options.splits)
+    listing = draw_listing(
+        load_card(options.dataset), options.shots, options.seed, options.root or data_root(), options.splits
+    )
     if options.format == "json":
         print(json.dumps(listing))
     else:

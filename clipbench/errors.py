@@ -1,4 +1,4 @@
-"""What can go wrong, as one tree; each message is one sentence that names the thing, the place and the nearest right thing.
+"""What can go wrong, as one tree; a message is one sentence that names thing, place and the nearest right thing.
 
 ClipbenchError
 |- ConfigError        a wrong call or a wrong file of settings (exit status 2)

@@ -1,4 +1,4 @@
-"""The words of a LightningCLI command line as a nested config, so that they can be merged before the parser sees them."""
+"""The words of a LightningCLI command line as a nested config, to be merged before the parser sees them."""
 
 from __future__ import annotations
 

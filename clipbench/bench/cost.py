@@ -102,7 +102,8 @@ def inference_overhead(method: Method, images: torch.Tensor, limit_seconds: floa
         return method.backbone.logits(method.backbone.encode_image(pixels), frozen)
 
     timed(ours), timed(zero_shot)
-    ratios, start = [], time.perf_counter()
+    ratios: list[float] = []
+    start = time.perf_counter()
     while len(ratios) < 3 or (time.perf_counter() - start < limit_seconds and len(ratios) < 15):
         ratios.append(timed(ours) / timed(zero_shot))
     return statistics.median(ratios) - 1

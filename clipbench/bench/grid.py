@@ -54,7 +54,10 @@ class Progress:
         scores = "  ".join(f"{name} {record.accuracy(name):6.2f}" for name in record.splits)
         seconds = record.cost["total_seconds"]
         self.console.print(
-            f"{head:<48} {scores}  {seconds:6.1f} s  {duration(left)} left", highlight=False, markup=False, soft_wrap=True
+            f"{head:<48} {scores}  {seconds:6.1f} s  {duration(left)} left",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
         )
 
 
@@ -89,7 +92,11 @@ def run_bench(
             state = "done" if planned.undone is None else f"to run: {planned.undone}"
             console.print(f"  {planned.cell}  {planned.key[:12]}  {state}", highlight=False, soft_wrap=True)
         known = "no estimate yet: no record of this recipe" if seconds is None else f"about {duration(seconds / jobs)}"
-        console.print(f"{len(todo)} of {len(plan.cells)} cells to run with {jobs} processes, {known}", highlight=False, soft_wrap=True)
+        console.print(
+            f"{len(todo)} of {len(plan.cells)} cells to run with {jobs} processes, {known}",
+            highlight=False,
+            soft_wrap=True,
+        )
         return 0
     progress = Progress(console, len(todo))
     if todo:
@@ -106,7 +113,9 @@ def run_bench(
         console.print(f"{progress.finished} cells in {duration(time.perf_counter() - progress.start)}", highlight=False)
     report(plan, console)
     if progress.failed:
-        console.print(f"{progress.failed} cells failed; they are marked missing in the table, the same command tries again")
+        console.print(
+            f"{progress.failed} cells failed; they are marked missing in the table, the same command tries again"
+        )
     return 1 if progress.failed else 0
 
 
@@ -133,7 +142,7 @@ def report(plan: Plan, console: Console) -> None:
     request = plan.request
     if not RecordStore(plan.folder).all():
         raise RecordError(f"there is no record in {plan.folder}")
-    board = write_leaderboard(plan.folder, datasets=list(request.suite.datasets), note=request.suite.note)
+    board = write_leaderboard(plan.folder, plan.cells, list(request.suite.datasets), request.suite.note)
     board.print(console)
 
 

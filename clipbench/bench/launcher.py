@@ -1,6 +1,6 @@
 """Launchers: take cells, return when each has a record or an error record.
 
-`inline` runs them in this process, or in two worker processes of one thread each that share nothing but the results folder.
+`inline` runs them in this process, or in worker processes of one thread each that share nothing but the results folder.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Inline:
             for planned in cells:
                 done(run_cell(planned, folder, say))
             return
-        # a server that has imported torch once forks the workers: they start in milliseconds, without a used thread pool
+        # a server that has imported torch once forks the workers: they start in milliseconds, with no used thread pool
         context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
         if os.name == "posix":
             context.set_forkserver_preload(["clipbench.bench.run"])

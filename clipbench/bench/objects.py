@@ -48,7 +48,7 @@ class ClipbenchCLI(LightningCLI):
             seed_everything_default=False,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            save_config_callback=SaveConfigCallback if run else None,
+            save_config_callback=SaveConfigCallback if run and "fit" in args else None,
             save_config_kwargs={"overwrite": True},
             parser_kwargs={"exit_on_error": False} if not run else {},
         )
@@ -90,7 +90,6 @@ def resolved(config: Config) -> Config:
     """
     namespace = _parsed(config, build=False)
     result = namespace.parser.dump(namespace.config, format="json", skip_none=False)
-    import json
 
     return {
         key: value for key, value in json.loads(result).items() if key not in ("config", "seed_everything", "optimizer")

@@ -17,8 +17,9 @@ from clipbench.errors import ConfigError, DataError
 WITHOUT_EFFECT = {
     "accelerator", "devices", "num_nodes", "logger", "callbacks", "fast_dev_run", "enable_checkpointing",
     "enable_progress_bar", "enable_model_summary", "log_every_n_steps", "default_root_dir", "profiler", "barebones",
-    "limit_val_batches", "limit_predict_batches", "num_sanity_val_steps", "check_val_every_n_epoch", "val_check_interval",
-    "enable_autolog_hparams", "model_registry", "use_distributed_sampler", "sync_batchnorm", "inference_mode",
+    "limit_val_batches", "limit_predict_batches", "num_sanity_val_steps", "check_val_every_n_epoch",
+    "val_check_interval", "enable_autolog_hparams",
+    "model_registry", "use_distributed_sampler", "sync_batchnorm", "inference_mode",
     "deterministic", "benchmark", "strategy", "plugins", "detect_anomaly", "reload_dataloaders_every_n_epochs",
 }  # fmt: skip
 DATA_WITHOUT_EFFECT = {"root", "num_workers", "path", "test_batch_size", "seed"}

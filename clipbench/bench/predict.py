@@ -68,7 +68,8 @@ def predict(places: Sequence[str], deliverable: Path, classnames: Sequence[str],
                 logits = method.logits(method.backbone.normalise(view.unsqueeze(0)), classes)[0]
                 best = logits.softmax(dim=-1).topk(min(top, len(classnames)))
                 pairs = [
-                    (classnames[i], round(p, 6)) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+                    (classnames[i], round(p, 6))
+                    for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
                 ]
                 rows.append({"image": str(file), "classes": pairs})
         return rows

@@ -1,7 +1,8 @@
 """Recipes and how a config comes together: one function merges all layers before the parser sees anything.
 
-In rising priority: class defaults, suite and card, recipe, its matching overrides, the user's `--config`, the command line.
-When a `class_path` is replaced its former `init_args` are dropped, so that nothing of one method or dataset reaches another.
+In rising priority: class defaults, suite and card, recipe, its matching overrides, the user's `--config`, the command
+line. When a `class_path` is replaced its former `init_args` are dropped, so that nothing of one method or dataset
+reaches another.
 """
 
 from __future__ import annotations

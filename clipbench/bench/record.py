@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from clipbench.bench.atomic import cannot_write, replacing, write_bytes, write_text
+from clipbench.atomic import cannot_write, replacing, write_bytes, write_text
 from clipbench.bench.cell import Cell, Record, comparable, content_key
 from clipbench.bench.correctness import count_bits, pack_bits, unpack_bits
 from clipbench.errors import RecordError

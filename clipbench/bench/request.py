@@ -17,7 +17,7 @@ def request_from(options: argparse.Namespace) -> Request:
     """The request that a command line makes.
 
     Raises:
-        ConfigError: an unknown recipe, suite, dataset or protocol (the nearest is named), or a value that makes no sense.
+        ConfigError: an unknown recipe, suite, dataset or protocol (the nearest is named), or a senseless value.
     """
     suite = load_suite(options.suite)
     datasets = requested_names(options.datasets)

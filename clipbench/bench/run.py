@@ -93,9 +93,10 @@ def _measured(planned: PlannedCell, store: RecordStore, say: Say | None) -> dict
     objects = build(planned.config)
     method, data, trainer = objects.model, objects.datamodule, objects.trainer
     clock, memory = StepClock(), PeakMemory()
-    trainer.callbacks.append(clock)
+    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    callbacks.append(clock)
     if say is not None:
-        trainer.callbacks.append(EpochLines(say))
+        callbacks.append(EpochLines(say))
     try:
         method.configure_model()
         trained = sum(parameter.numel() for parameter in method.built().values())

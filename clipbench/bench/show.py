@@ -15,7 +15,12 @@ def list_methods() -> list[dict[str, Any]]:
         recipe = load_recipe(name)
         needs = "; ".join(f"{tower} tower: {', '.join(what)}" for tower, what in recipe.about.get("needs", {}).items())
         rows.append(
-            {"recipe": name, "method": recipe.method, "paper": recipe.about.get("paper", ""), "needs": needs or "any CLIP"}
+            {
+                "recipe": name,
+                "method": recipe.method,
+                "paper": recipe.about.get("paper", ""),
+                "needs": needs or "any CLIP",
+            }
         )
     return rows
 
@@ -47,7 +52,6 @@ def list_suites() -> list[dict[str, Any]]:
 def list_backbones() -> list[dict[str, Any]]:
     """A row per backbone: the embedded one, then every open_clip architecture that our towers take, with its tags."""
     from clipbench.backbone import catalogue
-    from clipbench.backbone.spec import resolve_spec
     from clipbench.errors import BackboneError
 
     rows = [{"backbone": "mini", "towers": _towers("mini"), "weights": "embedded"}]
@@ -58,7 +62,9 @@ def list_backbones() -> list[dict[str, Any]]:
         except BackboneError:
             towers = "refused"
         rows.append({"backbone": architecture, "towers": towers, "weights": " ".join(tags[architecture])})
-    rows.append({"backbone": "local-dir:FOLDER", "towers": "", "weights": "a folder with open_clip_config.json and weights"})
+    rows.append(
+        {"backbone": "local-dir:FOLDER", "towers": "", "weights": "a folder with open_clip_config.json and weights"}
+    )
     return rows
 
 

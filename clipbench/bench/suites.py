@@ -54,8 +54,8 @@ def known_suites() -> dict[str, Path]:
 def load_suite(name: str) -> Suite:
     """The packaged suite of that name, or the suite in a YAML file.
 
-    A dataset is a card (`dtd: dtd`), a folder or manifest (`mine: {class_path: Manifest, init_args: {path: ...}}`); relative
-    paths are relative to the file.
+    A dataset is a card (`dtd: dtd`), a folder or a manifest (`mine: {class_path: Manifest, init_args: {path: ...}}`);
+    relative paths are relative to the file.
 
     Raises:
         UnknownName: no such suite.

@@ -167,7 +167,9 @@ class Method(L.LightningModule):
         if self.trained is None:
             backbone = load_backbone(self.backbone_name)
             if any(parameter.requires_grad for parameter in backbone.parameters()):
-                raise MethodError(f"backbone '{self.backbone_name}' is still held by another method; call its release()")
+                raise MethodError(
+                    f"backbone '{self.backbone_name}' is still held by another method; call its release()"
+                )
             self.backbone: Backbone = backbone
             self.trained = self.build()
 

@@ -11,14 +11,14 @@ Differences from the official code (minglllli/CLIPFit@4dde049):
 - fp32 trained tensors under autocast instead of fp16 tensors without loss scaling; small updates are not lost.
 - The distillation term is present in every precision; the official mixed-precision branch drops it.
 - The text tower runs once per step; the official code runs it twice with the same outcome.
-- LayerNorms are found by type, not by the letters `ln`; on a ResNet tower there are none, and both train the text biases alone.
+- LayerNorms are found by type, not by the letters `ln`; a ResNet tower has none, and both train the text biases alone.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -43,7 +43,7 @@ class CLIPFit(Method):
         shared: the arguments of `Method`.
     """
 
-    needs = {"text": {"transformer"}}
+    needs: ClassVar = {"text": {"transformer"}}
 
     def __init__(
         self,
@@ -76,7 +76,9 @@ class CLIPFit(Method):
 
     def trained_count(self) -> int:
         """Text layers x width, and two vectors of the image width per LayerNorm."""
-        biases = len(self.backbone.text.blocks) * self.backbone.text_width if self.text_biases else 0
+        biases = (
+            len(select(self.backbone, "text", ["mlp.proj.bias"])) * self.backbone.text_width if self.text_biases else 0
+        )
         norms = [m for m in self.backbone.image.modules() if isinstance(m, nn.LayerNorm)] if self.image_norms else []
         return biases + sum(2 * norm.normalized_shape[0] for norm in norms)
 

@@ -4,14 +4,14 @@ A prompt is `V1 .. VM name.` with M learned vectors in place of words; the logit
 (section 3.2). In base-to-novel M = 4, starting from the words "a photo of a" (CoCoOp, CVPR 2022, section 4.1); few-shot
 uses M = 16 from noise. The initial words stand for every dataset, not the dataset's template.
 
-Official code: KaiyangZhou/CoOp@ff61507 `trainers/coop.py`. Differences: fp32 instead of fp16; vectors of each class's own
-have no meaning for other classes, so there the zero-shot prompts answer (`novel_rule` frozen) instead of a crash.
+Official code: KaiyangZhou/CoOp@ff61507 `trainers/coop.py`. Differences: fp32 instead of fp16; vectors of each class's
+own have no meaning for other classes, so there the zero-shot prompts answer (`novel_rule` frozen) instead of a crash.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -32,7 +32,7 @@ class CoOp(Method):
         shared: the arguments of `Method`.
     """
 
-    needs = {"text": {"transformer"}}
+    needs: ClassVar = {"text": {"transformer"}}
 
     def __init__(
         self,

@@ -1,10 +1,8 @@
-"""The deliverable: what a method learned and nothing else, as safetensors with a header that says what it belongs to."""
+"""The deliverable: what a method learned and nothing else, safetensors with a header that says what it belongs to."""
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from clipbench.atomic import write_bytes
 from clipbench.errors import MethodError
 from clipbench.methods import method_class
 from clipbench.methods.base import Method
@@ -51,7 +50,11 @@ class Header:
 
 
 def save_deliverable(path: Path, method: Method, dataset: str, recipe: str | None = None) -> int:
-    """Write what the method learned; returns the size of the file in bytes. Atomic."""
+    """Write what the method learned; returns the size of the file in bytes.
+
+    Raises:
+        RecordError: the folder is read-only or full.
+    """
     header = Header(
         method=type(method).__name__,
         init_args={k: v for k, v in dict(method.hparams).items() if not k.startswith("_")},
@@ -67,15 +70,7 @@ def save_deliverable(path: Path, method: Method, dataset: str, recipe: str | Non
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in method.built().items()}
     text = json.dumps(header.__dict__, sort_keys=True)
     content = save(tensors, metadata={"clipbench": str(FORMAT), "header": text})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(name, path)
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_bytes(path, content)
     return len(content)
 
 

@@ -1,7 +1,7 @@
 """Optimisers and the learning rate over the epochs.
 
-The schedule is the field's: a warm-up at a constant rate, then a cosine that starts anew after it, stepped once per epoch
-(protocol.md 2.5; Dassl 0.6.3, `ConstantWarmupScheduler` around `CosineAnnealingLR`).
+The schedule is the field's: a warm-up at a constant rate, then a cosine that starts anew after it, stepped once per
+epoch (Dassl 0.6.3, `ConstantWarmupScheduler` around `CosineAnnealingLR`).
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def learning_rate(
 ) -> float:
     """The learning rate of an epoch (0-based).
 
-    `warmup_lr` in the first `warmup_epochs`, then `lr (1 + cos(pi (epoch - warmup_epochs) / epochs)) / 2`. The cosine spans
-    all `epochs` although it starts after the warm-up, so the last epoch is not at zero; with `epochs <= warmup_epochs` the
-    whole run stays at the warm-up rate, as in the reference code.
+    `warmup_lr` in the first `warmup_epochs`, then `lr (1 + cos(pi (epoch - warmup_epochs) / epochs)) / 2`. The cosine
+    spans all `epochs` although it starts after the warm-up, so the last epoch is not at zero; with
+    `epochs <= warmup_epochs` the whole run stays at the warm-up rate, as in the reference code.
     """
     if epoch < warmup_epochs:
         return warmup_lr

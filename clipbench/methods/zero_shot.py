@@ -1,4 +1,4 @@
-"""Zero-shot CLIP: the class whose prompt is nearest to the image (Radford et al., 2021, section 3.1); nothing is trained.
+"""Zero-shot CLIP: the class whose prompt is nearest to the image (Radford et al., 2021, section 3.1); no training.
 
 The row that every base-to-novel table starts with uses one hand-written template per dataset, the set `coop`
 (KaiyangZhou/CoOp@ff61507 `trainers/zsclip.py`). A set with several templates per dataset averages unit-length features.

@@ -1,6 +1,6 @@
 """Base to novel: train on the first half of the classes, test each half within its own label space.
 
-Base = the first ceil(C / 2) labels, novel = the rest (KaiyangZhou/CoOp@ff61507 `subsample_classes`; CoCoOp, section 4.1).
+Base = the first ceil(C / 2) labels, novel = the rest (KaiyangZhou/CoOp@ff61507 `subsample_classes`; CoCoOp, 4.1).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tiny backbones with random weights in open_clip's `local-dir:` form, for tests: transformer, BatchNorm, foreign towers."""
+"""Tiny random backbones in open_clip's `local-dir:` form, for tests: transformer, BatchNorm, foreign towers."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def suite_of_mini(folder: Path, dataset: str, other_test: bool = False) -> Suite
     for part in ("train", "val", "test"):
         images = load_images(card.id, part)
         per_class = len(images) // len(card.classnames)
-        for label, name in enumerate(card.classnames):
+        for label in range(len(card.classnames)):
             for number in range(6):
                 pixels = np.array(images[label * per_class + number])
                 hidden = other_test and (part == "test" or label >= base)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import pytest
 import torch
 from torch import Tensor
 
@@ -69,7 +70,7 @@ class Subject:
 
     def fit(self, objects: ClipbenchCLI, *callbacks: L.Callback) -> None:
         """Train, if anything is trained."""
-        objects.trainer.callbacks.extend(callbacks)
+        objects.trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
         if objects.model.built():
             objects.trainer.fit(objects.model, datamodule=objects.datamodule)
 
@@ -133,7 +134,9 @@ def check_batchnorm_and_dropout_stay_frozen(subject: Subject) -> None:
     """On a backbone with BatchNorm and dropout: eval mode throughout, statistics and weights bit-identical."""
     name = backbones.write_batchnorm(subject.folder / "batchnorm")
     suite = folders.suite_of_folder(subject.folder / "images", name)
-    other = Subject(subject.recipe, subject.folder, suite, "shapes", {"model.template_set": "single"} | subject.settings)
+    other = Subject(
+        subject.recipe, subject.folder, suite, "shapes", {"model.template_set": "single"} | subject.settings
+    )
     check_frozen_modules_stay_in_eval_mode(other)
     check_trains_what_it_declares(other)
     check_backbone_comes_back(other)
@@ -192,7 +195,9 @@ def check_saved_and_loaded_gives_the_same_logits(subject: Subject) -> None:
         size = save_deliverable(path, method, objects.datamodule.dataset)
         numbers = sum(parameter.numel() for parameter in method.built().values())
         assert size == path.stat().st_size
-        assert size < 4 * numbers + 200 * len(method.built()) + 40_000, "the deliverable holds more than what was learned"
+        assert size < 4 * numbers + 200 * len(method.built()) + 40_000, (
+            "the deliverable holds more than what was learned"
+        )
     with subject.objects() as objects:
         load_into(objects.model, path)
         for names, expected in zip(lists, before, strict=True):
@@ -280,13 +285,8 @@ def check_refuses_towers_it_cannot_use(subject: Subject) -> None:
     for tower in kind.needs:
         name = backbones.write_foreign(subject.folder / f"foreign-{tower}", tower)
         arguments = dict(recipe.sections["model"].get("init_args") or {}) | {"backbone": name}
-        try:
+        with pytest.raises(BackboneError, match=f"(?s)(?=.*{kind.__name__})(?=.*{tower})"):
             kind(**arguments)
-        except BackboneError as error:
-            assert kind.__name__ in str(error)
-            assert tower in str(error)
-        else:
-            raise AssertionError(f"{kind.__name__} accepts a foreign {tower} tower that it says it cannot use")
 
 
 def check_bf16_stays_finite(subject: Subject) -> None:

@@ -1,4 +1,4 @@
-"""Learned context: vectors that stand in a prompt where words would stand (Zhou et al., CoOp, IJCV 2022, section 3.2)."""
+"""Learned context: vectors that stand in a prompt where words would stand (CoOp, IJCV 2022, section 3.2)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class Context(nn.Module):
 
     Args:
         vectors: (M, W) shared by all classes, or (C, M, W) with vectors of each class's own.
-        position: where the class name stands: "end" `V1 .. VM name.`, "middle" `V1 .. name .. VM.`, "front" `name V1 .. VM.`
+        position: where the class name stands: "end" `V1 .. VM name.`, "middle" `V1 .. name .. VM.` or "front"
+            `name V1 .. VM.`
     """
 
     def __init__(self, vectors: Tensor, position: Position = "end") -> None:
@@ -32,7 +33,8 @@ class Context(nn.Module):
     def from_words(backbone: Backbone, words: str, classes: int | None = None) -> Tensor:
         """The token embeddings of the words: (M, W), or (classes, M, W) copies."""
         (ids,) = backbone.tokenize([words])
-        vectors = backbone.text.token_embedding.weight[torch.tensor(ids[1:-1])].detach()
+        table = backbone.get_parameter("text.token_embedding.weight")
+        vectors = table[torch.tensor(ids[1:-1])].detach()
         return vectors if classes is None else vectors.expand(classes, -1, -1)
 
     @staticmethod

@@ -79,7 +79,9 @@ def test_priority_of_layers() -> None:
 
 
 def test_command_line_words() -> None:
-    configs, settings = split_arguments(["--config", "clipfit", "--model.lr=0.01", "--trainer.max_epochs", "3", "--data", "Manifest"])
+    configs, settings = split_arguments(
+        ["--config", "clipfit", "--model.lr=0.01", "--trainer.max_epochs", "3", "--data", "Manifest"]
+    )
     assert configs == ["clipfit"]
     assert settings == {"model.lr": 0.01, "trainer.max_epochs": 3, "data": "Manifest"}
 

@@ -18,13 +18,16 @@ from clipbench.bench.record import comparable, read_record
 from clipbench.cli import main
 
 Bench = Callable[..., int]
+BENCH = [sys.executable, "-m", "clipbench", "bench"]
 
 
 def records(tmp_path: Path, protocol: str = "base_to_novel", suite: str = "mini") -> list[Path]:
     return sorted((tmp_path / "runs" / suite / protocol / "records").glob("*.json"))
 
 
-def test_a_grid_gives_records_deliverables_and_a_leaderboard(bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_grid_gives_records_deliverables_and_a_leaderboard(
+    bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert bench("--method", "clipfit", "--datasets", "eurosat,dtd", "--seeds", "1,2") == 0
     printed = capsys.readouterr().out
     assert "4 cells, 0 done already" in printed
@@ -35,7 +38,9 @@ def test_a_grid_gives_records_deliverables_and_a_leaderboard(bench: Bench, tmp_p
     rows = list(csv.DictReader((folder / "leaderboard.csv").open()))
     assert {row["dataset"] for row in rows} >= {"eurosat", "dtd", "average"}
     average = next(row for row in rows if row["dataset"] == "average")
-    assert (average["cells"], average["cells_expected"]) == ("4", "22"), "nine datasets are missing and must show as missing"
+    assert (average["cells"], average["cells_expected"]) == ("4", "22"), (
+        "nine datasets are missing and must show as missing"
+    )
     for name in ("leaderboard.md", "leaderboard.tex", "scatter.png", "scatter.pdf"):
         assert (folder / name).stat().st_size > 0
     record = read_record(records(tmp_path)[0])
@@ -85,7 +90,9 @@ def test_few_shot(bench: Bench, tmp_path: Path) -> None:
     assert list(read_record(record).splits) == ["all"]
 
 
-def test_a_failed_cell_is_reported_and_the_others_run(bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_cell_is_reported_and_the_others_run(
+    bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     # a learning rate that overflows: the loss becomes infinite or not a number
     assert bench("--method", "clipfit", "--datasets", "eurosat", "--seeds", "1", "--set", "model.lr=1e30",
                  "--set", "model.warmup_epochs=0", "--set", "trainer.max_epochs=3") == 1  # fmt: skip
@@ -122,7 +129,17 @@ def test_wrong_calls(bench: Bench, words: list[str], says: str, capsys: pytest.C
 
 
 def test_missing_data_are_told_at_once_for_all_datasets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["bench", "--method", "zero_shot", "--suite", "clip11", "--datasets", "dtd,eurosat", "--root", str(tmp_path / "no")]
+    words = [
+        "bench",
+        "--method",
+        "zero_shot",
+        "--suite",
+        "clip11",
+        "--datasets",
+        "dtd,eurosat",
+        "--root",
+        str(tmp_path / "no"),
+    ]
     status = main([*words, "--backbone", "mini", "--results", str(tmp_path / "runs")])
     said = capsys.readouterr().err
     assert status == 1
@@ -131,7 +148,9 @@ def test_missing_data_are_told_at_once_for_all_datasets(tmp_path: Path, capsys: 
     assert not (tmp_path / "runs").exists()
 
 
-def test_real_class_names_are_refused_by_the_mini_backbone(tmp_path: Path, capsys: pytest.CaptureFixture[str], bench: Bench) -> None:
+def test_real_class_names_are_refused_by_the_mini_backbone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], bench: Bench
+) -> None:
     from clipbench.testing.folders import suite_of_folder
 
     suite = suite_of_folder(tmp_path / "images", "mini")
@@ -146,9 +165,11 @@ def test_real_class_names_are_refused_by_the_mini_backbone(tmp_path: Path, capsy
 
 
 def test_ctrl_c_keeps_finished_records_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "clipbench", "bench", "--method", "clipfit", "--datasets", "eurosat,dtd", "--seeds", "1,2,3",
-             "--shots", "16", "--jobs", "1", "--results", str(tmp_path / "runs"), "--set", "trainer.max_epochs=4"]  # fmt: skip
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"COLUMNS": "160"})
+    words = [*BENCH, "--method", "clipfit", "--datasets", "eurosat,dtd", "--seeds", "1,2,3", "--jobs", "1"]
+    words += ["--results", str(tmp_path / "runs"), "--set", "trainer.max_epochs=4"]
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"COLUMNS": "160"}
+    )
     deadline = time.monotonic() + 240
     while not records(tmp_path) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.1)
@@ -166,8 +187,8 @@ def test_ctrl_c_keeps_finished_records_and_the_same_command_goes_on(tmp_path: Pa
 
 
 def test_two_benches_on_one_results_folder(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "clipbench", "bench", "--method", "zero_shot", "--datasets", "eurosat,dtd,food101", "--seeds", "1",
-             "--jobs", "1", "--results", str(tmp_path / "runs")]  # fmt: skip
+    words = [*BENCH, "--method", "zero_shot", "--datasets", "eurosat,dtd,food101", "--seeds", "1", "--jobs", "1"]
+    words += ["--results", str(tmp_path / "runs")]
     both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
     said = [process.communicate(timeout=240)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], said

@@ -44,7 +44,16 @@ def test_a_checkpoint_holds_what_is_trained_and_resumes(tmp_path: Path) -> None:
     stored = torch.load(checkpoint, weights_only=True)
     assert list(stored["state_dict"]) == ["context.vectors"]
     assert checkpoint.stat().st_size < 50_000
-    words = ["--config", "coop", "--data.shots", "2", "--trainer.max_epochs", "3", "--trainer.enable_progress_bar", "false"]
+    words = [
+        "--config",
+        "coop",
+        "--data.shots",
+        "2",
+        "--trainer.max_epochs",
+        "3",
+        "--trainer.enable_progress_bar",
+        "false",
+    ]
     again = tmp_path / "again"
     assert main(["fit", *words, "--trainer.default_root_dir", str(again), "--ckpt_path", str(checkpoint)]) == 0
     (resumed,) = again.rglob("*.ckpt")
@@ -56,7 +65,16 @@ def test_predict_on_own_images(tmp_path: Path, capsys: pytest.CaptureFixture[str
     Image.new("RGB", (60, 50), (20, 200, 30)).save(tmp_path / "a.png")
     capsys.readouterr()
     classes = "river in green land beside a sea,houses in gray land beside a town"
-    words = ["predict", str(tmp_path / "a.png"), "--deliverable", str(deliverable), "--classes", classes, "--format", "json"]
+    words = [
+        "predict",
+        str(tmp_path / "a.png"),
+        "--deliverable",
+        str(deliverable),
+        "--classes",
+        classes,
+        "--format",
+        "json",
+    ]
     assert main(words) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert {name for name, _ in row["classes"]} == set(classes.split(","))
@@ -69,7 +87,16 @@ def test_own_folder_of_images_without_code(tmp_path: Path) -> None:
 
     suite_of_folder(tmp_path / "images", "mini")
     backbone = write_transformer(tmp_path / "small")
-    words = ["--config", "clipfit", "--data", "ImageFolder", "--data.root", str(tmp_path / "images"), "--model.backbone", backbone]
+    words = [
+        "--config",
+        "clipfit",
+        "--data",
+        "ImageFolder",
+        "--data.root",
+        str(tmp_path / "images"),
+        "--model.backbone",
+        backbone,
+    ]
     assert fit(tmp_path / "run", *words).stat().st_size > 0
 
 

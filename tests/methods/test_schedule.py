@@ -42,7 +42,9 @@ def test_constant_schedule_keeps_its_rate_after_the_warm_up() -> None:
     assert rates == [1e-5, 0.5, 0.5, 0.5]
 
 
-@pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
+)
 def test_optimisers_by_name(name: str, kind: type) -> None:
     group = {"params": [nn.Parameter(torch.zeros(2))]}
     optimizer = make_optimizer(name, [group], lr=0.1, momentum=0.9, weight_decay=5e-4)

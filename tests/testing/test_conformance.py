@@ -1,4 +1,4 @@
-"""Every registered method holds what the conformance suite asks; every packaged recipe is one of the methods' settings."""
+"""Every registered method, in each packaged recipe, holds what the conformance suite asks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ def test_method(check: Check, recipe: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
 def test_coop_with_contexts_of_each_class(check: Check, tmp_path: Path) -> None:
     """The option of the method that has another novel rule."""
-    run_check(check, "coop", tmp_path, **{"model.class_specific": True, "model.context_words": "", "model.n_context": 2})
+    run_check(
+        check, "coop", tmp_path, **{"model.class_specific": True, "model.context_words": "", "model.n_context": 2}
+    )
 
 
 @pytest.mark.parametrize("recipe", known_recipes())
