@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipbench.bench import atomic
+from clipbench import atomic
 from clipbench.bench.record import (
     Cell,
     NewerRecord,
@@ -225,7 +225,7 @@ def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
 def test_a_kill_while_writing_leaves_the_former_record_and_no_done_cell(tmp_path: Path) -> None:
     """The process dies between writing and moving: what a reader finds is what was there before."""
     program = (
-        "import os, sys; from pathlib import Path; from clipbench.bench import atomic\n"
+        "import os, sys; from pathlib import Path; from clipbench import atomic\n"
         "atomic.os.replace = lambda *a: os._exit(9)\n"
         "atomic.write_text(Path(sys.argv[1]), 'half')"
     )

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from clipbench.bench import atomic
+from clipbench import atomic
 from clipbench.bench.record import RecordStore
 from clipbench.errors import RecordError
 from clipbench.report import compare_published, load_frame, render, write_leaderboard
