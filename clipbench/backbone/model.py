@@ -107,8 +107,17 @@ class Backbone(Lending):
         Raises:
             BackboneError: images of another size, or hooks on a foreign tower.
         """
-        features: Tensor = self.image(images, before_block, after_block)
-        return features
+        learns = images.requires_grad or any(tensor.requires_grad for tensor in self.image.parameters())
+        if (torch.is_grad_enabled() and (learns or before_block or after_block)) or images.device.type != "cpu":
+            features: Tensor = self.image(images, before_block, after_block)
+            return features
+        parts = images.split(self._images_at_once())
+        with torch.no_grad():
+            return torch.cat([self.image(part, before_block, after_block) for part in parts])
+
+    def _images_at_once(self) -> int:
+        """Images whose activations stay in a CPU's cache and allocator; more at once costs more per image."""
+        return max(1, round(8 * (224 / self.spec.image_size) ** 2))
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of prompts, start of text to end of text.
