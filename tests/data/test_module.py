@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -21,13 +22,24 @@ from jsonargparse import ArgumentParser
 from PIL import Image
 
 from clipbench.data import images
+from clipbench.data.cards import load_card
 from clipbench.data.draw import digest, draw
 from clipbench.data.module import Batch, DataModule, FewShotDataModule, ImageFolder, Manifest
 from clipbench.data.views import ViewPolicy, evaluation_view, train_view
 from clipbench.errors import ConfigError, DataError, UnknownName
+from clipbench.testing.cards import fake_tree
 
 SMALL = SimpleNamespace(size=24, interpolation="bicubic", resize_mode="shortest")
 CLASSES = ("red_ball", "blue ball", "cube", "cone", "ring")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _short_goodbye() -> Iterator[None]:
+    """After an error in a worker torch waits five seconds for its end, whenever the garbage is collected."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)
+        yield
+        gc.collect()
 
 
 @pytest.fixture(autouse=True)
@@ -301,6 +313,54 @@ def test_the_next_cell_does_not_decode_again(zhou: tuple[str, Path], monkeypatch
     split_in_halves(toys(zhou, seed=2)).setup("fit")
     monkeypatch.setattr(images, "decode", lambda path: pytest.fail("decoded again"))
     split_in_halves(toys(zhou, seed=2, train_seed=9)).setup("fit")
+
+
+def test_val_images_are_drawn_not_all_and_test_images_are_not_kept(zhou: tuple[str, Path]) -> None:
+    data = split_in_halves(toys(zhou, shots=2))
+    assert len(data.val_views()) == 6, "two of the three of each class"
+    (base, _) = data.test_dataloader()
+    list(base)
+    assert base.dataset.pixels._kept == {}
+    train = data.train_views().pixels
+    _ = train[0]
+    assert list(train._kept) == [0]
+
+
+# Real layouts
+
+
+@pytest.mark.parametrize(("name", "classes"), [("eurosat", 10), ("fgvc_aircraft", 100), ("oxford_flowers", 102)])
+def test_a_real_layout_is_trained_and_tested(
+    name: str, classes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = fake_tree(load_card(name), tmp_path, (2, 1, 1))
+    monkeypatch.setattr("clipbench.data.sources.load_card", lambda _: card)
+    data = FewShotDataModule(name, str(tmp_path), shots=1, test_batch_size=500)
+    data.preprocessing = SMALL
+    half = classes // 2
+    data.assign(range(half), {"base": range(half), "novel": range(half, classes)})
+    model, one = Recorder(), trainer(max_epochs=1)
+    one.fit(model, datamodule=data)
+    model.seen.clear()
+    one.test(model, datamodule=data, verbose=False)
+    assert [(loader, sorted(labels)) for loader, labels, _ in model.seen] == [
+        (0, list(range(half))),
+        (1, list(range(half))),
+    ]
+
+
+def test_a_dataset_without_train_images_is_tested_but_not_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = fake_tree(load_card("imagenet_a"), tmp_path, (0, 0, 1))
+    monkeypatch.setattr("clipbench.data.sources.load_card", lambda _: card)
+    data = FewShotDataModule("imagenet_a", str(tmp_path))
+    data.preprocessing = SMALL
+    data.setup("test")
+    assert len(data.fingerprint()["draw_digest"]) == 64
+    assert len(data.test_dataloader()[0].dataset) == 200
+    with pytest.raises(DataError, match="'imagenet_a' has no train image of 200 of 200 classes"):
+        data.setup("fit")
 
 
 # Fingerprint and views
