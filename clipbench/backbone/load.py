@@ -13,7 +13,6 @@ from torch import Tensor
 from clipbench.backbone import catalogue
 from clipbench.backbone.spec import BackboneSpec
 from clipbench.errors import BackboneError
-from clipbench.resources import PACKAGE
 
 PREFERRED = (
     "open_clip_model.safetensors",
@@ -32,7 +31,9 @@ def weights_file(spec: BackboneSpec) -> Path | None:
     """The file that holds the weights, if it is on this machine; None for random weights too."""
     kind, _, rest = spec.source.partition(":")
     if kind == "mini":
-        return next(iter(sorted((PACKAGE / "mini").glob("*.safetensors"))), None)
+        from clipbench.mini import weights
+
+        return weights.PATH
     if kind == "file":
         return Path(rest)
     if kind == "folder":

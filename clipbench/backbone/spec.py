@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +88,6 @@ def known_architectures() -> tuple[str, ...]:
     return tuple(catalogue.architectures())
 
 
-@lru_cache(maxsize=256)
 def resolve_spec(name: str) -> BackboneSpec:
     """Resolve the name of a backbone from JSON files only.
 

@@ -18,8 +18,8 @@ from clipbench.errors import BackboneError
 
 
 def quick_gelu(x: Tensor) -> Tensor:
-    """x * sigmoid(1.702 x), as OpenAI's CLIP was trained."""
-    return x * torch.sigmoid(1.702 * x)
+    """x * sigmoid(1.702 x), as OpenAI's CLIP was trained; written as silu(1.702 x) / 1.702, several times faster."""
+    return F.silu(x * 1.702).mul_(1 / 1.702)
 
 
 def gelu_tanh(x: Tensor) -> Tensor:

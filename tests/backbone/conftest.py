@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from clipbench.backbone.clip import Backbone, build_backbone
 from tests.backbone.tiny_backbones import TEXT, VISION, write_folder
+
+torch.set_num_threads(1)  # the towers here are so small that more threads only wait for each other
 
 Make = Callable[..., Backbone]
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from clipbench.backbone import backbone_hash, build_backbone, clip, hashing, load, load_backbone, resolve_spec
+from clipbench.backbone import backbone_hash, build_backbone, clip, hashing, load, load_backbone
 from clipbench.errors import BackboneError
 from tests.backbone.tiny_backbones import TEXT, VISION, write_folder
 
@@ -39,9 +39,7 @@ def architecture(written: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     tags = {"openai": {"hf_hub": "nobody/tiny_clip.openai/", "url": "", "quick_gelu": True, "mean": None}}
     monkeypatch.setattr(catalogue, "architectures", lambda: {"Tiny-8": file})
     monkeypatch.setattr(catalogue, "pretrained_tags", lambda: {"Tiny-8": tags})
-    resolve_spec.cache_clear()
-    yield "Tiny-8"
-    resolve_spec.cache_clear()
+    return "Tiny-8"
 
 
 WEIGHTS = "open_clip_model.safetensors"

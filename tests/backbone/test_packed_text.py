@@ -21,7 +21,7 @@ from clipbench.testing import plain
 VOCABULARY, CONTEXT, WIDTH = 64, 20, 16
 START, END = 62, 63
 SEARCH = settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )
 
 
@@ -95,7 +95,7 @@ def test_packed_rounds_no_worse_than_plain_in_float32(text_backbone: Backbone) -
     squares: dict[str, list[float]] = {"packed": [], "plain": []}
     cases: list[tuple[PromptPlan, int]] = []
 
-    @settings(SEARCH, max_examples=12)
+    @settings(SEARCH, max_examples=30)
     @given(case=prompts())
     def collect(case: tuple[PromptPlan, int]) -> None:
         cases.append(case)

@@ -98,7 +98,6 @@ def test_wrong_names_are_one_sentence_with_the_nearest_right_thing(name: str, ki
 def test_a_damaged_config_is_named(tmp_path: Path) -> None:
     for content in ("{", json.dumps({"model_cfg": {}}), json.dumps([1])):
         (tmp_path / "open_clip_config.json").write_text(content)
-        resolve_spec.cache_clear()
         with pytest.raises(BackboneError, match=r"open_clip_config.json is not an open_clip config"):
             resolve_spec(f"local-dir:{tmp_path}")
 
