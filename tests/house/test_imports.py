@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "clipbench"
 # A room may import itself and rooms of a lower rank; `data` and `backbone` stand beside each other.
 RANK = {
-    **dict.fromkeys(["errors", "randomness", "resources"], 0),
+    **dict.fromkeys(["atomic", "errors", "randomness", "resources"], 0),
     **dict.fromkeys(["data", "backbone"], 2),
     "tuning": 3,
     "methods": 4,
