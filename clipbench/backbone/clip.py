@@ -25,12 +25,13 @@ UNUSED = ("text_decoder.", "attn_mask", "text.attn_mask", "text.transformer.embe
 
 def _towers(spec: BackboneSpec) -> Backbone:
     """The modules of a spec, on the current default device."""
-    image_shape, text_shape = spec.image_shape, spec.text_shape
-    image = (
-        foreign.build_image(spec, image_shape.reason) if isinstance(image_shape, Foreign) else ImageTower(image_shape)
+    image, text, prefix = spec.image_shape, spec.text_shape, text_prefix(spec)
+    return Backbone(
+        spec,
+        foreign.build_image(spec, image.reason) if isinstance(image, Foreign) else ImageTower(image),
+        foreign.build_text(spec, text.reason, prefix) if isinstance(text, Foreign) else TextTower(text, prefix),
+        has_logit_bias=spec.config.get("init_logit_bias") is not None,
     )
-    text = foreign.build_text(spec, text_shape.reason) if isinstance(text_shape, Foreign) else TextTower(text_shape)
-    return Backbone(spec, image, text, has_logit_bias=spec.config.get("init_logit_bias") is not None)
 
 
 def describe_backbone(name: str) -> Backbone:
@@ -89,12 +90,13 @@ def _loaded(backbone: Backbone, state: dict[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         BackboneError: tensors are missing, or there are some that the architecture does not have.
     """
-    prefix = text_prefix(backbone.spec)
-    state = weights.with_text_prefix(state, prefix)
+    state = weights.with_text_prefix(state, text_prefix(backbone.spec))
+    scalars = ["logit_scale"] if backbone.logit_bias is None else ["logit_scale", "logit_bias"]
     if backbone.logit_bias is not None:
         state.setdefault("logit_bias", torch.tensor(0.0))  # as open_clip fills in for weights without one
-    wanted = backbone.to_open_clip_state_dict().keys()
-    wrong = [f"no tensor '{name}'" for name in wanted if name not in state]
+    tables = {"image": backbone.image.table(), "text": backbone.text.table()}
+    wanted = {*scalars, *(entry.theirs for table in tables.values() for entry in table)}
+    wrong = [f"no tensor '{name}'" for name in sorted(wanted) if name not in state]
     wrong += [f"a tensor '{name}' too many" for name in state if name not in wanted and not name.startswith(UNUSED)]
     if wrong:
         raise BackboneError(
@@ -102,15 +104,12 @@ def _loaded(backbone: Backbone, state: dict[str, Tensor]) -> dict[str, Tensor]:
             f" {backbone.spec.architecture}: {_some(wrong)}"
         )
     if isinstance(backbone.image, ImageTower):
-        image = weights.image_from_open_clip(state, backbone.image.shape)
-    else:
-        image = foreign.tensors_of(state, "visual.")
-    if isinstance(backbone.text, TextTower):
-        text = weights.text_from_open_clip(state, backbone.text.shape, prefix)
-    else:
-        text = foreign.tensors_of(state, prefix)
-    out = {name: state[name].reshape(()) for name in ("logit_scale", "logit_bias") if name in state}
-    return out | {f"image.{k}": v for k, v in image.items()} | {f"text.{k}": v for k, v in text.items()}
+        positions = state["visual.positional_embedding"]
+        state["visual.positional_embedding"] = weights.resample_positions(positions, backbone.image.shape.grid)
+    out = {name: state[name].reshape(()) for name in scalars}
+    for name, table in tables.items():
+        out |= {f"{name}.{key}": tensor for key, tensor in weights.from_open_clip(state, table).items()}
+    return out
 
 
 def _some(wrong: list[str]) -> str:

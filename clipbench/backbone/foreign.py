@@ -6,7 +6,6 @@ Linears swapped by name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from clipbench.backbone.prompts import PromptPlan
 from clipbench.backbone.spec import BackboneSpec
 from clipbench.backbone.tokens import Hooks
 from clipbench.backbone.transformer import Frozen
+from clipbench.backbone.weights import Entry
 from clipbench.errors import BackboneError
 
 
@@ -25,12 +25,16 @@ class ForeignTower(Frozen):
     Args:
         module: the tower.
         reason: why it is not our transformer.
+        prefix: of its tensors in open_clip's state dict.
     """
 
-    def __init__(self, module: nn.Module, reason: str) -> None:
+    def __init__(self, module: nn.Module, reason: str, prefix: str) -> None:
         super().__init__()
-        self.module = module
-        self.reason = reason
+        self.module, self.reason, self.prefix = module, reason, prefix
+
+    def table(self) -> list[Entry]:
+        """How open_clip names the tensors of this tower."""
+        return [Entry(name, self.prefix + name.removeprefix("module.")) for name in self.state_dict()]
 
     def _refuse_hooks(self, tower: str, *hooks: Hooks | None) -> None:
         if any(hooks):
@@ -57,12 +61,13 @@ class ForeignTextTower(ForeignTower):
     Args:
         module: the tower.
         reason: why it is not our transformer.
+        prefix: of its tensors in open_clip's state dict.
         context_length: most tokens of a prompt.
         pad: id that fills sequences up.
     """
 
-    def __init__(self, module: nn.Module, reason: str, context_length: int, pad: int) -> None:
-        super().__init__(module, reason)
+    def __init__(self, module: nn.Module, reason: str, prefix: str, context_length: int, pad: int) -> None:
+        super().__init__(module, reason, prefix)
         self.context_length, self.pad = context_length, pad
 
     def forward(
@@ -107,10 +112,10 @@ def build_image(spec: BackboneSpec, reason: str) -> ForeignImageTower:
     if spec.resized and hasattr(module, "set_input_size"):
         resize: Any = module.set_input_size
         _built(spec, "image", lambda: resize(spec.image_size) or module)
-    return ForeignImageTower(module, reason)
+    return ForeignImageTower(module, reason, "visual.")
 
 
-def build_text(spec: BackboneSpec, reason: str) -> ForeignTextTower:
+def build_text(spec: BackboneSpec, reason: str, prefix: str) -> ForeignTextTower:
     """The text tower of a spec, built by open_clip, with untrained weights.
 
     Raises:
@@ -122,7 +127,7 @@ def build_text(spec: BackboneSpec, reason: str) -> ForeignTextTower:
     if config.get("hf_model_name"):
         config["hf_model_pretrained"] = False
     module = _built(spec, "text", lambda: _build_text_tower(spec.config["embed_dim"], config, _quick(spec)))
-    return ForeignTextTower(module, reason, config.get("context_length", 77), config.get("pad_id", 0))
+    return ForeignTextTower(module, reason, prefix, config.get("context_length", 77), config.get("pad_id", 0))
 
 
 def _quick(spec: BackboneSpec) -> bool:
@@ -137,18 +142,3 @@ def _built(spec: BackboneSpec, tower: str, make: Any) -> nn.Module:
             f"the {tower} tower of backbone '{spec.name}' cannot be built ({type(error).__name__}: {str(error)[:200]})"
         ) from error
     return module
-
-
-def tensors_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Tensors of one tower in our names (`module.` in front).
-
-    Args:
-        state: open_clip's state dict.
-        prefix: "visual.", "text.", or "" for a text tower that lies in the top level.
-    """
-    apart = ("visual.", "logit_") if not prefix else ()
-    return {
-        f"module.{name.removeprefix(prefix)}": tensor
-        for name, tensor in state.items()
-        if name.startswith(prefix) and not (apart and name.startswith(apart))
-    }

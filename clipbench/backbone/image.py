@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from clipbench.backbone.shapes import ImageShape
 from clipbench.backbone.tokens import Hooks, ImageTokens, Tokens
 from clipbench.backbone.transformer import Transformer
+from clipbench.backbone.weights import Entry, image_table
 from clipbench.errors import BackboneError
 
 CHUNK = 5_000_000  # activations (tokens x MLP width) of images encoded together without gradient: stays in cache
@@ -39,6 +40,10 @@ class ImageTower(Transformer):
     def dtype(self) -> torch.dtype:
         """Type of the weights."""
         return self.positional_embedding.dtype
+
+    def table(self) -> list[Entry]:
+        """How open_clip names and packs the tensors of this tower."""
+        return image_table(self.shape)
 
     def patches(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) pixels as (B, patches, 3 * patch height * patch width)."""

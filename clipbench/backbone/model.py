@@ -198,16 +198,8 @@ class Backbone(Lending):
         if self.logit_bias is not None:
             out["logit_bias"] = self.logit_bias.detach()
         with self._original():
-            image, text = self.image.state_dict(), self.text.state_dict()
-        prefix = text_prefix(self.spec)
-        if isinstance(self.image, ImageTower):
-            out |= weights.image_to_open_clip(image, self.image.shape)
-        else:
-            out |= {f"visual.{name.removeprefix('module.')}": tensor for name, tensor in image.items()}
-        if isinstance(self.text, TextTower):
-            out |= weights.text_to_open_clip(text, self.text.shape, prefix)
-        else:
-            out |= {prefix + name.removeprefix("module."): tensor for name, tensor in text.items()}
+            for tower in (self.image, self.text):
+                out |= weights.to_open_clip(tower.state_dict(), tower.table())
         return out
 
 

@@ -13,6 +13,7 @@ from clipbench.backbone.shapes import TextShape
 from clipbench.backbone.text_tokens import Geometry, TextTokens
 from clipbench.backbone.tokens import Hooks, Tokens, any_marked
 from clipbench.backbone.transformer import Transformer
+from clipbench.backbone.weights import Entry, text_table
 from clipbench.errors import BackboneError
 
 CHUNK = 512  # classes encoded together without gradient: bounds memory, costs nothing
@@ -41,6 +42,7 @@ class TextTower(Transformer):
 
     Args:
         shape: what open_clip's config describes.
+        prefix: of this tower's tensors in open_clip's state dict, "" or "text.".
 
     Attributes:
         proj: (W, D), or None.
@@ -48,16 +50,22 @@ class TextTower(Transformer):
         pad: id that fills a sequence up where padding matters (towers that are not causal).
     """
 
-    def __init__(self, shape: TextShape) -> None:
+    def __init__(self, shape: TextShape, prefix: str = "") -> None:
         super().__init__(shape.blocks)
+        self.prefix = prefix
         width = shape.blocks.width
         self.shape = shape
         self.pad = shape.pad
-        self.token_embedding = nn.Embedding(shape.vocab_size, width)
+        # not drawn at random: that would load torch's compiler when described on the meta device
+        self.token_embedding = nn.Embedding.from_pretrained(torch.empty(shape.vocab_size, width))
         self.positional_embedding = nn.Parameter(torch.zeros(shape.context_length, width))
         self.ln_final = nn.LayerNorm(width, eps=shape.blocks.eps)
         self.proj = nn.Parameter(torch.zeros(width, shape.output)) if shape.projection else None
         self.proj_bias = nn.Parameter(torch.zeros(shape.output)) if shape.projection_bias else None
+
+    def table(self) -> list[Entry]:
+        """How open_clip names and packs the tensors of this tower."""
+        return text_table(self.shape, self.prefix)
 
     @property
     def context_length(self) -> int:

@@ -1,124 +1,122 @@
-"""Names and packing: open_clip's tensors to ours and back, bit for bit.
+"""Names and packing: open_clip's tensors to ours and back, bit for bit, by one table for each tower.
 
 open_clip stacks q, k, v in `attn.in_proj_*`, holds patches as a convolution and calls the MLP `c_fc`, `c_proj`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clipbench.backbone.shapes import ImageShape, TextShape
+from clipbench.backbone.shapes import BlockShape, ImageShape, TextShape
 from clipbench.errors import BackboneError
 
 QKV = ("q_proj", "k_proj", "v_proj")
-RENAMED = {
+SAME = {
     "attn.out_proj": "attn.out_proj",
-    "mlp.c_fc": "mlp.fc",
-    "mlp.c_proj": "mlp.proj",
+    "mlp.fc": "mlp.c_fc",
+    "mlp.proj": "mlp.c_proj",
     "ln_1": "ln_1",
     "ln_2": "ln_2",
 }
+KINDS = ("weight", "bias")
 
 
-def _blocks_from(state: Mapping[str, Tensor], prefix: str, layers: int, layer_scale: bool) -> dict[str, Tensor]:
-    """Tensors of all blocks in our names; `prefix` ends in 'transformer.'."""
-    out: dict[str, Tensor] = {}
-    for i in range(layers):
-        theirs, ours = f"{prefix}resblocks.{i}.", f"blocks.{i}."
-        for kind in ("weight", "bias"):
-            packed = state[f"{theirs}attn.in_proj_{kind}"]
-            for name, part in zip(QKV, packed.chunk(3), strict=True):
-                out[f"{ours}attn.{name}.{kind}"] = part.clone()
-            for their_name, our_name in RENAMED.items():
-                out[f"{ours}{our_name}.{kind}"] = state[f"{theirs}{their_name}.{kind}"]
-        if layer_scale:
-            for name in ("ls_1", "ls_2"):
-                out[ours + name] = state[f"{theirs}{name}.gamma"]
-    return out
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of ours: its name there, and how it lies there.
 
-
-def _blocks_to(tensors: Mapping[str, Tensor], prefix: str, layers: int, layer_scale: bool) -> dict[str, Tensor]:
-    """The inverse of `_blocks_from`."""
-    out: dict[str, Tensor] = {}
-    for i in range(layers):
-        theirs, ours = f"{prefix}resblocks.{i}.", f"blocks.{i}."
-        for kind in ("weight", "bias"):
-            out[f"{theirs}attn.in_proj_{kind}"] = torch.cat([tensors[f"{ours}attn.{name}.{kind}"] for name in QKV])
-            for their_name, our_name in RENAMED.items():
-                out[f"{theirs}{their_name}.{kind}"] = tensors[f"{ours}{our_name}.{kind}"]
-        if layer_scale:
-            for name in ("ls_1", "ls_2"):
-                out[f"{theirs}{name}.gamma"] = tensors[ours + name]
-    return out
-
-
-def image_from_open_clip(state: Mapping[str, Tensor], shape: ImageShape) -> dict[str, Tensor]:
-    """Tensors of the image tower in our names.
-
-    Args:
-        state: open_clip's state dict.
-        shape: of the tower; positions of another grid are resampled to it.
-
-    Raises:
-        KeyError: a tensor is missing.
+    Attributes:
+        ours: name inside the tower.
+        theirs: open_clip's name.
+        third: 0, 1, 2 where it is that third of a stacked tensor.
+        patch: height and width of a patch where theirs is a convolution and ours its flattened rows.
+        transposed: whether theirs is the transpose.
     """
-    out = _blocks_from(state, "visual.transformer.", shape.blocks.layers, shape.blocks.layer_scale)
-    out["patch_embed.weight"] = state["visual.conv1.weight"].flatten(1)
-    for name in ("class_embedding", "proj", "ln_post.weight", "ln_post.bias"):
-        out[name] = state[f"visual.{name}"]
-    if shape.ln_pre:
-        out |= {f"ln_pre.{kind}": state[f"visual.ln_pre.{kind}"] for kind in ("weight", "bias")}
-    out["positional_embedding"] = resample_positions(state["visual.positional_embedding"], shape.grid)
-    return out
+
+    ours: str
+    theirs: str
+    third: int | None = None
+    patch: tuple[int, int] | None = None
+    transposed: bool = False
+
+    def take(self, theirs: Tensor) -> Tensor:
+        """Our tensor out of theirs."""
+        if self.third is not None:
+            return theirs.chunk(3)[self.third].clone()
+        if self.patch is not None:
+            return theirs.flatten(1)
+        return theirs.t().contiguous() if self.transposed else theirs
 
 
-def image_to_open_clip(tensors: Mapping[str, Tensor], shape: ImageShape) -> dict[str, Tensor]:
-    """The inverse of `image_from_open_clip`."""
-    out = _blocks_to(tensors, "visual.transformer.", shape.blocks.layers, shape.blocks.layer_scale)
-    out["visual.conv1.weight"] = tensors["patch_embed.weight"].unflatten(1, (3, *shape.patch_size))
-    norms = ["ln_post.weight", "ln_post.bias", *(["ln_pre.weight", "ln_pre.bias"] if shape.ln_pre else [])]
-    for name in ("class_embedding", "proj", "positional_embedding", *norms):
-        out[f"visual.{name}"] = tensors[name]
-    return out
+def _blocks(prefix: str, shape: BlockShape) -> Iterable[Entry]:
+    """Entries of all blocks."""
+    for i in range(shape.layers):
+        ours, theirs = f"blocks.{i}.", f"{prefix}transformer.resblocks.{i}."
+        for kind in KINDS:
+            for third, name in enumerate(QKV):
+                yield Entry(f"{ours}attn.{name}.{kind}", f"{theirs}attn.in_proj_{kind}", third=third)
+            for name, their_name in SAME.items():
+                yield Entry(f"{ours}{name}.{kind}", f"{theirs}{their_name}.{kind}")
+        if shape.layer_scale:
+            for name in ("ls_1", "ls_2"):
+                yield Entry(ours + name, f"{theirs}{name}.gamma")
 
 
-def text_from_open_clip(state: Mapping[str, Tensor], shape: TextShape, prefix: str) -> dict[str, Tensor]:
-    """Tensors of the text tower in our names.
+def image_table(shape: ImageShape) -> list[Entry]:
+    """All tensors of an image tower."""
+    plain = ["class_embedding", "positional_embedding", "proj", *(f"ln_post.{kind}" for kind in KINDS)]
+    plain += [f"ln_pre.{kind}" for kind in KINDS] if shape.ln_pre else []
+    return [
+        *_blocks("visual.", shape.blocks),
+        Entry("patch_embed.weight", "visual.conv1.weight", patch=shape.patch_size),
+        *(Entry(name, f"visual.{name}") for name in plain),
+    ]
+
+
+def text_table(shape: TextShape, prefix: str) -> list[Entry]:
+    """All tensors of a text tower.
 
     Args:
-        state: open_clip's state dict.
         shape: of the tower.
         prefix: "" for the class CLIP, "text." for CustomTextCLIP.
+    """
+    plain = ["token_embedding.weight", "positional_embedding", *(f"ln_final.{kind}" for kind in KINDS)]
+    entries = [*_blocks(prefix, shape.blocks), *(Entry(name, prefix + name) for name in plain)]
+    if shape.projection and shape.projection_bias:
+        entries.append(Entry("proj", f"{prefix}text_projection.weight", transposed=True))
+        entries.append(Entry("proj_bias", f"{prefix}text_projection.bias"))
+    elif shape.projection:
+        entries.append(Entry("proj", f"{prefix}text_projection"))
+    return entries
+
+
+def from_open_clip(state: Mapping[str, Tensor], table: Iterable[Entry]) -> dict[str, Tensor]:
+    """Tensors of a tower in our names.
 
     Raises:
         KeyError: a tensor is missing.
     """
-    out = _blocks_from(state, f"{prefix}transformer.", shape.blocks.layers, shape.blocks.layer_scale)
-    for name in ("token_embedding.weight", "positional_embedding", "ln_final.weight", "ln_final.bias"):
-        out[name] = state[prefix + name]
-    if shape.projection and shape.projection_bias:
-        out["proj"] = state[f"{prefix}text_projection.weight"].t().contiguous()
-        out["proj_bias"] = state[f"{prefix}text_projection.bias"]
-    elif shape.projection:
-        out["proj"] = state[f"{prefix}text_projection"]
-    return out
+    return {entry.ours: entry.take(state[entry.theirs]) for entry in table}
 
 
-def text_to_open_clip(tensors: Mapping[str, Tensor], shape: TextShape, prefix: str) -> dict[str, Tensor]:
-    """The inverse of `text_from_open_clip`."""
-    out = _blocks_to(tensors, f"{prefix}transformer.", shape.blocks.layers, shape.blocks.layer_scale)
-    for name in ("token_embedding.weight", "positional_embedding", "ln_final.weight", "ln_final.bias"):
-        out[prefix + name] = tensors[name]
-    if shape.projection and shape.projection_bias:
-        out[f"{prefix}text_projection.weight"] = tensors["proj"].t().contiguous()
-        out[f"{prefix}text_projection.bias"] = tensors["proj_bias"]
-    elif shape.projection:
-        out[f"{prefix}text_projection"] = tensors["proj"]
-    return out
+def to_open_clip(tensors: Mapping[str, Tensor], table: Iterable[Entry]) -> dict[str, Tensor]:
+    """The inverse of `from_open_clip`."""
+    out: dict[str, Tensor] = {}
+    thirds: dict[str, list[Tensor]] = {}
+    for entry in table:
+        tensor = tensors[entry.ours]
+        if entry.third is not None:
+            thirds.setdefault(entry.theirs, []).append(tensor)
+        elif entry.patch is not None:
+            out[entry.theirs] = tensor.unflatten(1, (3, *entry.patch))
+        else:
+            out[entry.theirs] = tensor.t().contiguous() if entry.transposed else tensor
+    return out | {name: torch.cat(parts) for name, parts in thirds.items()}
 
 
 def with_text_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
