@@ -14,6 +14,7 @@ from clipbench.bench.arguments import choose_recipe, split_arguments
 from clipbench.bench.objects import ClipbenchCLI, one_sentence, resolved
 from clipbench.bench.plan import default_precision
 from clipbench.bench.recipe import Config, from_dotted, merge, resolve
+from clipbench.bench.suites import known_suites, load_suite
 from clipbench.errors import ConfigError
 from clipbench.methods.deliverable import load_into, save_deliverable
 
@@ -60,11 +61,13 @@ def merged_config(words: Sequence[str]) -> tuple[Config, Config, str]:
     for layer in layers:
         top = merge(top, layer)
     base: Config = {
-        "model": {"init_args": {"backbone": "mini"}},
+        "model": {"init_args": {}},
         "data": {"class_path": "FewShotDataModule", "init_args": {}},
         "trainer": {"precision": default_precision()} | ALONE,
     }
     context = _context(merge(merge(base, recipe.sections), top))
+    base["model"]["init_args"]["backbone"] = _backbone_of(context["suite"])
+    context.setdefault("backbone", base["model"]["init_args"]["backbone"])
     config = resolve(recipe, base, context, layers)
     config.setdefault("protocol", "base_to_novel")
     return config, of_method, recipe.name
@@ -82,13 +85,19 @@ def _context(config: Config) -> dict[str, Any]:
 
         card = load_card(arguments.get("dataset", "mini/eurosat"))
         suite, dataset = card.suite, card.key
-    return {
+    context = {
         "suite": suite,
         "dataset": dataset,
         "protocol": config.get("protocol", "base_to_novel"),
         "shots": arguments.get("shots", 16),
-        "backbone": (model.get("init_args") or {}).get("backbone", "mini"),
     }
+    given = (model.get("init_args") or {}).get("backbone")
+    return context | ({"backbone": given} if given else {})
+
+
+def _backbone_of(suite: str) -> str:
+    """The backbone of a packaged suite; for all other data that of the real benchmark."""
+    return load_suite(suite if suite in known_suites() else "clip11").backbone
 
 
 def run_lightning(subcommand: str, words: Sequence[str]) -> int:

@@ -171,6 +171,7 @@ def quiet_lightning() -> None:
         r".*lr_scheduler.step\(\).*before.*optimizer.step\(\).*",
         r".*No negative samples.*",
         r".*litlogger.*",
+        r".*Total length of `DataLoader` across ranks is zero.*",
         r".*tensorboardX.*",
         r".*in eval mode at the start of training.*",
         r".*isinstance\(treespec, LeafSpec\).*",

@@ -230,6 +230,8 @@ class DataFacts:
         """What identifies the data: hashes of split, draw and files; seeds; the views in effect."""
         data = self._module(section)
         data.prepare()
+        if not data.split.test:
+            raise DataError(f"'{data.dataset}' has no test images: a bench has nothing to measure on it")
         return {
             **data.fingerprint(),
             "split_seed": data.split_seed,

@@ -133,6 +133,20 @@ def test_wrong_calls(words: list[str], says: str, capsys: pytest.CaptureFixture[
     assert says in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "backbone"),
+    [
+        (["--data.dataset", "mini/dtd"], "mini"),
+        (["--data.dataset", "dtd"], "ViT-B-16/openai"),
+        (["--data", "ImageFolder", "--data.root", "photos"], "ViT-B-16/openai"),
+        (["--data.dataset", "dtd", "--model.backbone", "RN50/openai"], "RN50/openai"),
+    ],
+)
+def test_the_backbone_is_the_suite_s_unless_named(words: list[str], backbone: str) -> None:
+    config, _, _ = merged_config(["--config", "clipfit", *words])
+    assert config["model"]["init_args"]["backbone"] == backbone
+
+
 def test_print_config_is_what_would_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "--config", "clipfit", "--data.dataset", "mini/dtd", "--print_config"]) == 0
     config = yaml.safe_load(capsys.readouterr().out)
