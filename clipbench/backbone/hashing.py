@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from clipbench.atomic import replacing
+from clipbench.errors import RecordError
 from clipbench.resources import cache_dir
 
 FORMAT = 1  # of the hash; change it when the bytes that are hashed change
@@ -56,10 +56,5 @@ def recall(key: str) -> str | None:
 
 def remember(key: str, value: str) -> None:
     """Store a hash; a cache that cannot be written is no reason to stop."""
-    entry = _entry(key)
-    with contextlib.suppress(OSError):
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=entry.parent)
-        with os.fdopen(handle, "w") as stream:
-            json.dump({"key": key, "hash": value}, stream)
-        os.replace(temporary, entry)
+    with contextlib.suppress(RecordError), replacing(_entry(key)) as temporary:
+        temporary.write_text(json.dumps({"key": key, "hash": value}))

@@ -88,7 +88,7 @@ class Backbone(Lending):
         Returns:
             (B, 3, H, W) float32: x / 255, minus mean, over std.
         """
-        x = images.to(torch.float32).div_(255)
+        x = images.to(torch.float32, copy=True).div_(255)
         return x.sub_(self._mean.to(x)).div_(self._std.to(x))
 
     def encode_image(

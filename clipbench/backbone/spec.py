@@ -146,6 +146,8 @@ def _architecture(name: str, whole: str) -> str:
 def _tag(bare: str) -> tuple[str, str, dict[str, Any], dict[str, Any]]:
     """`ARCH/TAG` or `ARCH/random`."""
     architecture, _, tag = bare.rpartition("/")
+    if not architecture and bare not in catalogue.architectures():
+        raise UnknownName("backbone", bare, ["mini", *known_architectures()])
     if not architecture or (bare.replace("/", "-") in catalogue.architectures()):
         spelled = _architecture(bare, bare)
         known = [*catalogue.pretrained_tags().get(spelled, {}), "random"]

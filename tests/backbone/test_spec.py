@@ -79,7 +79,7 @@ def test_spellings() -> None:
         ("ViT-B-16/openia", UnknownName, "pretrained tag of ViT-B-16 'openia'; did you mean 'openai'"),
         ("ViT-B-16", UnknownName, "backbone 'ViT-B-16'.*'ViT-B-16/openai'|known: .*ViT-B-16/openai"),
         ("ViT-B/16", UnknownName, "ViT-B-16/openai"),
-        ("minni", UnknownName, "unknown"),
+        ("minni", UnknownName, "unknown backbone 'minni'; did you mean 'mini'"),
         ("ViT-B-16/openai?imagesize=112", UnknownName, "option of a backbone 'imagesize'; did you mean 'image_size'"),
         ("ViT-B-16/openai?image_size=big", ConfigError, "image_size is 'big'.*number of pixels"),
         ("ViT-B-16/openai?image_size=8", BackboneError, "8 pixels are less than one patch of 16"),
