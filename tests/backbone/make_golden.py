@@ -1,4 +1,4 @@
-"""Write `golden.json` anew: `python tests/backbone/make_golden.py`, after raising VERSION in clipbench/backbone/version.py."""
+"""Write `golden.json` anew (`python tests/backbone/make_golden.py`), after raising the VERSION of the backbone."""
 
 from __future__ import annotations
 
