@@ -103,6 +103,14 @@ def test_the_tests_run_with_one_thread_a_process(built: Path) -> None:
     assert "[tests/house] threads=1" in done.stdout
 
 
+def test_golden_runs_every_script_that_makes_golden_values(built: Path) -> None:
+    script(built / "tests/backbone/make_golden.py", "")
+    script(built / "tests/methods/make_golden.py", "")
+    said = make(built, "golden").stdout
+    for module in ("tests.backbone.make_golden", "tests.methods.make_golden", "clipbench.mini.golden"):
+        assert f"[-m][{module}] threads=1\n" in said
+
+
 def test_a_standing_environment_is_left_alone_until_the_lock_changes(built: Path) -> None:
     assert "uv" not in make(built, "install").stdout
     os.utime(built / ".venv/.installed", (1, 1))
