@@ -8,10 +8,15 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clipbench import __version__
 from clipbench.errors import ClipbenchError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from clipbench.bench.plan import Plan
 
 LIGHTNING = ("fit", "validate", "test")
 
@@ -85,9 +90,13 @@ def _bench(options: argparse.Namespace) -> int:
 
     request = request_from(options)
     from clipbench.bench.grid import run_bench
+    from clipbench.report import write_leaderboard
     from clipbench.resources import runs_dir
 
-    return run_bench(request, options.results or runs_dir(), options.jobs, options.dry_run)
+    def leaderboard(plan: Plan, console: Console) -> None:
+        write_leaderboard(plan.folder, plan.cells, list(request.suite.datasets), request.suite.note).print(console)
+
+    return run_bench(request, options.results or runs_dir(), leaderboard, options.jobs, options.dry_run)
 
 
 def _add_table(commands: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -51,7 +52,7 @@ def choose_recipe(configs: Sequence[str], settings: dict[str, Any]) -> tuple[Rec
         _, content = read_config(name)
         if "class_path" in (content.get("model") or {}):
             recipe = load_recipe_or_saved(name, content)
-            layers = [layer for layer in layers if "model" not in layer]
+            layers = [{key: value for key, value in layer.items() if key != "model"} for layer in layers]
         else:
             layers.append(content)
     command_line = from_dotted(settings)
@@ -71,9 +72,8 @@ def choose_recipe(configs: Sequence[str], settings: dict[str, Any]) -> tuple[Rec
 
 def load_recipe_or_saved(name: str, content: Config) -> Recipe:
     """A recipe, or the resolved config that a run saved (which has top-level keys of the command line too)."""
-    extra = {"protocol", "deliverable", "ckpt_path", "seed_everything", "verbose", "weights_only"}
-    if not extra & set(content):
+    if "seed_everything" not in content:
         return load_recipe(name)
     sections = {key: content.get(key) or {} for key in ("model", "data", "trainer")}
     top = {key: content[key] for key in ("protocol",) if key in content}
-    return Recipe(name, merge(sections, top), (), {})
+    return Recipe(Path(name).stem, merge(sections, top), (), {})

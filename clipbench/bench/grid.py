@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from clipbench.bench.launcher import Inline, default_jobs
-from clipbench.bench.plan import Plan, Request, estimate, make_plan
-from clipbench.bench.record import RecordStore
+from clipbench.bench.plan import Plan, PlannedCell, Request, estimate, make_plan
+from clipbench.bench.record import Record, RecordStore
 from clipbench.bench.run import Outcome, run_cell
-from clipbench.errors import RecordError
+
+
+class StopSignal:
+    """Ctrl-C, and a scheduler's SIGTERM, as KeyboardInterrupt; remembered, since one that is raised inside a
+    destructor is swallowed by Python."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> StopSignal:
+        self._before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _stop(self, *_: object) -> None:
+        self.asked = True
+        raise KeyboardInterrupt
 
 
 @dataclass
@@ -22,10 +43,12 @@ class Progress:
     Attributes:
         console: where lines go.
         total: number of cells to run.
+        stop: whether the user wants to stop.
     """
 
     console: Console
     total: int
+    stop: StopSignal
 
     def __post_init__(self) -> None:
         self.start = time.perf_counter()
@@ -35,15 +58,24 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line of progress inside a cell."""
-        self.console.print(f"      {text}", highlight=False)
+        self.console.print(f"      {text}", highlight=False, markup=False)
 
     def done(self, outcome: Outcome) -> None:
-        """The line of a finished cell."""
+        """The line of a finished cell.
+
+        Raises:
+            KeyboardInterrupt: the user asked to stop and the exception got lost on its way.
+        """
         if outcome.record is None:
             self.waiting.append(outcome)
             return
+        self._line(outcome.planned, outcome.record)
+        if self.stop.asked:
+            raise KeyboardInterrupt
+
+    def _line(self, planned: PlannedCell, record: Record) -> None:
         self.finished += 1
-        record, cell = outcome.record, outcome.planned.cell
+        cell = planned.cell
         spent = time.perf_counter() - self.start
         left = spent / self.finished * (self.total - self.finished)
         head = f"[{self.finished:>{len(str(self.total))}}/{self.total}] {cell.recipe} {cell.dataset} seed {cell.seed}"
@@ -62,13 +94,19 @@ class Progress:
 
 
 def run_bench(
-    request: Request, results: Path, jobs: int | None = None, dry_run: bool = False, console: Console | None = None
+    request: Request,
+    results: Path,
+    finish: Callable[[Plan, Console], None],
+    jobs: int | None = None,
+    dry_run: bool = False,
+    console: Console | None = None,
 ) -> int:
-    """Run what is missing of a request and print the leaderboard.
+    """Run what is missing of a request.
 
     Args:
         request: the grid.
         results: the folder of all runs.
+        finish: what is done with the plan in the end: the leaderboard.
         jobs: worker processes; None chooses.
         dry_run: print the plan and an estimate, run nothing.
         console: where to print.
@@ -86,11 +124,14 @@ def run_bench(
     todo = plan.to_run
     console.print(headline(plan), highlight=False, soft_wrap=True)
     seconds = estimate(plan)
-    jobs = jobs or default_jobs(len(todo), torch.cuda.is_available())
+    backbone = request.backbone or request.suite.backbone
+    jobs = jobs or default_jobs(len(todo), torch.cuda.is_available(), backbone)
     if dry_run:
         for planned in plan.cells:
             state = "done" if planned.undone is None else f"to run: {planned.undone}"
-            console.print(f"  {planned.cell}  {planned.key[:12]}  {state}", highlight=False, soft_wrap=True)
+            console.print(
+                f"  {planned.cell}  {planned.key[:12]}  {state}", highlight=False, markup=False, soft_wrap=True
+            )
         known = "no estimate yet: no record of this recipe" if seconds is None else f"about {duration(seconds / jobs)}"
         console.print(
             f"{len(todo)} of {len(plan.cells)} cells to run with {jobs} processes, {known}",
@@ -98,20 +139,22 @@ def run_bench(
             soft_wrap=True,
         )
         return 0
-    progress = Progress(console, len(todo))
+    progress = Progress(console, len(todo), StopSignal())
     if todo:
         RecordStore(plan.folder).check_writable()
         launcher = Inline(jobs)
         try:
-            launcher.run(todo, plan.folder, progress.done, progress.say)
-            for outcome in progress.waiting:
-                progress.say(f"{outcome.planned.cell} is being run by another bench; waiting for it")
-                progress.done(run_cell(outcome.planned, plan.folder, wait_seconds=24 * 3600))
+            with progress.stop:
+                launcher.run(todo, plan.folder, progress.done, progress.say)
+                for outcome in progress.waiting:
+                    progress.say(f"{outcome.planned.cell} is being run by another bench; waiting for it")
+                    progress.done(run_cell(outcome.planned, plan.folder, wait_seconds=24 * 3600))
         except KeyboardInterrupt:
-            console.print(f"stopped; {progress.finished} finished cells are kept, the same command goes on from here")
+            kept = progress.finished - progress.failed
+            console.print(f"stopped; {kept} finished cells are kept, the same command goes on from here")
             raise
         console.print(f"{progress.finished} cells in {duration(time.perf_counter() - progress.start)}", highlight=False)
-    report(plan, console)
+    finish(plan, console)
     if progress.failed:
         console.print(
             f"{progress.failed} cells failed; they are marked missing in the table, the same command tries again"
@@ -123,27 +166,13 @@ def headline(plan: Plan) -> str:
     """One line that says what the plan is."""
     request = plan.request
     recipes = ", ".join(recipe.name for recipe in request.recipes)
+    several = f"{len(request.recipes)} recipes x " if len(request.recipes) > 1 else ""
     datasets = len({planned.cell.dataset for planned in plan.cells})
     done = len(plan.cells) - len(plan.to_run)
     return (
-        f"{recipes}: suite {request.suite.name}, {request.protocol}, {request.shots} shots, {datasets} datasets x "
-        f"{len(request.seeds)} seeds = {len(plan.cells)} cells, {done} done already"
+        f"{recipes}: suite {request.suite.name}, {request.protocol}, {request.shots} shots, "
+        f"{several}{datasets} datasets x {len(request.seeds)} seeds = {len(plan.cells)} cells, {done} done already"
     )
-
-
-def report(plan: Plan, console: Console) -> None:
-    """Write the leaderboard of the run folder and print its table.
-
-    Raises:
-        RecordError: the folder holds no readable record.
-    """
-    from clipbench.report import write_leaderboard
-
-    request = plan.request
-    if not RecordStore(plan.folder).all():
-        raise RecordError(f"there is no record in {plan.folder}")
-    board = write_leaderboard(plan.folder, plan.cells, list(request.suite.datasets), request.suite.note)
-    board.print(console)
 
 
 def duration(seconds: float) -> str:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning.pytorch.trainer.states import TrainerStatus
 
 from clipbench.bench.arguments import choose_recipe, split_arguments
 from clipbench.bench.objects import ClipbenchCLI, one_sentence, resolved
-from clipbench.bench.plan import default_precision
-from clipbench.bench.recipe import Config, from_dotted, merge, resolve
+from clipbench.bench.plan import data_context, default_precision
+from clipbench.bench.recipe import Config, merge, resolve
 from clipbench.bench.suites import known_suites, load_suite
 from clipbench.errors import ConfigError
 from clipbench.methods.deliverable import load_into, save_deliverable
@@ -26,8 +28,10 @@ class RunCLI(ClipbenchCLI):
     """The CLI that runs its subcommand; a `--deliverable` is loaded before, what was learned is saved after a fit."""
 
     recipe = ""
+    live: RunCLI | None = None
 
     def _prepared(self) -> None:
+        RunCLI.live = self
         self.model.configure_model()
         path = self._get(self.config_init, "deliverable")
         if path:
@@ -57,7 +61,7 @@ def merged_config(words: Sequence[str]) -> tuple[Config, Config, str]:
     configs, settings = split_arguments(words)
     of_method = {key: settings.pop(key) for key in OF_TRAINER_METHODS if key in settings}
     recipe, layers = choose_recipe(configs, settings)
-    top = from_dotted({})
+    top: Config = {}
     for layer in layers:
         top = merge(top, layer)
     base: Config = {
@@ -77,17 +81,8 @@ def _context(config: Config) -> dict[str, Any]:
     """What overrides match on, read off the config without overrides."""
     data, model = config["data"], config["model"]
     arguments = data.get("init_args") or {}
-    own = data["class_path"].rpartition(".")[2] != "FewShotDataModule"
-    if own:
-        suite, dataset = "own", Path(str(arguments.get("root") or arguments.get("path") or "own")).stem
-    else:
-        from clipbench.data.cards import load_card
-
-        card = load_card(arguments.get("dataset", "mini/eurosat"))
-        suite, dataset = card.suite, card.key
-    context = {
-        "suite": suite,
-        "dataset": dataset,
+    folder = Path(str(arguments.get("root") or arguments.get("path") or "own")).stem
+    context = data_context(data, "own", folder) | {
         "protocol": config.get("protocol", "base_to_novel"),
         "shots": arguments.get("shots", 16),
     }
@@ -121,13 +116,23 @@ def run_lightning(subcommand: str, words: Sequence[str]) -> int:
     if print_config:
         yaml.safe_dump(whole, sys.stdout, sort_keys=False)
         return 0
-    RunCLI.recipe = name
-    config.pop("ckpt_path", None)
+    if of_method.get("ckpt_path") and not Path(str(of_method["ckpt_path"])).is_file():
+        raise ConfigError(f"there is no checkpoint '{of_method['ckpt_path']}'")
+    RunCLI.recipe, RunCLI.live = name, None
+    interrupt = signal.getsignal(signal.SIGINT)
     try:
-        cli = RunCLI({"subcommand": subcommand, subcommand: config | of_method}, run=True)
+        RunCLI({"subcommand": subcommand, subcommand: config | of_method}, run=True)
     except argparse.ArgumentError as error:
         raise ConfigError(one_sentence(str(error))) from error
-    cli.model.release()
+    except SystemExit as error:  # Lightning's answer to Ctrl-C
+        trainer = getattr(RunCLI.live, "trainer", None)
+        if trainer is not None and trainer.state.status == TrainerStatus.INTERRUPTED:
+            signal.signal(signal.SIGINT, interrupt)
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        if RunCLI.live is not None:
+            RunCLI.live.model.release()
     return 0
 
 

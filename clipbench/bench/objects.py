@@ -23,6 +23,8 @@ from clipbench.protocols import assign, protocol
 
 # Lightning's CLI calls jsonargparse by names that are on their way out; that is for its next release to mend
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+# the others cast the shared backbone and what is trained in place
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 DATA_MODULES = ("FewShotDataModule", "ImageFolder", "Manifest")
 
 
@@ -108,7 +110,8 @@ def _parsed(config: Config, build: bool) -> ClipbenchCLI:
 def one_sentence(text: str) -> str:
     """jsonargparse's message as one line, without the type zoo."""
     lines = [line.strip(" -") for line in text.splitlines()]
-    useful = [line for line in lines if line and not re.match(r"(Subtypes|Errors|Expected a <class 'NoneType'>)", line)]
+    noise = r"(Subtypes|Errors|Expected a <class 'NoneType'>|Does not validate against any|Given value type)"
+    useful = [line for line in lines if line and not re.match(noise, line)]
     return "; ".join(useful)
 
 
@@ -123,7 +126,14 @@ def check_keys(config: Config) -> None:
         if key not in known:
             raise UnknownName("config key", key, known)
     protocol(config.get("protocol") or "base_to_novel")
-    model, data = config.get("model") or {}, config.get("data") or {}
+    for section in ("model", "data", "trainer"):
+        if not isinstance(config.get(section) or {}, dict):
+            raise ConfigError(f"'{section}' is a section of settings, not '{config[section]}'")
+    model, data, trainer = (config.get(section) or {} for section in ("model", "data", "trainer"))
+    for name, section_ in (("model", model), ("data", data)):
+        for key in section_:
+            if key not in ("class_path", "init_args"):
+                raise ConfigError(f"'{name}.{key}': settings of {name} stand below {name}.init_args")
     if "class_path" in model:
         kind = method_class(str(model["class_path"]))
         for key in model.get("init_args") or {}:
@@ -139,9 +149,11 @@ def check_keys(config: Config) -> None:
         for key in data.get("init_args") or {}:
             if key not in accepted:
                 raise UnknownName(f"setting of {name}", key, accepted)
-    for key in config.get("trainer") or {}:
+    for key in trainer:
         if key not in settings_of(L.Trainer):
             raise UnknownName("setting of the trainer", key, settings_of(L.Trainer))
+    if trainer.get("precision") not in (None, *PRECISIONS):
+        raise UnknownName("trainer.precision (what is trained stays float32)", str(trainer["precision"]), PRECISIONS)
 
 
 def settings_of(kind: type) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +16,10 @@ from clipbench.errors import ConfigError, DataError
 
 # what a trainer may be told without moving a number
 WITHOUT_EFFECT = {
-    "accelerator", "devices", "num_nodes", "logger", "callbacks", "fast_dev_run", "enable_checkpointing",
-    "enable_progress_bar", "enable_model_summary", "log_every_n_steps", "default_root_dir", "profiler", "barebones",
-    "limit_val_batches", "limit_predict_batches", "num_sanity_val_steps", "check_val_every_n_epoch",
-    "val_check_interval", "enable_autolog_hparams",
-    "model_registry", "use_distributed_sampler", "sync_batchnorm", "inference_mode",
-    "deterministic", "benchmark", "strategy", "plugins", "detect_anomaly", "reload_dataloaders_every_n_epochs",
+    "accelerator", "logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "log_every_n_steps",
+    "default_root_dir", "profiler", "limit_val_batches", "limit_predict_batches", "num_sanity_val_steps",
+    "check_val_every_n_epoch", "val_check_interval", "enable_autolog_hparams", "model_registry", "inference_mode",
+    "deterministic", "benchmark", "detect_anomaly", "reload_dataloaders_every_n_epochs",
 }  # fmt: skip
 DATA_WITHOUT_EFFECT = {"root", "num_workers", "path", "test_batch_size", "seed"}
 BENCH_TRAINER: Config = {
@@ -116,16 +115,62 @@ def cell_config(request: Request, recipe: Recipe, dataset: str, section: Config,
     }
     if request.data_root and section["class_path"] == "FewShotDataModule":
         base["data"]["init_args"]["root"] = request.data_root
-    context = {
-        "suite": request.suite.name, "protocol": request.protocol, "dataset": dataset,
-        "shots": request.shots, "backbone": backbone,
+    context = data_context(section, request.suite.name, dataset) | {
+        "protocol": request.protocol, "shots": request.shots, "backbone": backbone,
     }  # fmt: skip
+    check_user_layers(request.user, recipe)
+    for layer in request.user:
+        for key in ("fast_dev_run", "barebones", "devices", "num_nodes", "strategy"):
+            if key in _section(layer, "trainer"):
+                raise ConfigError(f"a bench cell is a whole run on one device: trainer.{key} is for `clipbench fit`")
     # a folder or manifest of the suite keeps its class: the recipe's data section speaks of batches only
     sections = dict(recipe.sections)
     sections["data"] = {key: value for key, value in (sections.get("data") or {}).items() if key != "class_path"}
     recipe = Recipe(recipe.name, sections, recipe.overrides, recipe.about)
     axes = {"data": {"init_args": {"shots": request.shots, "seed": seed}}, "protocol": request.protocol}
     return merge(resolve(recipe, base, context, request.user, request.setting), axes)
+
+
+def data_context(section: Config, suite: str, dataset: str) -> dict[str, str]:
+    """`suite` and `dataset` that overrides match on: those of the card where there is one, else those given."""
+    if section["class_path"].rpartition(".")[2] != "FewShotDataModule":
+        return {"suite": suite, "dataset": dataset}
+    from clipbench.data.cards import load_card
+
+    card = load_card(section.get("init_args", {}).get("dataset", "mini/eurosat"))
+    return {"suite": card.suite, "dataset": card.key}
+
+
+def check_user_layers(layers: Sequence[Config], recipe: Recipe) -> None:
+    """Refuse settings that a bench has words of its own for, and those that would make the recipe another one.
+
+    Raises:
+        ConfigError: such a setting, with the right option.
+    """
+    for layer in layers:
+        model, data = _section(layer, "model"), _section(layer, "data")
+        named = str(model.get("class_path", recipe.method)).rpartition(".")[2]
+        if named != recipe.method:
+            raise ConfigError(f"recipe '{recipe.name}' is {recipe.method}; for {named} name its recipe with --method")
+        arguments = data.get("init_args") or {}
+        for key, option in (("shots", "--shots"), ("seed", "--seeds"), ("dataset", "--datasets"), ("root", "--root")):
+            if key in arguments:
+                raise ConfigError(f"a bench takes data.{key} from {option}")
+        if "class_path" in data:
+            raise ConfigError("a bench takes its data from --suite; a folder or manifest stands in a suite file")
+        if "backbone" in (model.get("init_args") or {}):
+            raise ConfigError("a bench takes model.backbone from --backbone, or from the suite")
+        if layer.get("protocol"):
+            raise ConfigError("a bench takes the protocol from --protocol")
+
+
+def _section(layer: Config, name: str) -> Config:
+    section = layer.get(name) or {}
+    if not isinstance(section, dict):
+        raise ConfigError(
+            f"'{name}' is a section of settings, not '{section}'; one setting looks like {name}.KEY=VALUE"
+        )
+    return section
 
 
 def make_plan(request: Request, results: Path) -> Plan:
@@ -151,7 +196,7 @@ def make_plan(request: Request, results: Path) -> Plan:
             full = resolved(config)
             method = method_class(full["model"]["class_path"])
             backbone = full["model"]["init_args"]["backbone"]
-            check_abilities(method, backbone)
+            method(**full["model"]["init_args"])  # refuses a wrong setting or backbone before anything is loaded
             for seed in request.seeds:
                 cell_full = copy.deepcopy(full)
                 cell_full["data"]["init_args"]["seed"] = seed
@@ -165,22 +210,24 @@ def make_plan(request: Request, results: Path) -> Plan:
                     "backbone_hash": backbone_hash(backbone),
                     "template_set": full["model"]["init_args"]["template_set"],
                     "templates": facts.templates(cell_full["data"], full["model"]["init_args"]["template_set"]),
+                    "backbone_spec": described(backbone),
+                    "changed": merged_user(request.user),
                     "precision": full["trainer"]["precision"],
                     "versions": numeric_versions() | {"method": method.version, "protocol": division.version},
                 }
-                key = content_key(
-                    {
-                        "model": without(full["model"], {"backbone"}),
-                        "data": without(full["data"], DATA_WITHOUT_EFFECT),
-                        "trainer": {k: v for k, v in full["trainer"].items() if k not in WITHOUT_EFFECT},
-                        "protocol": request.protocol,
-                        **provenance,
-                    }
-                )
                 cell = Cell(
                     suite=request.suite.name, dataset=dataset, recipe=recipe.name, backbone=backbone,
                     protocol=request.protocol, setting=request.setting, shots=request.shots, seed=seed,
                 )  # fmt: skip
+                key = content_key(
+                    {
+                        "cell": cell.as_dict(),
+                        "model": without(full["model"], {"backbone"}),
+                        "data": without(full["data"], DATA_WITHOUT_EFFECT),
+                        "trainer": {k: v for k, v in full["trainer"].items() if k not in WITHOUT_EFFECT},
+                        **provenance,
+                    }
+                )
                 cell_config_ = merge(config, {"data": {"init_args": {"seed": seed}}})
                 cells.append(PlannedCell(cell, key, cell_config_, cell_full, provenance, store.why_undone(cell, key)))
     if troubles:
@@ -188,11 +235,20 @@ def make_plan(request: Request, results: Path) -> Plan:
     return Plan(request, folder, cells)
 
 
-def check_abilities(method: type, backbone: str) -> None:
-    """Refuse a backbone that the method cannot work on, before anything is loaded."""
-    from clipbench.backbone.spec import require, resolve_spec
+def described(backbone: str) -> dict[str, Any]:
+    """What the hash of the tensors does not say about a backbone: activation and preprocessing."""
+    from clipbench.backbone.spec import resolve_spec
 
-    require(resolve_spec(backbone), method.needs, method.__name__)  # type: ignore[attr-defined]
+    spec = resolve_spec(backbone)
+    return {"activation": spec.activation, "preprocessing": dataclasses.asdict(spec.preprocessing)}
+
+
+def merged_user(layers: Sequence[Config]) -> Config:
+    """What the user changed in the recipe; rows of a table never mix different changes."""
+    changed: Config = {}
+    for layer in layers:
+        changed = merge(changed, layer)
+    return changed
 
 
 def without(section: Config, keys: set[str]) -> Config:
@@ -233,6 +289,7 @@ class DataFacts:
         if not data.split.test:
             raise DataError(f"'{data.dataset}' has no test images: a bench has nothing to measure on it")
         return {
+            "dataset": data.dataset,  # part of the keys of views and order
             **data.fingerprint(),
             "split_seed": data.split_seed,
             "train_seed": data.train_seed,

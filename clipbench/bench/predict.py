@@ -51,6 +51,8 @@ def predict(places: Sequence[str], deliverable: Path, classnames: Sequence[str],
         DataError: damaged or missing images, all of them in one message.
         MethodError: a deliverable of another backbone, or not one at all.
     """
+    if top < 1:
+        raise ConfigError(f"--top {top}: at least one class is to be named")
     if len(classnames) < 2:
         raise ConfigError("--classes needs at least two names, separated by commas")
     files = find_images(places)

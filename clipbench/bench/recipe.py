@@ -163,4 +163,7 @@ def resolve(
             config = merge(config, from_dotted(entry.get("set", {})))
     for layer in user:
         config = merge(config, {key: value for key, value in layer.items() if key not in ("overrides", *ABOUT)})
+        for entry in layer.get("overrides") or ():
+            if matches(entry, context):
+                config = merge(config, from_dotted(entry.get("set", {})))
     return config

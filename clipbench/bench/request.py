@@ -23,6 +23,11 @@ def request_from(options: argparse.Namespace) -> Request:
     datasets = requested_names(options.datasets)
     suite.choose(list(datasets))
     protocol(options.protocol)
+    recipes = requested_names(options.method)
+    if not recipes:
+        raise ConfigError("--method names no recipe (clipbench list methods)")
+    if options.jobs is not None and options.jobs < 1:
+        raise ConfigError(f"--jobs {options.jobs}: at least one process is needed")
     if options.shots < 1:
         raise ConfigError(f"--shots {options.shots}: at least one image per class is needed")
     try:
@@ -34,7 +39,7 @@ def request_from(options: argparse.Namespace) -> Request:
     user: list[Config] = [read_config(name)[1] for name in options.config]
     user.append(from_dotted(dict(_setting(text) for text in options.set)))
     return Request(
-        recipes=tuple(load_recipe(name) for name in requested_names(options.method)),
+        recipes=tuple(load_recipe(name) for name in dict.fromkeys(recipes)),
         suite=suite, datasets=datasets, seeds=tuple(dict.fromkeys(seeds)), shots=options.shots,
         protocol=options.protocol, backbone=options.backbone, setting=options.setting,
         data_root=options.root, user=tuple(user),

@@ -21,7 +21,7 @@ from clipbench.bench.environment import environment
 from clipbench.bench.objects import ClipbenchCLI, build
 from clipbench.bench.plan import PlannedCell
 from clipbench.bench.record import SCHEMA, Record, RecordStore, write_record
-from clipbench.errors import ClipbenchError, RecordError
+from clipbench.errors import ClipbenchError, MethodError, RecordError
 from clipbench.methods.base import Method
 from clipbench.methods.deliverable import save_deliverable
 
@@ -72,19 +72,31 @@ def run_cell(planned: PlannedCell, folder: Path, say: Say | None = None, wait_se
                 warnings.warn(_traceback(error), stacklevel=2)
             content = {"method": "", "splits": {}, "cost": {}, "losses": {}}
             failure = {"type": type(error).__name__, "message": str(error) or repr(error)}
-        record = {
-            "schema": SCHEMA,
-            "status": "error" if failure else "ok",
-            "key": planned.key,
-            "cell": planned.cell.as_dict(),
-            "provenance": planned.provenance,
-            **content,
-            "environment": environment() | {"started": _iso(started), "finished": _iso(time.time())},
-            "config": planned.resolved,
-            "error": failure,
-        }
-        path = write_record(folder, record)
-        return Outcome(planned, Record(record, path))
+        return _recorded(planned, folder, content, failure, started)
+
+
+def record_failure(planned: PlannedCell, folder: Path, kind: str, message: str) -> Outcome:
+    """The error record of a cell that could not write its own, such as one whose process died."""
+    content: dict[str, Any] = {"method": "", "splits": {}, "cost": {}, "losses": {}}
+    return _recorded(planned, folder, content, {"type": kind, "message": message}, time.time())
+
+
+def _recorded(
+    planned: PlannedCell, folder: Path, content: dict[str, Any], failure: dict[str, str] | None, started: float
+) -> Outcome:
+    record = {
+        "schema": SCHEMA,
+        "status": "error" if failure else "ok",
+        "key": planned.key,
+        "cell": planned.cell.as_dict(),
+        "provenance": planned.provenance,
+        **content,
+        "environment": environment() | {"started": _iso(started), "finished": _iso(time.time())},
+        "config": planned.resolved,
+        "error": failure,
+    }
+    path = write_record(folder, record)
+    return Outcome(planned, Record(record, path))
 
 
 def _measured(planned: PlannedCell, store: RecordStore, say: Say | None) -> dict[str, Any]:
@@ -92,17 +104,19 @@ def _measured(planned: PlannedCell, store: RecordStore, say: Say | None) -> dict
     begin = time.perf_counter()
     objects = build(planned.config)
     method, data, trainer = objects.model, objects.datamodule, objects.trainer
-    clock, memory = StepClock(), PeakMemory()
+    clock = StepClock()
     callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     callbacks.append(clock)
     if say is not None:
         callbacks.append(EpochLines(say))
     try:
         method.configure_model()
+        memory = PeakMemory()  # from here on: the first cell of a process also loads the backbone
         trained = sum(parameter.numel() for parameter in method.built().values())
         at_fit = time.perf_counter()
         if trained:
             _interruptible(objects, lambda: trainer.fit(method, datamodule=data))
+            check_finite(method)
         at_test = time.perf_counter()
         stored = 0
         if trained:
@@ -136,6 +150,17 @@ def _measured(planned: PlannedCell, store: RecordStore, say: Say | None) -> dict
         }
     finally:
         method.release()
+
+
+def check_finite(method: Method) -> None:
+    """Refuse tensors that the last step has spoilt (the loss is looked at before a step).
+
+    Raises:
+        MethodError: a trained tensor is not finite.
+    """
+    for name, tensor in method.built().items():
+        if not torch.isfinite(tensor).all():
+            raise MethodError(f"after the fit of {type(method).__name__} the trained tensor '{name}' is not finite")
 
 
 def split_outcomes(method: Method) -> dict[str, dict[str, Any]]:

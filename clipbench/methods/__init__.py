@@ -44,10 +44,15 @@ def method_class(name: str) -> type[Method]:
         module, _, attribute = name.rpartition(".")
         if not module:
             raise UnknownName("method", name, known)
+    from clipbench.methods.base import Method
+
     try:
-        return getattr(importlib.import_module(module), attribute)
+        kind = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise UnknownName("method", name, known) from error
+    if not (isinstance(kind, type) and issubclass(kind, Method)):
+        raise ConfigError(f"'{name}' is not a method: it does not derive from clipbench.methods.base.Method")
+    return kind
 
 
 def load_all() -> None:

@@ -6,8 +6,7 @@ numbers that trains (`trained_count`). This class owns the rest: optimiser, sche
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import lightning as L
@@ -20,7 +19,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from clipbench.backbone.clip import Backbone, load_backbone
 from clipbench.backbone.prompts import PromptPlan
 from clipbench.backbone.spec import require, resolve_spec
-from clipbench.errors import MethodError
+from clipbench.errors import ConfigError, MethodError
 from clipbench.methods.schedule import OptimizerName, ScheduleName, learning_rate, make_optimizer
 from clipbench.methods.task import Task, TestSplit
 
@@ -71,6 +70,8 @@ class Method(L.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
+        if lr <= 0 or warmup_lr < 0 or warmup_epochs < 0:
+            raise ConfigError(f"lr must be above 0 and the warm-up not below: {lr=}, {warmup_lr=}, {warmup_epochs=}")
         require(resolve_spec(backbone), self.needs, type(self).__name__)
         self.backbone_name = backbone
         self.template_set = template_set
@@ -185,10 +186,10 @@ class Method(L.LightningModule):
 
     def release(self) -> None:
         """Give the shared backbone back as it was loaded."""
-        if self.trained is not None:
+        if hasattr(self, "backbone"):  # also where `build` failed half-way
             self.backbone.restore()
             del self.backbone
-            self.trained = None
+        self.trained = None
         self._remembered.clear()
 
     def configure_optimizers(self) -> Any:
@@ -198,7 +199,9 @@ class Method(L.LightningModule):
         groups = self.param_groups()
         factors = [group.pop("lr_factor", 1.0) for group in groups]
         optimizer = make_optimizer(self.optimizer_name, groups, self.lr, self.momentum, self.weight_decay)
-        epochs = int(self.trainer.max_epochs or 1)
+        epochs = self.trainer.max_epochs
+        if epochs is None or epochs < 1:
+            raise ConfigError(f"trainer.max_epochs must be 1 or more, the schedule spans it; it is {epochs}")
 
         def share_of_lr(factor: float) -> Callable[[int], float]:
             return lambda epoch: (
@@ -285,15 +288,9 @@ class Method(L.LightningModule):
     def split_logits(self, images: Tensor, split: TestSplit, classes: Tensor) -> Tensor:
         """Logits (B, C) of normalised images for the prepared classes of a split."""
         if self.uses_frozen(split):
-            with self.untouched():
+            with self.backbone.pristine_tensors():
                 return self.backbone.logits(self.backbone.encode_image(images), classes)
         return self.logits(images, classes)
-
-    @contextmanager
-    def untouched(self) -> Iterator[None]:
-        """Inside, the backbone computes with the tensors that were loaded."""
-        with self.backbone.pristine_tensors():
-            yield
 
     def _metric(self, split: TestSplit) -> MulticlassAccuracy:
         # one class alone is a degenerate task that torchmetrics refuses
@@ -304,6 +301,33 @@ class Method(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what is trained; the backbone is never stored."""
+        shapes = self._trained_shapes()
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in shapes}
+        checkpoint["clipbench"] = self._identity()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another method or backbone.
+
+        Raises:
+            MethodError: it is one, or its tensors do not fit.
+        """
+        stored = checkpoint.get("clipbench") or {}
+        for what, ours in self._identity().items():
+            if stored.get(what) != ours:
+                raise MethodError(f"the checkpoint belongs to {what} '{stored.get(what)}', not to '{ours}'")
+        found = {name: tuple(tensor.shape) for name, tensor in checkpoint["state_dict"].items()}
+        if found != self._trained_shapes():
+            odd = sorted(set(found.items()) ^ set(self._trained_shapes().items()))[:4]
+            raise MethodError(f"the tensors of the checkpoint do not fit {type(self).__name__}: {odd}")
+
+    def _identity(self) -> dict[str, str]:
+        return {"method": type(self).__name__, "backbone hash": self.backbone.hash}
+
+    def _trained_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of what is trained, by its name in the state dict."""
         trained = {id(parameter) for parameter in self.built().values()}
-        names = {name for name, parameter in self.named_parameters(remove_duplicate=False) if id(parameter) in trained}
-        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in names}
+        return {
+            name: tuple(parameter.shape)
+            for name, parameter in self.named_parameters(remove_duplicate=False)
+            if id(parameter) in trained
+        }

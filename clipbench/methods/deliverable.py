@@ -13,7 +13,7 @@ from safetensors.torch import save
 
 from clipbench.atomic import write_bytes
 from clipbench.errors import MethodError
-from clipbench.methods import method_class
+from clipbench.methods import method_class, registered
 from clipbench.methods.base import Method
 from clipbench.methods.task import Task
 
@@ -91,7 +91,10 @@ def read_header(path: Path) -> Header:
         raise MethodError(
             f"'{path}' has deliverable format {metadata['clipbench']}, this clipbench reads up to {FORMAT}"
         )
-    return Header(**json.loads(metadata["header"]))
+    try:
+        return Header(**json.loads(metadata["header"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise MethodError(f"the header of deliverable '{path}' is damaged ({error})") from error
 
 
 def load_into(method: Method, path: Path) -> None:
@@ -122,8 +125,15 @@ def load_into(method: Method, path: Path) -> None:
 
 
 def load_method(path: Path) -> Method:
-    """The method of a deliverable, built and loaded, ready for any class names (`class_features`)."""
+    """The method of a deliverable, built and loaded, ready for any class names (`class_features`).
+
+    Raises:
+        MethodError: its method is not registered (a name in a file is never imported), or it does not fit.
+    """
     header = read_header(path)
+    if header.method not in registered():
+        known = ", ".join(registered())
+        raise MethodError(f"'{path}' was learned by '{header.method}', which is not installed here (known: {known})")
     method = method_class(header.method)(**header.init_args)
     method.bind(Task(tuple(header.classnames), ()), header.templates, header.train_seed)
     method.configure_model()

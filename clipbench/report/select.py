@@ -31,12 +31,12 @@ class Selection(NamedTuple):
 
 
 def select(records: Iterable[Record], expected: Iterable[Planned] | None = None) -> Selection:
-    """At most one record per cell, and per row only records of one code version, backbone and precision.
+    """At most one record per cell, and per row only records that belong together.
 
     A planned cell counts only with the key of the plan. Of several records of one cell the one finished last counts.
-    Within a row (recipe, protocol, shots ...) numbers of different code versions, backbone weights or precisions are
-    never averaged: the variant with most cells of the plan counts, then that with most cells, then the latest; the rest
-    is missing.
+    Within a row (recipe, protocol, shots ...) numbers of different code versions, backbone weights, precisions or
+    changes by the user (`--set`, `--config`) are never averaged: the variant with most cells of the plan counts, then
+    that with most cells, then the latest; the rest is missing.
 
     Args:
         records: in any order.
@@ -44,7 +44,7 @@ def select(records: Iterable[Record], expected: Iterable[Planned] | None = None)
     """
     records = sorted(records, key=lambda record: (record.cell, record.finished, record.key))
     keys = {planned.cell: planned.key for planned in expected or ()}
-    good: dict[Cell, Record] = {}
+    good: dict[tuple[Cell, str], Record] = {}
     failures: dict[Cell, Record] = {}
     several: dict[tuple, set[Cell]] = defaultdict(set)
     for record in records:
@@ -53,17 +53,18 @@ def select(records: Iterable[Record], expected: Iterable[Planned] | None = None)
         if not record.ok:
             failures[record.cell] = record
             continue
-        if record.cell in good:
+        place = (record.cell, _variant(record))
+        if place in good:
             several[row_of(record.cell)].add(record.cell)
-        good[record.cell] = record
+        good[place] = record
     notes = [f"{row[5]}: {_cells(cells)} with several settings; the latest counts" for row, cells in several.items()]
-    good, left_out = _one_variant_per_row(good, keys)
+    kept, left_out = _one_variant_per_row(good.values(), keys)
     notes += left_out
-    failed = {cell: record for cell, record in failures.items() if cell not in good}
+    failed = {cell: record for cell, record in failures.items() if cell not in kept}
     notes += [f"{cell} failed: {record.error}" for cell, record in failed.items()]
     known = {record.cell for record in records} | set(keys)
-    missing = sorted(cell for cell in known if cell not in good)
-    return Selection(list(good.values()), missing, notes)
+    missing = sorted(cell for cell in known if cell not in kept)
+    return Selection(list(kept.values()), missing, notes)
 
 
 def row_of(cell: Cell) -> tuple[str, str, str, str, int, str]:
@@ -74,12 +75,14 @@ def row_of(cell: Cell) -> tuple[str, str, str, str, int, str]:
 def _variant(record: Record) -> str:
     """Numbers of different variants do not belong into one average."""
     provenance = record.provenance
-    return json.dumps([provenance.get(name) for name in ("versions", "backbone_hash", "precision")], sort_keys=True)
+    return json.dumps(
+        [provenance.get(name) for name in ("versions", "backbone_hash", "precision", "changed")], sort_keys=True
+    )
 
 
-def _one_variant_per_row(good: dict[Cell, Record], keys: dict[Cell, str]) -> tuple[dict[Cell, Record], list[str]]:
+def _one_variant_per_row(good: Iterable[Record], keys: dict[Cell, str]) -> tuple[dict[Cell, Record], list[str]]:
     rows: dict[tuple, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
-    for record in good.values():
+    for record in good:
         rows[row_of(record.cell)][_variant(record)].append(record)
     notes, kept = [], {}
     for row, variants in rows.items():
@@ -89,7 +92,7 @@ def _one_variant_per_row(good: dict[Cell, Record], keys: dict[Cell, str]) -> tup
         kept.update({record.cell: record for record in best})
         others = [record.cell for some in variants.values() if some is not best for record in some]
         if others:
-            notes.append(f"{row[5]}: {_cells(others)} of another code version, backbone or precision left out")
+            notes.append(f"{row[5]}: {_cells(others)} of another code version, backbone, precision or setting left out")
     return kept, notes
 
 

@@ -147,7 +147,7 @@ def test_versions_backbones_and_precisions_are_never_averaged_together(change: d
     assert row(frame, "average").cells == 5
     assert math.isnan(row(frame, "average").base)
     assert (
-        "1 cell (eurosat seed 3) of another code version, backbone or precision left out"
+        "1 cell (eurosat seed 3) of another code version, backbone, precision or setting left out"
         in (select([*GRID[:5], odd]).notes[0])
     )
 
