@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -162,3 +166,26 @@ def test_show_params(capsys: pytest.CaptureFixture[str]) -> None:
     assert facts["share"] == pytest.approx(0.0308, abs=1e-4)
     assert main(["show", "params", "--config", "coop"]) == 0
     assert "512 trained" in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_another_method_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(tmp_path, "--config", "coop")
+    (checkpoint,) = tmp_path.rglob("*.ckpt")
+    words = ["test", "--config", "clipfit", "--data.shots", "2", "--trainer.logger", "false"]
+    assert main([*words, "--ckpt_path", str(checkpoint)]) == 1
+    assert "belongs to method 'CoOp', not to 'CLIPFit'" in capsys.readouterr().err
+    assert main([*words, "--ckpt_path", str(tmp_path / "none.ckpt")]) == 2
+    assert "there is no checkpoint" in capsys.readouterr().err
+
+
+def test_ctrl_c_in_a_fit_ends_with_130(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "clipbench", "fit", "--config", "clipfit", "--trainer.max_epochs", "500"]
+    words += ["--trainer.default_root_dir", str(tmp_path), "--trainer.enable_progress_bar", "false"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 240
+    while not list(tmp_path.rglob("*.ckpt")) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "stopped" in said

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clipbench.errors import BackboneError, MethodError, UnknownName
+from clipbench.errors import BackboneError, ConfigError, MethodError, UnknownName
 from clipbench.methods import method_class
 from clipbench.methods.base import Method
 from clipbench.methods.clipfit import CLIPFit
@@ -77,3 +77,33 @@ def test_unknown_method_and_backbone() -> None:
         CLIPFit(backbone="ViT-B-61/openai")
     with pytest.raises(BackboneError):
         CLIPFit(backbone="local-dir:/nowhere")
+
+
+def test_a_build_that_fails_half_way_gives_the_backbone_back(make: Callable[..., Method], small: str) -> None:
+    class HalfWay(ZeroShot):
+        def build(self) -> dict[str, torch.nn.Parameter]:
+            self.backbone.lend(["text.blocks.0.mlp.proj.bias"])
+            raise RuntimeError("a plug-in's own fault")
+
+    method = HalfWay(backbone=small)
+    with pytest.raises(RuntimeError, match="own fault"):
+        method.configure_model()
+    method.release()
+    make(CLIPFit)
+
+
+@pytest.mark.parametrize(("setting", "value"), [("lr", 0.0), ("lr", -1.0), ("warmup_epochs", -1), ("warmup_lr", -1e-5)])
+def test_rates_that_make_no_sense(small: str, setting: str, value: float) -> None:
+    with pytest.raises(ConfigError, match="lr must be above 0"):
+        CoOp(backbone=small, **{setting: value})
+
+
+def test_a_last_step_that_overflows_is_not_a_success(tmp_path: Path) -> None:
+    from clipbench.bench.run import check_finite
+
+    with Subject("coop", tmp_path).objects() as objects:
+        check_finite(objects.model)
+        with torch.no_grad():
+            objects.model.context.vectors[0, 0] = torch.inf
+        with pytest.raises(MethodError, match=r"context\.vectors.*not finite"):
+            check_finite(objects.model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,3 +66,23 @@ def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
         read_header(path)
     with pytest.raises(MethodError, match="cannot be read"):
         read_header(tmp_path / "missing.safetensors")
+
+
+def test_a_name_in_a_file_is_never_imported(make: Callable[..., CoOp], tmp_path: Path) -> None:
+    path, mark = tmp_path / "x.safetensors", tmp_path / "mark"
+    save_deliverable(path, make(CoOp), "eurosat")
+    header = read_header(path).__dict__ | {
+        "method": "subprocess.check_call",
+        "init_args": {"args": ["touch", str(mark)]},
+    }
+    save_file(load_file(path), path, metadata={"clipbench": "1", "header": json.dumps(header)})
+    with pytest.raises(MethodError, match="not installed here"):
+        load_method(path)
+    assert not mark.exists()
+
+
+def test_a_damaged_header_is_told(make: Callable[..., CoOp], tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_file({"a": torch.zeros(1)}, path, metadata={"clipbench": "1", "header": '{"method": "CoOp"}'})
+    with pytest.raises(MethodError, match=r"header .* is damaged"):
+        read_header(path)
