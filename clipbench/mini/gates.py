@@ -16,9 +16,11 @@ from typing import NamedTuple
 import numpy as np
 import open_clip
 import torch
+import yaml
 from open_clip.tokenizer import SimpleTokenizer
 from PIL import Image
 
+from clipbench import resources
 from clipbench.mini import captions, golden, measure
 from clipbench.mini.classes import pairs, pretraining_tuples
 from clipbench.mini.images import load_images
@@ -186,16 +188,20 @@ def distinct(bench: Bench) -> Gate:
     )
 
 
+def template_sets() -> set[str]:
+    """Every template of every named set: recipes may use any of them on any dataset of the suite."""
+    found: set[str] = set()
+    for path in sorted((resources.configs_dir() / "templates").glob("*.yaml")):
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found.update(data["default"])
+        found.update(template for templates in data["templates"].values() for template in templates)
+    return found
+
+
 def prompts(bench: Bench) -> list[str]:
     """Every text that the suite's prompts, templates and default contexts need."""
-    out = [
-        DEFAULT_CONTEXT,
-        PLACEHOLDER,
-        PLACEHOLDER.upper(),
-        ".",
-        ",",
-        *(t.replace("{}", "") for t in GENERAL_TEMPLATES),
-    ]
+    shared = [*GENERAL_TEMPLATES, *sorted(template_sets())]
+    out = [DEFAULT_CONTEXT, PLACEHOLDER, PLACEHOLDER.upper(), ".", ",", *(t.replace("{}", " ") for t in shared)]
     for card in bench.cards:
         for template in captions.templates(card.family):
             out += [template.format(name) for name in card.classnames]
@@ -311,7 +317,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = gate(bench)
         failed += not found.passed
         print(
-            f"{'pass' if found.passed else 'FAIL'}  {found.name:52s} {found.measured:40s} {found.threshold}", flush=True
+            f"{'pass' if found.passed else 'FAIL'}  {found.name:60s} {found.measured:40s} {found.threshold}", flush=True
         )
     print(f"\n{chosen.split} pictures, percent, base/novel\n{table(bench)}")
     return 1 if failed else 0

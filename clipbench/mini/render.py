@@ -11,7 +11,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from clipbench.mini import content, styles
+from clipbench.mini import styles
+from clipbench.mini.content import DRAW, Brush
+from clipbench.mini.content import brush as brushes
 from clipbench.mini.shapes import SIZE, Array
 from clipbench.mini.styles import Style
 from clipbench.mini.words import FAMILIES, Values
@@ -78,8 +80,8 @@ def render(family: str, values: Values | None, style: Style, picture: Key) -> np
     """
     canvas = styles.background(uniforms(raw(picture, _BACKGROUND, styles.UNIFORMS)), style)
     if values is not None:
-        numbers = uniforms(raw(picture, _CONTENT, content.brush.UNIFORMS))
-        content.DRAW[family](content.Brush(canvas, numbers, style.jitter), values)
+        numbers = uniforms(raw(picture, _CONTENT, brushes.UNIFORMS))
+        DRAW[family](Brush(canvas, numbers, style.jitter), values)
     words = raw(picture, _STYLE, styles.UNIFORMS + 3 * SIZE * SIZE)
     noise = _normals(words[styles.UNIFORMS :])
     return styles.apply(canvas, style, uniforms(words[: styles.UNIFORMS]), noise)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from clipbench.mini.content import brush
 from clipbench.mini.content.brush import Brush
 from clipbench.mini.content.creatures import draw_actions, draw_pets
 from clipbench.mini.content.items import draw_flowers, draw_food, draw_objects, draw_things
@@ -28,4 +27,4 @@ DRAW: dict[str, Callable[[Brush, tuple[str, ...]], None]] = {
 # Families that cover the whole canvas: without content they have no picture of their own.
 FULL_CANVAS = ("scenes", "textures", "satellite")
 
-__all__ = ["DRAW", "FULL_CANVAS", "Brush", "brush"]
+__all__ = ["DRAW", "FULL_CANVAS", "Brush"]

@@ -58,7 +58,7 @@ _HANDS: dict[str, Point] = {"raised": (0.52, -0.92), "spread": (0.82, -0.36), "l
 def draw_actions(b: Brush, values: tuple[str, ...]) -> None:
     """A figure with both arms alike and a tool in one hand."""
     arms, stance, tool = values
-    f = b.pose(0.08, 0.84, 0.96, 0.08)
+    f = b.pose(0.08, 0.8, 0.92, 0.08)
     cloth = b.any_colour(14, 0.05, 0.95)
     skin = b.near((0.86, 0.66, 0.5), 17)
     # A dark rim keeps the figure apart from any background.
@@ -84,12 +84,15 @@ def _tool(b: Brush, f: Frame, tool: str) -> None:
     rim = opposite(c)
     match tool:
         case "ball":
-            d = disc(f, 0, 0, 0.29)
+            d = disc(f, 0, 0, 0.34)
         case "hoop":
-            d = ring(f, 0, 0, 0.36, 0.07)
+            d = ring(f, 0, 0, 0.46, 0.07)
         case "stick":
-            d = capsule(f, -0.2, -0.62, 0.2, 0.62, 0.06)
+            d = capsule(f, -0.25, -0.9, 0.25, 0.9, 0.06)
         case _:
-            d = box(f, 0, 0, 0.29, 0.29)
+            d = box(f, 0, 0, 0.34, 0.34)
     b.paint(f, d - np.float32(0.06), rim)
     b.paint(f, d, c)
+    if tool == "box":
+        # Tied with a band both ways: at this size a square alone looks round.
+        b.paint(f, np.maximum(d, np.minimum(np.abs(f.u), np.abs(f.v)) - np.float32(0.07)), rim)

@@ -19,6 +19,7 @@ from clipbench.mini.shapes import (
     dots,
     ellipse,
     heart,
+    luminance,
     opposite,
     polygon,
     ring,
@@ -36,10 +37,10 @@ PATTERNS: dict[str, Callable[[Frame], Array]] = {
 
 
 def coat(b: Brush, f: Frame, shape: Array, pattern: str, colour: Colour) -> None:
-    """Paint a shape in a colour, with a pattern in white or nearly black on it."""
+    """Paint a shape in a colour, with a pattern in white or nearly black on it; a rim keeps the outline."""
     b.paint(f, shape, colour)
     if pattern in PATTERNS:
-        b.paint(f, np.maximum(shape + 0.03, PATTERNS[pattern](f)), opposite(colour))
+        b.paint(f, np.maximum(shape + 0.1, PATTERNS[pattern](f)), opposite(colour))
 
 
 def _outline(f: Frame, shape: str) -> Array:
@@ -139,18 +140,18 @@ def draw_flowers(b: Brush, values: tuple[str, ...]) -> None:
     b.paint(f, disc(f, 0, 0, 0.34), b.colour(center, 8))
 
 
-# Places of seven items on a dish of half width 1.
-_PLACES = ((0.0, 0.0), (-0.5, -0.1), (0.5, 0.1), (-0.25, 0.42), (0.28, 0.45), (-0.28, -0.45), (0.25, -0.42))
+# Places of five items on a dish of half width 1.
+_PLACES = ((0.0, 0.0), (-0.45, -0.36), (0.45, 0.36), (-0.42, 0.36), (0.42, -0.36))
 
 
 def draw_food(b: Brush, values: tuple[str, ...]) -> None:
-    """Seven pieces in a bowl (from the side), on a tray or on a plate (from above)."""
+    """Five pieces in a bowl (from the side), on a tray or on a plate (from above)."""
     colour, item, dish = values
     f = b.pose(0.08, 0.84, 1.0, 0.12)
     ware = b.any_colour(15, 0.62, 0.9) if b.u(14) < 0.5 else b.any_colour(15, 0.12, 0.35)
     c = b.colour(colour)
     if dish == "bowl":
-        places = tuple((0.85 * x, -0.22 + 0.6 * y) for x, y in _PLACES)
+        places = tuple((0.9 * x, -0.25 + 0.75 * y) for x, y in _PLACES)
     elif dish == "tray":
         b.paint(f, box(f, 0, 0, 0.98, 0.78), shade(ware, 0.55))
         b.paint(f, box(f, 0, 0, 0.84, 0.64), ware)
@@ -170,17 +171,17 @@ def draw_food(b: Brush, values: tuple[str, ...]) -> None:
 
 
 def _piece(b: Brush, f: Frame, item: str, c: Colour) -> None:
-    edge = shade(c, 0.5)
+    edge = shade(c, 0.5) if luminance(c) > 0.3 else shade(c, 1.9)
     match item:
         case "balls":
-            b.paint(f, disc(f, 0, 0, 0.25), edge)
-            b.paint(f, disc(f, -0.02, -0.03, 0.19), c)
+            b.paint(f, disc(f, 0, 0, 0.31), edge)
+            b.paint(f, disc(f, 0, 0, 0.23), c)
         case "sticks":
-            b.paint(f, box(f, 0, 0, 0.46, 0.11), edge)
-            b.paint(f, box(f, 0, 0, 0.42, 0.07), c)
+            b.paint(f, box(f, 0, 0, 0.55, 0.12), edge)
+            b.paint(f, box(f, 0, 0, 0.5, 0.06), c)
         case "cubes":
-            b.paint(f, box(f, 0, 0, 0.23, 0.23), edge)
-            b.paint(f, box(f, 0, 0, 0.17, 0.17), c)
+            b.paint(f, box(f, 0, 0, 0.29, 0.29), edge)
+            b.paint(f, box(f, 0, 0, 0.21, 0.21), c)
         case "slices":
-            b.paint(f, np.maximum(disc(f, 0, -0.16, 0.42), np.float32(-0.1) - f.v), edge)
-            b.paint(f, np.maximum(disc(f, 0, -0.14, 0.34), np.float32(-0.06) - f.v), c)
+            b.paint(f, np.maximum(disc(f, 0, -0.26, 0.56), np.float32(-0.18) - f.v), edge)
+            b.paint(f, np.maximum(disc(f, 0, -0.24, 0.46), np.float32(-0.12) - f.v), c)

@@ -18,6 +18,7 @@ from clipbench.mini.shapes import (
     luminance,
     polygon,
     shade,
+    star,
 )
 
 
@@ -93,12 +94,12 @@ def _ground(b: Brush, f: Frame, ground: str, horizon: float) -> None:
 
 
 def draw_textures(b: Brush, values: tuple[str, ...]) -> None:
-    """A pattern in two random colours; its rows run along the direction."""
-    grain, direction, pattern = values
+    """A pattern in two random colours, fine or coarse; its rows run along the direction; somewhere a flaw."""
+    direction, pattern, flaw = values
     diagonal = math.pi / 4 if b.u(4) < 0.5 else -math.pi / 4
     angle = {"horizontal": 0.0, "vertical": math.pi / 2, "diagonal": diagonal}[direction]
     angle += b.u(3, -0.08, 0.08)
-    rate = (1.45 if grain == "coarse" else 3.1) * b.u(2, 0.9, 1.1)
+    rate = b.u(2, 1.3, 2.4)
     f = CANVAS.place(b.u(0, -1, 1), b.u(1, -1, 1), 1 / rate, angle)
     one, two = b.any_colour(14), b.any_colour(17)
     if abs(luminance(one) - luminance(two)) < 0.35:
@@ -106,6 +107,20 @@ def draw_textures(b: Brush, values: tuple[str, ...]) -> None:
     for channel, value in zip(b.canvas, one, strict=True):
         channel[:] = value
     b.paint(f, _pattern(f, pattern), two)
+    _flaw(b, CANVAS.place(b.u(20, -0.45, 0.45), b.u(21, -0.45, 0.45), 0.42, b.u(22, 0, 6.28)), flaw)
+
+
+def _flaw(b: Brush, f: Frame, flaw: str) -> None:
+    if flaw == "hole":
+        d = disc(f, 0, 0, 0.85)
+    elif flaw == "tear":
+        d = ellipse(f, 0, 0, 1.5, 0.32)
+    else:
+        d = star(f, 1.1, 0.35, 5)
+    # White in black or black in white, so that it shows on any two colours and its own says nothing.
+    inner, rim = ((0.95, 0.95, 0.93), (0.05, 0.05, 0.05)) if b.u(23) < 0.5 else ((0.05, 0.05, 0.05), (0.95, 0.95, 0.93))
+    b.paint(f, d - np.float32(0.22), rim)
+    b.paint(f, d, inner)
 
 
 def _row(v: Array) -> Array:
@@ -135,6 +150,17 @@ def _pattern(f: Frame, pattern: str) -> Array:
             odd = np.mod(np.floor(f.v), 2) * np.float32(0.9)
             along = np.abs(np.mod(f.u + odd, np.float32(1.8)) - np.float32(0.9))
             return np.maximum(_row(f.v) - np.float32(0.4), along - np.float32(0.8))
+        case "crosses":
+            # Closer along the row than across, or no direction would show.
+            along = np.abs(np.mod(f.u, np.float32(0.68)) - np.float32(0.34))
+            across = _row(f.v)
+            return np.minimum(
+                np.maximum(along - np.float32(0.27), across - np.float32(0.1)),
+                np.maximum(along - np.float32(0.1), across - np.float32(0.27)),
+            )
+        case "triangles":
+            down = np.mod(f.v, np.float32(1)) - np.float32(0.1)
+            return np.maximum(_row(f.u) - np.float32(0.55) * down, down - np.float32(0.8)) * np.float32(0.9)
     raise ValueError(f"no pattern {pattern!r}")
 
 
