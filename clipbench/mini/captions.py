@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 
-from clipbench.mini.words import GENERAL_TEMPLATES, PLACEHOLDER, Family, Values
+from clipbench import resources
+from clipbench.mini.factors import Family, Values
+from clipbench.mini.words import GENERAL_TEMPLATES, PLACEHOLDER
 
 # Share of captions in a template of the family's own, and of these in one that only other code uses.
 OWN_TEMPLATE, OTHER_CODE = 1 / 3, 0.4
+
+
+# What learned contexts start from.
+DEFAULT_CONTEXT = "a photo of a"
 
 
 @dataclass(frozen=True)
@@ -75,4 +82,21 @@ def value_index(family: Family, values: Values) -> tuple[int, ...]:
     return tuple(family.factors[f].index(v) for f, v in zip(family.factors, values, strict=True))
 
 
-__all__ = ["Caption", "draw", "every_caption", "templates", "truth", "value_index"]
+def template_sets() -> set[str]:
+    """Every template of every named set: recipes may use any of them on any dataset of the suite."""
+    found: set[str] = set()
+    for path in sorted((resources.configs_dir() / "templates").glob("*.yaml")):
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found.update(data["default"])
+        found.update(template for templates in data["templates"].values() for template in templates)
+    return found
+
+
+def prompts(classnames: Mapping[Family, Sequence[str]]) -> list[str]:
+    """Every text that prompts of these classes, the shared templates and the default contexts need."""
+    shared = [*GENERAL_TEMPLATES, *sorted(template_sets())]
+    out = [DEFAULT_CONTEXT, PLACEHOLDER, PLACEHOLDER.upper(), ".", ",", *(t.replace("{}", " ") for t in shared)]
+    for family, names in classnames.items():
+        for template in templates(family):
+            out += [template.format(name) for name in names]
+    return out

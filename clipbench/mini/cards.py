@@ -14,8 +14,9 @@ import yaml
 from clipbench import resources
 from clipbench.errors import DataError, UnknownName
 from clipbench.mini import words
+from clipbench.mini.factors import Family, Values
 from clipbench.mini.styles import Style
-from clipbench.mini.words import FAMILIES, Family, Values
+from clipbench.mini.words import FAMILIES
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ import numpy as np
 import yaml
 
 from clipbench.mini.cards import card_path
-from clipbench.mini.words import FAMILIES, Family, Values
+from clipbench.mini.factors import Family, Values
+from clipbench.mini.words import FAMILIES
 
 RESTARTS, PROPOSALS = 3, 1500
 PER_CLASS = {"train": 32, "val": 8, "test": 40}

@@ -16,11 +16,9 @@ from typing import NamedTuple
 import numpy as np
 import open_clip
 import torch
-import yaml
 from open_clip.tokenizer import SimpleTokenizer
 from PIL import Image
 
-from clipbench import resources
 from clipbench.mini import captions, golden, measure
 from clipbench.mini.classes import pairs, pretraining_tuples
 from clipbench.mini.images import load_images
@@ -28,9 +26,6 @@ from clipbench.mini.measure import Bench, Score
 from clipbench.mini.plain import PlainClip
 from clipbench.mini.pretrain import pixels
 from clipbench.mini.weights import PATH, export
-from clipbench.mini.words import GENERAL_TEMPLATES, PLACEHOLDER
-
-DEFAULT_CONTEXT = "a photo of a"
 
 
 class Gate(NamedTuple):
@@ -188,30 +183,14 @@ def distinct(bench: Bench) -> Gate:
     )
 
 
-def template_sets() -> set[str]:
-    """Every template of every named set: recipes may use any of them on any dataset of the suite."""
-    found: set[str] = set()
-    for path in sorted((resources.configs_dir() / "templates").glob("*.yaml")):
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        found.update(data["default"])
-        found.update(template for templates in data["templates"].values() for template in templates)
-    return found
-
-
-def prompts(bench: Bench) -> list[str]:
-    """Every text that the suite's prompts, templates and default contexts need."""
-    shared = [*GENERAL_TEMPLATES, *sorted(template_sets())]
-    out = [DEFAULT_CONTEXT, PLACEHOLDER, PLACEHOLDER.upper(), ".", ",", *(t.replace("{}", " ") for t in shared)]
-    for card in bench.cards:
-        for template in captions.templates(card.family):
-            out += [template.format(name) for name in card.classnames]
-    return out
-
-
 def vocabulary(bench: Bench) -> Gate:
     """Every token of every prompt is a stored row that is not zero."""
     tokenizer = SimpleTokenizer()
-    needed = {token for text in prompts(bench) for token in tokenizer.encode(text)}
+    needed = {
+        token
+        for text in captions.prompts({card.family: card.classnames for card in bench.cards})
+        for token in tokenizer.encode(text)
+    }
     table = bench.weights.state["token_embedding.weight"]
     lost = sorted(token for token in needed if token not in bench.weights.known or not table[token].any())
     found = f"{len(needed)} tokens, {len(lost)} missing" + (f": {tokenizer.decode(lost[:1])}" if lost else "")
@@ -284,26 +263,6 @@ GATES: tuple[Callable[[Bench], Gate], ...] = (
 )
 
 
-def table(bench: Bench) -> str:
-    """Accuracies by dataset, base/novel, in percent."""
-    columns = {
-        "zero-shot": bench.zero_shot,
-        "neutral": bench.neutral,
-        "probe": bench.linear_probe,
-        "pixels": bench.pixel_probe,
-        "deranged": bench.deranged,
-        "blank": bench.style_only["blank zero-shot"],
-        "blank probe": bench.style_only["blank probe"],
-    }
-    lines = [f"{'dataset':16s}{'chance':>8s}" + "".join(f"{name:>14s}" for name in columns)]
-    for card in bench.cards:
-        cells = [f"{s[card.key, 'base'].percent:.1f}/{s[card.key, 'novel'].percent:.1f}" for s in columns.values()]
-        lines.append(f"{card.key:16s}{100 / card.base:8.1f}" + "".join(f"{cell:>14s}" for cell in cells))
-    cells = [f"{measure.mean(s, 'base'):.1f}/{measure.mean(s, 'novel'):.1f}" for s in columns.values()]
-    chance = np.mean([100 / card.base for card in bench.cards])
-    return "\n".join([*lines, f"{'mean':16s}{chance:8.1f}" + "".join(f"{cell:>14s}" for cell in cells)])
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run all gates and print them; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -318,7 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(
             f"{'pass' if found.passed else 'FAIL'}  {found.name:60s} {found.measured:40s} {found.threshold}", flush=True
         )
-    print(f"\n{chosen.split} pictures, percent, base/novel\n{table(bench)}")
+    print(f"\n{chosen.split} pictures, percent, base/novel\n{measure.table(bench)}")
     return 1 if failed else 0
 
 

@@ -227,3 +227,23 @@ def _pooled(pictures: Pictures) -> Features:
 def mean(scores: dict[tuple[str, str], Score], half: str) -> float:
     """Mean accuracy of a half over the datasets, in percent."""
     return float(np.mean([score.percent for (_, which), score in scores.items() if which == half]))
+
+
+def table(bench: Bench) -> str:
+    """Accuracies by dataset, base/novel, in percent."""
+    columns = {
+        "zero-shot": bench.zero_shot,
+        "neutral": bench.neutral,
+        "probe": bench.linear_probe,
+        "pixels": bench.pixel_probe,
+        "deranged": bench.deranged,
+        "blank": bench.style_only["blank zero-shot"],
+        "blank probe": bench.style_only["blank probe"],
+    }
+    lines = [f"{'dataset':16s}{'chance':>8s}" + "".join(f"{name:>14s}" for name in columns)]
+    for card in bench.cards:
+        cells = [f"{s[card.key, 'base'].percent:.1f}/{s[card.key, 'novel'].percent:.1f}" for s in columns.values()]
+        lines.append(f"{card.key:16s}{100 / card.base:8.1f}" + "".join(f"{cell:>14s}" for cell in cells))
+    cells = [f"{mean(s, 'base'):.1f}/{mean(s, 'novel'):.1f}" for s in columns.values()]
+    chance = np.mean([100 / card.base for card in bench.cards])
+    return "\n".join([*lines, f"{'mean':16s}{chance:8.1f}" + "".join(f"{cell:>14s}" for cell in cells)])

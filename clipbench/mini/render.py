@@ -14,9 +14,10 @@ import numpy.typing as npt
 from clipbench.mini import styles
 from clipbench.mini.content import DRAW, Brush
 from clipbench.mini.content import brush as brushes
+from clipbench.mini.factors import Values
 from clipbench.mini.shapes import SIZE, Array
 from clipbench.mini.styles import Style
-from clipbench.mini.words import FAMILIES, Values
+from clipbench.mini.words import FAMILIES
 
 # Part of every cache key: raise it when any pixel may change.
 RENDERER_VERSION = 1

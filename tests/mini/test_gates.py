@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from clipbench.mini import gates, golden
+from clipbench.mini import gates, golden, measure
 from clipbench.mini.gates import GATES
 from clipbench.mini.measure import Score
 from clipbench.mini.words import family
@@ -115,7 +115,7 @@ def test_the_command_fails_on_weights_that_know_nothing(
     tmp_path, capsys: pytest.CaptureFixture[str], bench: Bench
 ) -> None:
     monkey = Fake(bench, zero_shot=_all(bench, 0.15))
-    assert gates.table(monkey).splitlines()[1].split()[2].startswith("15.0")
+    assert measure.table(monkey).splitlines()[1].split()[2].startswith("15.0")
     with pytest.raises(SystemExit):
         gates.main(["--split", "train"])
     assert "invalid choice" in capsys.readouterr().err
