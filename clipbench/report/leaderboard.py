@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import yaml
 
-from clipbench.bench.record import RecordStore, replacing, write_text
+from clipbench.bench.record import Record, RecordStore, replacing, write_text
 from clipbench.errors import RecordError
 from clipbench.report.aggregate import aggregate, cells_of
 from clipbench.report.select import Planned, select
@@ -82,9 +83,15 @@ def load_frame(
     frame = aggregate(cells_of(chosen.records), chosen.missing, listed)
     dirty = sum(bool(record.data["environment"].get("dirty")) for record in chosen.records)
     changed = [f"{dirty} of {len(chosen.records)} cells ran from a checkout with uncommitted changes"] if dirty else []
-    frame.attrs["notes"] = [*chosen.notes, *scan.problems, *changed]
+    frame.attrs["notes"] = [*chosen.notes, *_own_settings(chosen.records), *scan.problems, *changed]
     frame.attrs["suite_notes"] = {name: packaged[name][1] if note is None else note for name in suites}
     return frame
+
+
+def _own_settings(records: Iterable[Record]) -> list[str]:
+    """A sentence for each recipe that ran with `--set` or `--config`: its row is not the recipe's own."""
+    told = {(r.cell.recipe, json.dumps(r.provenance["changed"])) for r in records if r.provenance.get("changed")}
+    return [f"{recipe}: run with {changed}, not with the recipe's own settings" for recipe, changed in sorted(told)]
 
 
 def write_leaderboard(
