@@ -13,7 +13,8 @@ from clipbench.data.cards import list_cards, load_card
 from clipbench.data.templates import check_template, fill, list_template_sets, template_set, templates_for
 from clipbench.errors import ConfigError, UnknownName
 
-REAL = [name for name in list_cards() if "/" not in name]
+# the datasets that the published sets speak of; cards that somebody adds later are not among them
+REAL = [name for name in list_cards() if load_card(name).suite in ("clip11", "imagenet_variants")]
 
 
 def test_the_sets_that_recipes_name_are_there():
