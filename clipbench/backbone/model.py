@@ -79,6 +79,11 @@ class Backbone(Lending):
         """Width of the text tower, the length of a learned context vector."""
         return int(self.spec.config["text_cfg"].get("width", 512))
 
+    @property
+    def text_layers(self) -> int:
+        """Number of blocks of the text tower."""
+        return int(self.spec.config["text_cfg"].get("layers", 12))
+
     def normalise(self, images: Tensor) -> Tensor:
         """Pixels as the image tower wants them, bit-equal to torchvision's ToTensor and Normalize.
 

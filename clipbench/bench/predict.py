@@ -64,6 +64,7 @@ def predict(places: Sequence[str], deliverable: Path, classnames: Sequence[str],
         policy = ViewPolicy(size=preprocessing.size, interpolation=preprocessing.interpolation)
         rows = []
         with torch.inference_mode():
+            method.backbone.merge()
             classes = method.class_features(classnames)
             for file in files:
                 view = torch.as_tensor(evaluation_view(decode(file), policy))

@@ -111,10 +111,11 @@ def _measured(planned: PlannedCell, store: RecordStore, say: Say | None) -> dict
         callbacks.append(EpochLines(say))
     try:
         method.configure_model()
+        backbone_size = method.backbone.size()
         memory = PeakMemory()  # from here on: the first cell of a process also loads the backbone
         trained = sum(parameter.numel() for parameter in method.built().values())
         at_fit = time.perf_counter()
-        if trained:
+        if trained and trainer.max_epochs != 0:  # zero epochs: what is there is only tested, as WiSE-FT's
             _interruptible(objects, lambda: trainer.fit(method, datamodule=data))
             check_finite(method)
         at_test = time.perf_counter()
@@ -129,13 +130,12 @@ def _measured(planned: PlannedCell, store: RecordStore, say: Say | None) -> dict
         splits = split_outcomes(method)
         overhead = _overhead(method, data) if trained else 0.0
         losses = {name: float(term) for name, term in method.last_losses.items()}
-        backbone_size = sum(parameter.numel() for parameter in method.backbone.parameters())
         return {
             "method": type(method).__name__,
             "splits": splits,
             "cost": {
                 "trained_parameters": trained,
-                "trained_parameters_end": trained,
+                "trained_parameters_end": method.active_count(),
                 "share": 100 * trained / backbone_size,
                 "stored_bytes": stored,
                 "seconds_per_step": clock.median,
@@ -146,7 +146,8 @@ def _measured(planned: PlannedCell, store: RecordStore, say: Say | None) -> dict
                 "inference_overhead": overhead,
             },
             "losses": losses,
-            "provenance": planned.provenance | {"epochs": trainer.max_epochs, "steps": len(clock.seconds)},
+            "findings": method.findings,
+            "provenance": planned.provenance | {"epochs": trainer.current_epoch, "steps": len(clock.seconds)},
         }
     finally:
         method.release()
@@ -183,7 +184,11 @@ def _overhead(method: Method, data: Any) -> float:
     """Inference overhead on the first few test images."""
     batch = next(iter(data.test_dataloader()[0]))
     size = 32 if method.backbone.spec.preprocessing.size <= 64 else 2
-    return inference_overhead(method.eval(), batch.image[:size])
+    method.backbone.merge()
+    try:
+        return inference_overhead(method.eval(), batch.image[:size])
+    finally:
+        method.backbone.unmerge()
 
 
 def _interruptible(objects: ClipbenchCLI, work: Callable[[], Any]) -> None:

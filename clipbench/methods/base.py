@@ -6,6 +6,7 @@ numbers that trains (`trained_count`). This class owns the rest: optimiser, sche
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -17,11 +18,19 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics.classification import MulticlassAccuracy
 
 from clipbench.backbone.clip import Backbone, load_backbone
+from clipbench.backbone.lending import Interpolable, Mergeable
 from clipbench.backbone.prompts import PromptPlan
 from clipbench.backbone.spec import require, resolve_spec
 from clipbench.errors import ConfigError, MethodError
-from clipbench.methods.schedule import OptimizerName, ScheduleName, learning_rate, make_optimizer
+from clipbench.methods.schedule import (
+    OptimizerName,
+    ScheduleName,
+    learning_rate,
+    learning_rate_of_step,
+    make_optimizer,
+)
 from clipbench.methods.task import Task, TestSplit
+from clipbench.randomness import torch_generator
 
 T = TypeVar("T")
 
@@ -36,9 +45,11 @@ class Method(L.LightningModule):
         lr: learning rate after the warm-up.
         momentum: of sgd.
         weight_decay: on every trained tensor.
-        schedule: cosine (per epoch, over the trainer's max_epochs) or constant.
-        warmup_epochs: epochs at the constant rate `warmup_lr`.
+        schedule: cosine (per epoch, over the trainer's max_epochs), cosine_per_step (over all steps), or constant.
+        warmup_epochs: epochs at the constant rate `warmup_lr`; not of cosine_per_step.
         warmup_lr: that rate.
+        warmup_steps: steps of a linear warm-up; of cosine_per_step alone.
+        final_lr: where cosine_per_step ends.
 
     Raises:
         BackboneError: the backbone lacks an ability that the method needs; before anything is loaded.
@@ -67,11 +78,14 @@ class Method(L.LightningModule):
         schedule: ScheduleName = "cosine",
         warmup_epochs: int = 1,
         warmup_lr: float = 1e-5,
+        warmup_steps: int = 0,
+        final_lr: float = 0.0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        if lr <= 0 or warmup_lr < 0 or warmup_epochs < 0:
-            raise ConfigError(f"lr must be above 0 and the warm-up not below: {lr=}, {warmup_lr=}, {warmup_epochs=}")
+        if lr <= 0 or min(warmup_lr, warmup_epochs, warmup_steps, final_lr) < 0:
+            told = f"{lr=}, {warmup_lr=}, {warmup_epochs=}, {warmup_steps=}, {final_lr=}"
+            raise ConfigError(f"lr must be above 0, warm-up and final rate not below: {told}")
         require(resolve_spec(backbone), self.needs, type(self).__name__)
         self.backbone_name = backbone
         self.template_set = template_set
@@ -79,12 +93,17 @@ class Method(L.LightningModule):
         self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
         self.schedule: ScheduleName = schedule
         self.warmup_epochs, self.warmup_lr = warmup_epochs, warmup_lr
+        self.warmup_steps, self.final_lr = warmup_steps, final_lr
         self.task: Task
         self.templates: tuple[str, ...] = ("a photo of a {}.",)
         self.train_seed = 1
         self.trained: dict[str, nn.Parameter] | None = None
         self.correct: dict[str, list[Tensor]] = {}
         self.last_losses: dict[str, Tensor] = {}
+        self.findings: dict[str, Any] = {}
+        self.active_entries: int | None = None
+        self.start_tensors: dict[str, Tensor] = {}
+        self._at_start: dict[str, Tensor] = {}
         self._remembered: dict[Any, Any] = {}
 
     # What a method says
@@ -117,7 +136,73 @@ class Method(L.LightningModule):
         """Parameter groups; a group's `lr_factor` multiplies the learning rate."""
         return [{"params": list(self.built().values())}]
 
+    def learned(self) -> dict[str, Tensor]:
+        """What the deliverable stores, by name; by default the trained tensors."""
+        return {name: tensor.detach() for name, tensor in self.built().items()}
+
+    def take(self, tensors: Mapping[str, Tensor]) -> None:
+        """The inverse of `learned`: put what a deliverable stores into the method, which is freshly built.
+
+        Raises:
+            MethodError: the tensors do not fit.
+        """
+        trained = self.built()
+        self._refuse_other_shapes(tensors, {name: tuple(tensor.shape) for name, tensor in trained.items()})
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                trained[name].copy_(tensor)
+        self.forget()
+
+    def interpolate(self, alpha: float) -> None:
+        """Go back from what was learned towards where it began: (1 - alpha) start + alpha now.
+
+        By default in every trained tensor; a module that was swapped into the backbone may know better by an
+        `interpolate` of its own. Source: Wortsman et al., CVPR 2022 (arXiv 2109.01903), weight interpolation.
+        """
+        wise = [module for _, module in self.backbone.swapped() if isinstance(module, Interpolable)]
+        theirs = {id(parameter) for module in wise for parameter in module.parameters()}
+        for module in wise:
+            module.interpolate(alpha)
+        with torch.no_grad():
+            for name, parameter in self.built().items():
+                if id(parameter) not in theirs:
+                    parameter.lerp_(self._at_start[name].to(parameter), 1 - alpha)
+            back = {
+                name: torch.lerp(self.backbone.pristine(name), value.to(self.device), alpha)
+                for name, value in self.start_tensors.items()
+            }
+        self.backbone.overwrite(back)
+        self.forget()
+
+    def lies_in_the_weights(self) -> bool:
+        """Whether all that was learned can be written into the backbone's tensors (prompts and adapters cannot)."""
+        apart = [module for _, module in self.backbone.swapped() if not isinstance(module, Mergeable)]
+        apart_from_it = {id(parameter) for module in apart for parameter in module.parameters()}
+        inside = {id(parameter) for parameter in self.backbone.parameters()} - apart_from_it
+        return all(id(parameter) in inside for parameter in self.built().values())
+
+    def active_count(self) -> int:
+        """How many numbers are still trained at the end; fewer than in `built` where some were frozen on the way."""
+        if self.active_entries is not None:
+            return self.active_entries
+        return sum(parameter.numel() for parameter in self.built().values() if parameter.requires_grad)
+
     # What it has at hand
+
+    def train_generator(self, purpose: str) -> torch.Generator:
+        """A generator for initialisation, keyed by the train seed and the purpose."""
+        return torch_generator(self.train_seed, purpose)
+
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole fit, as the trainer plans them.
+
+        Raises:
+            ConfigError: the trainer has no end.
+        """
+        steps = self.trainer.estimated_stepping_batches
+        if not math.isfinite(steps) or steps < 1:
+            raise ConfigError("the schedule needs an end: give trainer.max_epochs or trainer.max_steps")
+        return int(steps)
 
     def bind(self, task: Task, templates: Sequence[str], train_seed: int) -> None:
         """Take over a protocol's task, the templates of the dataset and the seed of everything but the draw."""
@@ -152,6 +237,10 @@ class Method(L.LightningModule):
             self._remembered[key] = make()
         return self._remembered[key]
 
+    def forget(self) -> None:
+        """Forget what was remembered; to be called when the backbone, or what of it is trained, has changed."""
+        self._remembered.clear()
+
     def _over_templates(self, features: Tensor, classes: int) -> Tensor:
         if len(self.templates) == 1:
             return features
@@ -171,8 +260,30 @@ class Method(L.LightningModule):
                 raise MethodError(
                     f"backbone '{self.backbone_name}' is still held by another method; call its release()"
                 )
-            self.backbone: Backbone = backbone
-            self.trained = self.build()
+            self.adopt(backbone)
+
+    def adopt(self, backbone: Backbone) -> None:
+        """Build on a backbone that is at hand and free."""
+        self.backbone: Backbone = backbone
+        self.start_tensors = self.start_weights()
+        self.backbone.overwrite(self.start_tensors)
+        self.trained = self.build()
+        self._at_start = {name: tensor.detach().clone() for name, tensor in self.trained.items()}
+
+    def start_weights(self) -> dict[str, Tensor]:
+        """Values that tensors of the backbone get before anything is built; by default none."""
+        return {}
+
+    def begin_from(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put the start weights of a deliverable into the backbone."""
+        self.start_tensors = dict(tensors)
+        self.backbone.overwrite(self.start_tensors)
+        self.forget()
+
+    @classmethod
+    def loading_arguments(cls, init_args: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of the method that a deliverable is loaded into; by default those in its header."""
+        return dict(init_args)
 
     def built(self) -> dict[str, nn.Parameter]:
         """What is trained, by name.
@@ -190,28 +301,34 @@ class Method(L.LightningModule):
             self.backbone.restore()
             del self.backbone
         self.trained = None
+        self._at_start, self.start_tensors = {}, {}
         self._remembered.clear()
 
     def configure_optimizers(self) -> Any:
-        """The optimiser over what is trained, its learning rate set once per epoch."""
+        """The optimiser over what is trained, its learning rate set once per epoch, or once per step."""
         if not self.built():
             return None
         groups = self.param_groups()
         factors = [group.pop("lr_factor", 1.0) for group in groups]
         optimizer = make_optimizer(self.optimizer_name, groups, self.lr, self.momentum, self.weight_decay)
+        rate = self._rate_of_step() if self.schedule == "cosine_per_step" else self._rate_of_epoch()
+
+        def share_of_lr(factor: float) -> Callable[[int], float]:
+            return lambda now: factor * rate(now) / self.lr
+
+        scheduler = LambdaLR(optimizer, [share_of_lr(factor) for factor in factors])
+        interval = "step" if self.schedule == "cosine_per_step" else "epoch"
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": interval}}
+
+    def _rate_of_step(self) -> Callable[[int], float]:
+        steps = self.total_steps()
+        return lambda step: learning_rate_of_step(step, steps, self.lr, self.warmup_steps, self.final_lr)
+
+    def _rate_of_epoch(self) -> Callable[[int], float]:
         epochs = self.trainer.max_epochs
         if epochs is None or epochs < 1:
             raise ConfigError(f"trainer.max_epochs must be 1 or more, the schedule spans it; it is {epochs}")
-
-        def share_of_lr(factor: float) -> Callable[[int], float]:
-            return lambda epoch: (
-                factor
-                * learning_rate(epoch, epochs, self.lr, self.warmup_epochs, self.warmup_lr, self.schedule)
-                / self.lr
-            )
-
-        scheduler = LambdaLR(optimizer, [share_of_lr(factor) for factor in factors])
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+        return lambda epoch: learning_rate(epoch, epochs, self.lr, self.warmup_epochs, self.warmup_lr, self.schedule)
 
     # Training, validation, test
 
@@ -257,7 +374,8 @@ class Method(L.LightningModule):
             self.log("val/accuracy", self.val_accuracy.compute(), prog_bar=True)
 
     def on_test_start(self) -> None:
-        """Encode the classes of every test split, once."""
+        """Write what was learned into plain Linears where that can be done; encode the classes of every split, once."""
+        self.backbone.merge()
         self._classes = [self.prepare(split) for split in self.task.tests]
         self.test_accuracy = {split.name: self._metric(split) for split in self.task.tests}
         self.correct = {split.name: [] for split in self.task.tests}
@@ -273,6 +391,10 @@ class Method(L.LightningModule):
         """Log the accuracy of every split, in [0, 1]."""
         for name, metric in self.test_accuracy.items():
             self.log(f"test/{name}", metric.compute())
+
+    def on_test_end(self) -> None:
+        """Take the merged Linears out again."""
+        self.backbone.unmerge()
 
     def prepare(self, split: TestSplit) -> Tensor:
         """The class features (C, D) that a test split is scored with; zero-shot's where the novel rule is frozen."""
@@ -315,10 +437,13 @@ class Method(L.LightningModule):
         for what, ours in self._identity().items():
             if stored.get(what) != ours:
                 raise MethodError(f"the checkpoint belongs to {what} '{stored.get(what)}', not to '{ours}'")
-        found = {name: tuple(tensor.shape) for name, tensor in checkpoint["state_dict"].items()}
-        if found != self._trained_shapes():
-            odd = sorted(set(found.items()) ^ set(self._trained_shapes().items()))[:4]
-            raise MethodError(f"the tensors of the checkpoint do not fit {type(self).__name__}: {odd}")
+        self._refuse_other_shapes(checkpoint["state_dict"], self._trained_shapes())
+
+    def _refuse_other_shapes(self, tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
+        found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        if found != expected:
+            odd = sorted(set(found.items()) ^ set(expected.items()))[:4]
+            raise MethodError(f"the stored tensors do not fit {type(self).__name__}: {odd}")
 
     def _identity(self) -> dict[str, str]:
         return {"method": type(self).__name__, "backbone hash": self.backbone.hash}

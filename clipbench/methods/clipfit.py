@@ -17,30 +17,26 @@ Differences from the official code (minglllli/CLIPFit@4dde049):
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from clipbench.errors import ClipbenchWarning, ConfigError
-from clipbench.methods.base import Method
-from clipbench.tuning.selection import select, select_modules
+from clipbench.methods.tower_tuning import TowerTuning
+from clipbench.tuning.selection import select_tensors
+
+TEXT_BIASES = "text tower, blocks all, mlp.proj.bias"
+IMAGE_NORMS = "image tower, LayerNorm"
 
 
-def distillation(features: Tensor, teacher: Tensor) -> Tensor:
-    """1 - mean_c cos(t_c, t0_c): how far the class features (C, D) turned from the teacher's (C, D)."""
-    return 1 - F.cosine_similarity(features.float(), teacher.float(), dim=-1).mean()
-
-
-class CLIPFit(Method):
+class CLIPFit(TowerTuning):
     """CLIPFit.
 
     Args:
         distillation_weight: lambda; 8 in base-to-novel, in few-shot 8 for DTD and SUN397 and 2 elsewhere.
         text_biases: train the text tower's part.
         image_norms: train the image tower's part.
-        shared: the arguments of `Method`.
+        shared: the arguments of `TowerTuning`.
     """
 
     needs: ClassVar = {"text": {"transformer"}}
@@ -52,42 +48,27 @@ class CLIPFit(Method):
         image_norms: bool = True,
         **shared: Any,
     ) -> None:
-        super().__init__(**shared)
+        super().__init__(distillation_weight, **shared)
         if not (text_biases or image_norms):
             raise ConfigError("CLIPFit with neither text_biases nor image_norms trains nothing")
-        self.distillation_weight = distillation_weight
         self.text_biases = text_biases
         self.image_norms = image_norms
 
     def build(self) -> dict[str, nn.Parameter]:
         """Borrow the text biases and the image norms from the backbone."""
-        names: list[str] = []
-        if self.text_biases:
-            names += select(self.backbone, "text", ["mlp.proj.bias"])
-        if self.image_norms:
-            norms = list(select_modules(self.backbone, "image", nn.LayerNorm))
-            if not norms:
-                message = (
-                    f"the image tower of '{self.backbone.spec.name}' has no LayerNorm: CLIPFit trains text biases alone"
-                )
-                warnings.warn(message, ClipbenchWarning, stacklevel=2)
-            names += norms
-        return self.backbone.lend(names)
+        sentences = [TEXT_BIASES] if self.text_biases else []
+        if self.image_norms and self._norms():
+            sentences.append(IMAGE_NORMS)
+        elif self.image_norms:
+            name = self.backbone.spec.name
+            message = f"the image tower of '{name}' has no LayerNorm: CLIPFit trains text biases alone"
+            warnings.warn(message, ClipbenchWarning, stacklevel=2)
+        return self.backbone.lend(select_tensors(self.backbone, sentences) if sentences else ())
 
     def trained_count(self) -> int:
         """Text layers x width, and two vectors of the image width per LayerNorm."""
-        biases = (
-            len(select(self.backbone, "text", ["mlp.proj.bias"])) * self.backbone.text_width if self.text_biases else 0
-        )
-        norms = [m for m in self.backbone.image.modules() if isinstance(m, nn.LayerNorm)] if self.image_norms else []
-        return biases + sum(2 * norm.normalized_shape[0] for norm in norms)
+        text = self.backbone.text_layers * self.backbone.text_width if self.text_biases else 0
+        return text + sum(2 * norm.normalized_shape[0] for norm in self._norms() if self.image_norms)
 
-    def class_features(self, classnames: Sequence[str]) -> Tensor:
-        """The tuned text tower on the prompts, (C, D)."""
-        return self.encode_prompts(classnames)
-
-    def losses(self, logits: Tensor, labels: Tensor, classes: Tensor) -> dict[str, Tensor]:
-        """Cross-entropy and the weighted distillation term."""
-        terms = super().losses(logits, labels, classes)
-        teacher = self.zero_shot_features(self.task.train)
-        return terms | {"distillation": self.distillation_weight * distillation(classes, teacher)}
+    def _norms(self) -> list[nn.LayerNorm]:
+        return [module for module in self.backbone.image.modules() if isinstance(module, nn.LayerNorm)]

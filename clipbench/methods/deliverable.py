@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from clipbench.atomic import write_bytes
 from clipbench.errors import MethodError
@@ -18,6 +18,7 @@ from clipbench.methods.base import Method
 from clipbench.methods.task import Task
 
 FORMAT = 1
+OF_START = "start/"  # prefix of the weights that a method with `start` began from
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ def save_deliverable(path: Path, method: Method, dataset: str, recipe: str | Non
         classnames=list(method.task.train),
         train_seed=method.train_seed,
     )
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in method.built().items()}
+    stored = method.learned() | {f"{OF_START}{name}": tensor for name, tensor in method.start_tensors.items()}
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in stored.items()}
     text = json.dumps(header.__dict__, sort_keys=True)
     content = save(tensors, metadata={"clipbench": str(FORMAT), "header": text})
     write_bytes(path, content)
@@ -111,31 +113,50 @@ def load_into(method: Method, path: Path) -> None:
         )
     if header.method != type(method).__name__:
         raise MethodError(f"'{path}' was learned by {header.method}, not by {type(method).__name__}")
-    trained = method.built()
+    tensors = read_tensors(path)
+    start = {name: tensors.pop(name) for name in list(tensors) if name.startswith(OF_START)}
+    try:
+        if start:
+            method.begin_from({name.removeprefix(OF_START): tensor for name, tensor in start.items()})
+        method.take(tensors)
+    except MethodError as error:
+        raise MethodError(f"'{path}': {error}") from error
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a deliverable."""
     with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    expected = {name: tuple(tensor.shape) for name, tensor in trained.items()}
-    if shapes != expected:
-        odd = sorted(set(shapes.items()) ^ set(expected.items()))[:4]
-        raise MethodError(f"the tensors of '{path}' do not fit {type(method).__name__}: {odd}")
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            trained[name].copy_(tensor)
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+
+
+def method_of(header: Header, path: Path, backbone: str | None = None) -> Method:
+    """The method of a deliverable, bound to what it was trained on, not yet built.
+
+    Args:
+        header: of the deliverable.
+        path: where it lies, for messages.
+        backbone: under which name its backbone is at hand, if another.
+
+    Raises:
+        MethodError: it is not registered; a name in a file is never imported.
+    """
+    if header.method not in registered():
+        known = ", ".join(registered())
+        raise MethodError(f"'{path}' was learned by '{header.method}', which is not installed here (known: {known})")
+    kind = method_class(header.method)
+    arguments = kind.loading_arguments(header.init_args)
+    method = kind(**(arguments | {"backbone": backbone} if backbone else arguments))
+    method.bind(Task(tuple(header.classnames), ()), header.templates, header.train_seed)
+    return method
 
 
 def load_method(path: Path) -> Method:
     """The method of a deliverable, built and loaded, ready for any class names (`class_features`).
 
     Raises:
-        MethodError: its method is not registered (a name in a file is never imported), or it does not fit.
+        MethodError: its method is not registered, or it does not fit.
     """
-    header = read_header(path)
-    if header.method not in registered():
-        known = ", ".join(registered())
-        raise MethodError(f"'{path}' was learned by '{header.method}', which is not installed here (known: {known})")
-    method = method_class(header.method)(**header.init_args)
-    method.bind(Task(tuple(header.classnames), ()), header.templates, header.train_seed)
+    method = method_of(read_header(path), path)
     method.configure_model()
     load_into(method, path)
     return method

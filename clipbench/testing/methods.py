@@ -193,9 +193,9 @@ def check_saved_and_loaded_gives_the_same_logits(subject: Subject) -> None:
         lists = [method.task.train] if method.novel_rule == "frozen" else [s.classnames for s in method.task.tests]
         before = [scores(method, images, names) for names in lists]
         size = save_deliverable(path, method, objects.datamodule.dataset)
-        numbers = sum(parameter.numel() for parameter in method.built().values())
+        numbers = sum(tensor.numel() for tensor in (*method.built().values(), *method.start_tensors.values()))
         assert size == path.stat().st_size
-        assert size < 4 * numbers + 200 * len(method.built()) + 40_000, (
+        assert size < 4 * numbers + 200 * (len(method.built()) + len(method.start_tensors)) + 40_000, (
             "the deliverable holds more than what was learned"
         )
     with subject.objects() as objects:
@@ -208,6 +208,40 @@ def check_saved_and_loaded_gives_the_same_logits(subject: Subject) -> None:
         assert read_header(path).classnames == list(lists[0])
     finally:
         loaded.release()
+
+
+def check_merged_equals_unmerged(subject: Subject) -> None:
+    """What can be written into plain Linears for inference gives the same logits there."""
+    with subject.objects() as objects:
+        method = objects.model
+        subject.fit(objects)
+        method.eval()
+        images, names = images_of(objects), method.task.train
+        apart = scores(method, images, names)
+        method.backbone.merge()
+        together = scores(method, images, names)
+        method.backbone.unmerge()
+        torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-4)
+        assert torch.equal(scores(method, images, names), apart)
+
+
+def check_goes_back_to_where_it_began(subject: Subject) -> None:
+    """Interpolated by 1 nothing changes; by 0 the logits are those before training, or zero-shot's."""
+    with subject.objects() as objects:
+        method = objects.model.eval()
+        images, names = images_of(objects), method.task.train
+        with torch.no_grad():
+            zero_shot = method.backbone.frozen_image_features(images), method.zero_shot_features(names)
+            before = method.backbone.logits(*zero_shot)
+            if not method.starts_at_zero_shot and method.backbone.swapped() == []:
+                before = scores(method, images, names)
+        subject.fit(objects)
+        method.eval()
+        learned = scores(method, images, names)
+        method.interpolate(1.0)
+        torch.testing.assert_close(scores(method, images, names), learned, rtol=1e-4, atol=1e-4)
+        method.interpolate(0.0)
+        torch.testing.assert_close(scores(method, images, names), before, rtol=1e-4, atol=1e-4)
 
 
 def check_same_cell_same_record(subject: Subject) -> None:
