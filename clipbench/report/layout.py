@@ -15,6 +15,10 @@ FROZEN = "†"
 PARTIAL = "*"
 MINI = "The suite mini is a test bench of the machinery and a playground: its numbers say nothing about real accuracy."
 PROTOCOLS = {"base_to_novel": "base-to-novel", "few_shot": "few-shot, all classes"}
+COST_CAPTION = (
+    "Cost, a mean over the cells: numbers trained, their share of the backbone, bytes of what was learned, seconds of "
+    "a training step and of the whole fit, the largest peak of memory, time per test image above zero-shot's."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,11 +125,21 @@ def _summary(rows: list[Row], averages: list[Row], columns: list[tuple[str, str]
     for column, head in columns:
         heads.append(head)
         filled.append(_accuracies(averages, column, spread=True))
-    for column, head, form in COSTS:
+    for head, entries in costs(averages):
         heads.append(head)
-        filled.append([Shown(form(row[column])) for row in averages])
+        filled.append(entries)
     count = len({row["dataset"] for row in rows} - {AVERAGE})
     return Grid(f"Average over {count} dataset{'s' * (count != 1)}", heads, _lines(averages, filled))
+
+
+def costs(rows: Sequence[Row]) -> list[tuple[str, list[Shown]]]:
+    """Columns of cost with their heads; what is trained at the end has one only where it shrank somewhere."""
+    shrank = any(row["trained_parameters_end"] < row["trained_parameters"] for row in rows)
+    return [
+        (head, [Shown(form(row[column])) for row in rows])
+        for column, head, form in COSTS
+        if shrank or column != "trained_parameters_end"
+    ]
 
 
 def _detail(rows: list[Row], averages: list[Row], column: str, head: str) -> Grid:
@@ -173,6 +187,9 @@ def _caption(rows: list[Row], averages: list[Row]) -> list[str]:
         )
     if several:
         parts.append("± is the sample standard deviation (n - 1) over seeds of the average over the datasets.")
+    parts.append(COST_CAPTION)
+    if any(row["trained_parameters_end"] < row["trained_parameters"] for row in averages):
+        parts.append("At end: what is still trained in the last step.")
     if len(averages) > 1:
         parts.append("Best in bold, second underlined.")
     if any(map(is_frozen, averages)):
@@ -221,9 +238,11 @@ def _seconds(value: float) -> str:
 
 COSTS: list[tuple[str, str, Callable[[float], str]]] = [
     ("trained_parameters", "Trained", _unless_nan(lambda value: f"{value:,.0f}")),
+    ("trained_parameters_end", "At end", _unless_nan(lambda value: f"{value:,.0f}")),
     ("share", "Share %", _unless_nan(lambda value: f"{value:.3g}")),
     ("stored_bytes", "Stored", _unless_nan(_bytes)),
     ("seconds_per_step", "Step", _unless_nan(_seconds)),
     ("train_seconds", "Fit", _unless_nan(_seconds)),
     ("peak_bytes", "Peak", _unless_nan(_bytes)),
+    ("inference_overhead", "Overhead %", _unless_nan(lambda value: f"{round(100 * value):+d}")),
 ]

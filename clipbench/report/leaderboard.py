@@ -19,6 +19,7 @@ from clipbench.report.tables import layout_of, render, terminal
 from clipbench.resources import configs_dir
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from rich.console import Console
 
 
@@ -28,7 +29,7 @@ class Leaderboard:
 
     Attributes:
         frame: the rows, see `aggregate.COLUMNS`; `frame.attrs["notes"]` says what is odd.
-        files: by ending (`csv`, `md`, `tex`, `png`, `pdf`).
+        files: by ending (`csv`, `md`, `tex`, `png`, `pdf`; `cost.png` and `cost.pdf` of accuracy against cost).
     """
 
     frame: pd.DataFrame
@@ -100,10 +101,10 @@ def write_leaderboard(
     datasets: Sequence[str] | None = None,
     note: str | None = None,
 ) -> Leaderboard:
-    """Writes `leaderboard.csv`, `.md`, `.tex` and `scatter.png`, `.pdf` into a run folder.
+    """Writes `leaderboard.csv`, `.md`, `.tex` and the figures `scatter` and `accuracy_vs_cost` (`.png`, `.pdf`).
 
     Args:
-        folder: `<results>/<suite>/<protocol>`.
+        folder: the run folder, `<results>/<suite>/<protocol>`; the files go there.
         expected: see `load_frame`.
         datasets: see `load_frame`.
         note: see `load_frame`.
@@ -111,6 +112,7 @@ def write_leaderboard(
     Raises:
         RecordError: the folder holds no record, is read-only or full.
     """
+    from clipbench.report.cost_figure import accuracy_vs_cost
     from clipbench.report.figures import figure
 
     folder = Path(folder)
@@ -120,9 +122,27 @@ def write_leaderboard(
     files = {
         ending: write_text(folder / f"leaderboard.{ending}", render(frame, ending)) for ending in ("csv", "md", "tex")
     }
-    drawn = figure(frame)
-    for ending, date in (("png", {}), ("pdf", {"CreationDate": None})):  # no date: same records, same bytes
-        files[ending] = folder / f"scatter.{ending}"
+    files |= save_figure(figure(frame), folder / "scatter")
+    costs = save_figure(accuracy_vs_cost(frame), folder / "accuracy_vs_cost")
+    return Leaderboard(frame, files | {f"cost.{ending}": path for ending, path in costs.items()})
+
+
+def save_figure(drawn: Figure, path: Path) -> dict[str, Path]:
+    """Writes a figure as PNG and PDF, each whole or not at all; the same records give the same bytes.
+
+    Args:
+        drawn: the figure.
+        path: without ending.
+
+    Returns:
+        By ending, the files.
+
+    Raises:
+        RecordError: the folder is read-only or full.
+    """
+    files = {}
+    for ending, date in (("png", {}), ("pdf", {"CreationDate": None})):
+        files[ending] = path.with_name(f"{path.name}.{ending}")
         with replacing(files[ending]) as temporary:
             drawn.savefig(temporary, format=ending, metadata=date)
-    return Leaderboard(frame, files)
+    return files

@@ -20,20 +20,8 @@ from clipbench.report.layout import DASH, FROZEN, PARTIAL, Grid, Line, Section, 
 
 PERCENT = ["base", "novel", "h", "h_mean", "base_std", "novel_std"]
 WHOLE = ["trained_parameters", "trained_parameters_end", "stored_bytes", "peak_bytes"]
-TERMINAL_HEADS = (
-    "Recipe",
-    "Seeds",
-    "Cells",
-    "Accuracy",
-    "Base",
-    "Novel",
-    "H",
-    "Trained",
-    "Stored",
-    "Fit",
-    "vs paper",
-    "Source",
-)
+IN_A_TERMINAL = ("Trained", "Stored", "Fit", "At end", "Step", "Overhead %", "Share %", "Peak")
+"""Heads of cost in the order in which a narrow terminal keeps them."""
 FORMATS = ("csv", "md", "tex", "text")
 
 
@@ -86,16 +74,16 @@ def _cell(value: object, form: Callable[[float], str]) -> str:
     return "" if value is None else str(value)
 
 
-def markdown(shown: Sequence[Section], notes: Sequence[str] = ()) -> str:
+def markdown(shown: Sequence[Section], notes: Sequence[str] = (), head: Sequence[str] = ("# Leaderboard",)) -> str:
     """Markdown: per section a summary table, its caption, and one table per measure with the datasets as columns."""
-    parts = []
+    parts = list(head)
     for section in shown:
         parts += [f"## {section.title[0].upper()}{section.title[1:]}", _markdown_grid(section.summary), section.caption]
         parts += ["\n".join(f"- {note}" for note in section.notes)] if section.notes else []
         for grid in section.details:
             parts += [f"### {grid.title}", _markdown_grid(grid)]
     parts += ["### Notes", "\n".join(f"- {note}" for note in notes)] if notes else []
-    return "\n\n".join(["# Leaderboard", *parts]) + "\n"
+    return "\n\n".join(parts) + "\n"
 
 
 def _markdown_grid(grid: Grid) -> str:
@@ -182,16 +170,20 @@ def terminal(sections: Sequence[Section], notes: Sequence[str] = (), width: int 
     shown: list[Table | Text] = []
     for section in sections:
         shown.append(Text(f"{section.title[0].upper()}{section.title[1:]}", style="bold"))
-        shown.append(_rich(section.summary.title, *_columns(section.summary)))
+        shown.append(_rich(section.summary.title, *_columns(section.summary, width)))
         shown += _by_dataset(section, width) if section.details else []
         shown += [Text(section.caption, style="dim"), *(Text(f"! {note}", style="yellow") for note in section.notes)]
     return shown + [Text(f"! {note}", style="yellow") for note in notes]
 
 
-def _columns(grid: Grid) -> tuple[list[str], list[list[Text]]]:
-    """Heads and rows of the summary, as much of it as a terminal holds."""
-    kept = [index for index, head in enumerate(grid.heads) if head in TERMINAL_HEADS]
+def _columns(grid: Grid, width: int) -> tuple[list[str], list[list[Text]]]:
+    """Heads and rows of the summary, with as many columns of cost as the terminal holds."""
     rows = [[_label(line), *map(_rich_entry, line.entries)] for line in grid.lines]
+    wide = [max(len(head), *(len(row[index]) for row in rows)) + 3 for index, head in enumerate(grid.heads)]
+    costs = sorted((head for head in grid.heads if head in IN_A_TERMINAL), key=IN_A_TERMINAL.index)
+    while costs and sum(wide) + 1 > width:
+        wide[grid.heads.index(costs.pop())] = 0
+    kept = [index for index, column in enumerate(wide) if column]
     return [grid.heads[index] for index in kept], [[row[index] for index in kept] for row in rows]
 
 
@@ -225,7 +217,7 @@ def _by_dataset(section: Section, width: int) -> list[Table]:
 def _rich(title: str, heads: list[str], rows: list[list[Text]]) -> Table:
     table = Table(title=title, title_justify="left", title_style="italic")
     for index, head in enumerate(heads):
-        words = head in ("Recipe", "Dataset", "Source")
+        words = index == 0 or head == "Source"
         least = None if head == "Source" else max(len(head), *(len(row[index]) for row in rows))
         table.add_column(head, justify="left" if words else "right", no_wrap=True, min_width=least)
     for row in rows:

@@ -21,7 +21,15 @@ from clipbench.report.published import KEYS
 from tests.bench.records import cell, record
 from tests.report.boards import DATASETS, board, outcomes, write
 
-FILES = ["leaderboard.csv", "leaderboard.md", "leaderboard.tex", "scatter.pdf", "scatter.png"]
+FILES = [
+    "accuracy_vs_cost.pdf",
+    "accuracy_vs_cost.png",
+    "leaderboard.csv",
+    "leaderboard.md",
+    "leaderboard.tex",
+    "scatter.pdf",
+    "scatter.png",
+]
 
 
 def real(recipe: str = "zero_shot", base: int = 30, novel: int = 20, **identity: Any) -> list[dict[str, Any]]:
@@ -34,7 +42,7 @@ def real(recipe: str = "zero_shot", base: int = 30, novel: int = 20, **identity:
     ]
 
 
-def test_a_leaderboard_is_five_files_written_whole_and_the_same_twice(tmp_path: Path) -> None:
+def test_a_leaderboard_is_seven_files_written_whole_and_the_same_twice(tmp_path: Path) -> None:
     write(tmp_path, outcomes())
     board_ = write_leaderboard(tmp_path, datasets=DATASETS)
     assert sorted(path.name for path in board_.files.values()) == FILES

@@ -222,3 +222,24 @@ def test_latex_compiles(frame: pd.DataFrame, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-2000:]
     assert (tmp_path / "leaderboard.pdf").stat().st_size > 10_000
     assert "Overfull" not in done.stdout, "a table is wider than the page"
+
+
+def test_every_cost_has_a_column_and_a_narrow_terminal_keeps_the_first_ones() -> None:
+    some = outcomes({"clipfit": (30, 29), "freezing": (30, 28)})
+    for one in some:
+        one["cost"] |= {"stored_bytes": 15_200, "peak_bytes": 172_000_000, "inference_overhead": 0.034}
+        if one["cell"]["recipe"] == "freezing":
+            one["cost"]["trained_parameters_end"] = 460
+    text = render(board(some), "md")
+    heads = [part.strip() for part in lines_of(text, "| Recipe")[0].split("|")[5:-1]]
+    assert heads == ["Trained", "At end", "Share %", "Stored", "Step", "Fit", "Peak", "Overhead %"]
+    line = [part.strip() for part in lines_of(text, "| freezing")[0].split("|")[5:-1]]
+    assert line == ["4,608", "460", "0.31", "15.2 kB", "20 ms", "1.5 s", "172 MB", "+3"]
+    assert "At end: what is still trained" in text
+    assert "At end" not in render(WHOLE, "md"), "where nothing shrinks the column would say nothing"
+    check_structure(render(board(some), "tex"))
+    wide, narrow = (render(board(some), "text", width=width) for width in (200, 80))
+    assert all(head in wide for head in heads)
+    assert "Trained" in narrow
+    assert "Peak" not in narrow
+    assert max(map(len, narrow.splitlines())) <= 80
