@@ -116,7 +116,7 @@ def _measured(planned: PlannedCell, store: RecordStore, say: Say | None) -> dict
         trained = sum(parameter.numel() for parameter in method.built().values())
         at_fit = time.perf_counter()
         if trained and trainer.max_epochs != 0:  # zero epochs: what is there is only tested, as WiSE-FT's
-            _interruptible(objects, lambda: trainer.fit(method, datamodule=data))
+            interruptible(objects, lambda: trainer.fit(method, datamodule=data))
             check_finite(method)
         at_test = time.perf_counter()
         stored = 0
@@ -124,7 +124,7 @@ def _measured(planned: PlannedCell, store: RecordStore, say: Say | None) -> dict
             stored = save_deliverable(
                 store.deliverable_for(planned.cell, planned.key), method, planned.cell.dataset, planned.cell.recipe
             )
-        _interruptible(objects, lambda: trainer.test(method, datamodule=data, verbose=False))
+        interruptible(objects, lambda: trainer.test(method, datamodule=data, verbose=False))
         at_end = time.perf_counter()
         peak = memory.bytes()
         splits = split_outcomes(method)
@@ -191,7 +191,7 @@ def _overhead(method: Method, data: Any) -> float:
         method.backbone.unmerge()
 
 
-def _interruptible(objects: ClipbenchCLI, work: Callable[[], Any]) -> None:
+def interruptible(objects: ClipbenchCLI, work: Callable[[], Any]) -> None:
     """Run a trainer; Ctrl-C comes out as KeyboardInterrupt (Lightning turns it into an exit with status 1)."""
     before = signal.getsignal(signal.SIGINT)
     try:
