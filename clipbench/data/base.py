@@ -206,6 +206,11 @@ class DataModule(L.LightningDataModule, abc.ABC):
         items, labels = _restricted(self.draw.train, self.train_labels)
         return TrainViews(items, labels, self._train_pixels, self._policy(), self.train_seed, self.dataset)
 
+    def draw_views(self) -> EvaluationViews:
+        """The train draw of the classes trained on as plain views, in draw order."""
+        items, labels = _restricted(self.draw.train, self.train_labels)
+        return EvaluationViews(items, labels, self._train_pixels, self._policy())
+
     def val_views(self) -> EvaluationViews:
         """The val draw of the classes trained on; empty where the dataset has no val part."""
         items, labels = _restricted(self.draw.val, self.train_labels)
@@ -230,6 +235,11 @@ class DataModule(L.LightningDataModule, abc.ABC):
         """Random views, reordered every epoch; a short last batch is dropped where there is a full one."""
         views = self.train_views()
         return self._loader(views, EpochBatches(len(views), self.batch_size, self.train_seed, self.dataset), True)
+
+    def draw_dataloader(self) -> DataLoader[Batch]:
+        """Every image of the train draw once, without augmentation, in draw order: for heads on frozen features."""
+        views = self.draw_views()
+        return self._loader(views, EpochBatches(len(views), self.test_batch_size), False)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The few-shot val images in order; a loader without batches where there is no val part."""

@@ -15,6 +15,7 @@ METHODS = {
     "ZeroShot": "clipbench.methods.zero_shot:ZeroShot",
     "CLIPFit": "clipbench.methods.clipfit:CLIPFit",
     "CoOp": "clipbench.methods.coop:CoOp",
+    "LinearProbe": "clipbench.methods.linear_probe:LinearProbe",
 }
 
 
