@@ -183,3 +183,83 @@ def test_the_hash_ignores_the_order_of_modules_and_sees_one_bit(backbone: Backbo
         bias = reordered.image.blocks[1].mlp.fc.bias
         bias[0] = torch.nextafter(bias[0], torch.tensor(10.0))
     assert reordered.compute_hash() != backbone.hash
+
+
+class Doubled(nn.Module):
+    """A Linear at twice its outputs, which can be written as a Linear."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.linear = linear
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * self.linear(x)
+
+    def merged(self) -> nn.Linear:
+        plain = copy.deepcopy(self.linear)
+        with torch.no_grad():
+            plain.weight.mul_(2)
+            plain.bias.mul_(2)
+        return plain
+
+
+class Halved(nn.Module):
+    """A tensor seen at half its size."""
+
+    def forward(self, tensor: Tensor) -> Tensor:
+        return tensor / 2
+
+
+def test_merged_linears_stand_in_and_make_room_again(backbone: Backbone) -> None:
+    backbone.reparametrise("image.blocks.0.mlp.fc", Doubled)
+    backbone.reparametrise("image.blocks.1.mlp.fc", Scaled)
+    apart = backbone.encode_image(pixels())
+    backbone.merge()
+    assert type(backbone.get_submodule("image.blocks.0.mlp.fc")) is nn.Linear
+    assert isinstance(backbone.get_submodule("image.blocks.1.mlp.fc"), Scaled), "it cannot be merged"
+    torch.testing.assert_close(backbone.encode_image(pixels()), apart)
+    frozen = backbone.frozen_image_features(pixels())
+    assert type(backbone.get_submodule("image.blocks.0.mlp.fc")) is nn.Linear, "the frozen twin undid the merge"
+    assert not torch.allclose(frozen, apart)
+    backbone.unmerge()
+    assert isinstance(backbone.get_submodule("image.blocks.0.mlp.fc"), Doubled)
+    assert torch.equal(backbone.encode_image(pixels()), apart)
+
+
+def test_a_bare_tensor_is_seen_through_a_module(backbone: Backbone) -> None:
+    loaded = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
+    before = backbone.encode_image(pixels())
+    names = [name for name, _ in backbone.named_parameters()]
+    backbone.reparametrise_tensor("image.proj", Halved())
+    torch.testing.assert_close(backbone.encode_image(pixels()), before / 2)
+    torch.testing.assert_close(backbone.frozen_image_features(pixels()), before)
+    torch.testing.assert_close(backbone.changed_tensors()["image.proj"], loaded["image.proj"] / 2)
+    with pytest.raises(BackboneError, match="re-parametrised already"):
+        backbone.reparametrise_tensor("image.proj", Halved())
+    backbone.restore()
+    assert [name for name, _ in backbone.named_parameters()] == names
+    assert torch.equal(backbone.encode_image(pixels()), before)
+
+
+def test_overwritten_tensors_are_frozen_and_come_back(backbone: Backbone) -> None:
+    loaded = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
+    before = backbone.encode_image(pixels())
+    backbone.reparametrise("image.blocks.0.mlp.fc", Doubled)
+    backbone.overwrite({"image.blocks.0.mlp.fc.bias": loaded["image.blocks.0.mlp.fc.bias"] + 1})
+    assert not any(parameter.requires_grad for name, parameter in backbone.named_parameters() if "fc" in name)
+    torch.testing.assert_close(backbone.frozen_image_features(pixels()), before)
+    changed = backbone.changed_tensors()
+    assert set(changed) == {"image.blocks.0.mlp.fc.weight", "image.blocks.0.mlp.fc.bias"}
+    torch.testing.assert_close(changed["image.blocks.0.mlp.fc.bias"], 2 * (loaded["image.blocks.0.mlp.fc.bias"] + 1))
+    backbone.restore()
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in backbone.state_dict().items())
+    with pytest.raises(UnknownName):
+        backbone.overwrite({"image.nothing": torch.zeros(1)})
+    with pytest.raises(BackboneError, match="has shape"):
+        backbone.overwrite({"image.proj": torch.zeros(1)})
+
+
+def test_the_size_is_that_of_what_was_loaded(backbone: Backbone) -> None:
+    size = sum(parameter.numel() for parameter in backbone.parameters())
+    backbone.reparametrise("image.blocks.1.mlp.fc", Scaled)
+    assert backbone.size() == size

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from clipbench.methods.schedule import learning_rate, make_optimizer
+from clipbench.methods.schedule import learning_rate, learning_rate_of_step, make_optimizer
 
 FIFTY = {
     0: 1.0e-05, 1: 2.0e-03, 2: 1.9980e-03, 5: 1.9686e-03, 9: 1.8763e-03, 10: 1.8443e-03, 20: 1.3681e-03, 26: 1.0e-03,
@@ -52,3 +52,20 @@ def test_optimisers_by_name(name: str, kind: type) -> None:
     assert optimizer.defaults["weight_decay"] == 5e-4
     if name == "sgd":
         assert (optimizer.defaults["momentum"], optimizer.defaults["nesterov"]) == (0.9, False)
+
+
+def test_the_cosine_per_step_is_torchs() -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=40, eta_min=1e-6)
+    for step in range(40):
+        ours = learning_rate_of_step(step, 40, 0.3, final_lr=1e-6)
+        assert ours == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12)
+        optimizer.step()
+        scheduler.step()
+
+
+def test_a_warm_up_of_steps_is_linear_and_the_cosine_spans_the_rest() -> None:
+    rates = [learning_rate_of_step(step, 10, 1.0, warmup_steps=4) for step in range(11)]
+    assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert rates[7] == pytest.approx(0.5)
+    assert rates[10] == pytest.approx(0.0)
