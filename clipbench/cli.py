@@ -1,4 +1,4 @@
-"""The command line: `clipbench bench|fit|validate|test|table|list|show|data|predict`; torch comes only with work."""
+"""The command line, `clipbench bench|fit|validate|test|table|list|show|data|analyze|predict`; torch comes with work."""
 
 from __future__ import annotations
 
@@ -56,10 +56,12 @@ def _parser() -> argparse.ArgumentParser:
     for name in LIGHTNING:
         commands.add_parser(name, help=f"one LightningCLI run: {name} (clipbench {name} --help)")
     _add_bench(commands)
+    _add_study(commands)
     _add_table(commands)
     _add_list(commands)
     _add_show(commands)
     _add_data(commands)
+    _add_analyze(commands)
     _add_predict(commands)
     return parser
 
@@ -67,22 +69,27 @@ def _parser() -> argparse.ArgumentParser:
 def _add_bench(commands: Any) -> None:
     bench = commands.add_parser("bench", help="run a grid of cells and print the leaderboard")
     bench.add_argument("--method", "-m", required=True, help="recipe or recipes, separated by commas; or a YAML file")
-    bench.add_argument("--suite", default="mini", help="mini (default), clip11, or a YAML file")
-    bench.add_argument("--datasets", default="", help="some of the suite's datasets, separated by commas")
-    bench.add_argument("--seeds", default="1,2,3")
-    bench.add_argument("--shots", type=int, default=16)
-    bench.add_argument("--protocol", default="base_to_novel", help="base_to_novel (default) or few_shot")
-    bench.add_argument("--backbone", default=None, help="instead of the suite's, for example ViT-B-32/openai")
-    bench.add_argument("--setting", default="paper", choices=["paper", "fixed"], help="fixed: no override by dataset")
-    bench.add_argument(
-        "--root", default=None, help="where the real datasets lie (default: $CLIPBENCH_DATA, else ./data)"
-    )
+    _add_grid(bench)
     bench.add_argument("--config", action="append", default=[], help="a YAML file whose settings win over the recipe's")
-    bench.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, as model.lr=0.01")
-    bench.add_argument("--results", type=Path, default=None, help="folder of all runs (default: results/runs)")
     bench.add_argument("--jobs", type=int, default=None, help="worker processes (default: 2 for many cells on a CPU)")
     bench.add_argument("--dry-run", action="store_true", help="print the plan with an estimate and stop")
     bench.set_defaults(run=_bench)
+
+
+def _add_grid(parser: argparse.ArgumentParser) -> None:
+    """The options that say which cells are meant."""
+    parser.add_argument("--suite", default="mini", help="mini (default), clip11, or a YAML file")
+    parser.add_argument("--datasets", default="", help="some of the suite's datasets, separated by commas")
+    parser.add_argument("--seeds", default="1,2,3")
+    parser.add_argument("--shots", type=int, default=16)
+    parser.add_argument("--protocol", default="base_to_novel", help="base_to_novel (default) or few_shot")
+    parser.add_argument("--backbone", default=None, help="instead of the suite's, for example ViT-B-32/openai")
+    parser.add_argument("--setting", default="paper", choices=["paper", "fixed"], help="fixed: no override by dataset")
+    parser.add_argument(
+        "--root", default=None, help="where the real datasets lie (default: $CLIPBENCH_DATA, else ./data)"
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, as model.lr=0.01")
+    parser.add_argument("--results", type=Path, default=None, help="folder of all runs (default: results/runs)")
 
 
 def _bench(options: argparse.Namespace) -> int:
@@ -97,6 +104,28 @@ def _bench(options: argparse.Namespace) -> int:
         write_leaderboard(plan.folder, plan.cells, list(request.suite.datasets), request.suite.note).print(console)
 
     return run_bench(request, options.results or runs_dir(), leaderboard, options.jobs, options.dry_run)
+
+
+def _add_study(commands: Any) -> None:
+    study = commands.add_parser("study", help="run a named set of recipes; print its table, draw its figure")
+    study.add_argument("name", help="a packaged study (clipbench list studies), or a YAML file")
+    study.add_argument("--variants", default="", help="some of its variants, separated by commas")
+    study.add_argument(
+        "--root", default=None, help="where the real datasets lie (default: $CLIPBENCH_DATA, else ./data)"
+    )
+    study.add_argument("--results", type=Path, default=None, help="folder of all runs (default: results/runs)")
+    study.add_argument("--jobs", type=int, default=None, help="worker processes (default: 2 for many cells on a CPU)")
+    study.add_argument("--dry-run", action="store_true", help="print the plan with an estimate and stop")
+    study.set_defaults(run=_study)
+
+
+def _study(options: argparse.Namespace) -> int:
+    from clipbench.bench.studies import load_study, run_study
+    from clipbench.resources import runs_dir
+
+    only = [word for word in options.variants.replace(",", " ").split() if word]
+    study = load_study(options.name)
+    return run_study(study, options.results or runs_dir(), only, options.jobs, options.dry_run, options.root)
 
 
 def _add_table(commands: Any) -> None:
@@ -120,7 +149,7 @@ def _table(options: argparse.Namespace) -> int:
 
 def _add_list(commands: Any) -> None:
     parser = commands.add_parser("list", help="what there is, with what each needs")
-    parser.add_argument("what", choices=["methods", "datasets", "backbones", "suites"])
+    parser.add_argument("what", choices=["methods", "datasets", "backbones", "suites", "studies"])
     parser.add_argument("--format", default="text", choices=["text", "json"])
     parser.set_defaults(run=_list)
 
@@ -214,6 +243,24 @@ def _data_draw(options: argparse.Namespace) -> int:
             for item in listing[part]:
                 print(f"{part}\t{item['label']}\t{item['path']}")
     return 0
+
+
+def _add_analyze(commands: Any) -> None:
+    parser = commands.add_parser("analyze", help="how far parameters and features moved")
+    parser.add_argument("what", choices=["changes", "features"])
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--config", action="append", help="recipe or recipes to fit; repeated: YAML files that win")
+    source.add_argument("--deliverable", type=Path, nargs="+", help="files of what was learned, instead of fits")
+    parser.add_argument("--every", type=int, default=10, help="changes: steps between two records of a fit")
+    parser.add_argument("--out", type=Path, default=None, help="folder of the outcome (default: beside the records)")
+    _add_grid(parser)
+    parser.set_defaults(run=_analyze)
+
+
+def _analyze(options: argparse.Namespace) -> int:
+    from clipbench.analysis.command import run
+
+    return run(options)
 
 
 def _add_predict(commands: Any) -> None:

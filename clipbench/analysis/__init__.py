@@ -1,0 +1,1 @@
+"""What fine-tuning changed: how far parameters and features moved from their pretrained values."""

@@ -1,0 +1,222 @@
+"""`clipbench analyze`: what fine-tuning changed, from fits that are made for it or from deliverables."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from clipbench.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from clipbench.bench.plan import Request
+    from clipbench.bench.suites import Suite
+
+Rows = list[dict[str, Any]]
+
+
+def run(options: argparse.Namespace) -> int:
+    """`analyze changes` or `analyze features`; 0 when everything asked for was done, 1 when cells failed.
+
+    Raises:
+        ConfigError: a wrong call.
+        DataError: data are missing or damaged.
+        MethodError: a deliverable that does not fit.
+    """
+    if options.every < 1:
+        raise ConfigError(f"--every {options.every}: at least one step between two records")
+    work = {
+        ("changes", True): _changes_of_fits,
+        ("changes", False): _changes_of_files,
+        ("features", True): _features_of_cells,
+        ("features", False): _features_of_files,
+    }[options.what, bool(options.config)]
+    return work(options, Console())
+
+
+def _request(options: argparse.Namespace) -> Request:
+    """The grid, as `clipbench bench` would read it: the first --config is the recipe, later ones win over it."""
+    from clipbench.bench.request import request_from
+
+    words = vars(options) | {"method": options.config[0], "config": options.config[1:], "jobs": 1}
+    return request_from(argparse.Namespace(**words))
+
+
+def _results(options: argparse.Namespace) -> Path:
+    from clipbench.resources import runs_dir
+
+    return options.results or runs_dir()
+
+
+def _changes_of_fits(options: argparse.Namespace, console: Console) -> int:
+    from clipbench.analysis.recorder import COLUMNS
+    from clipbench.analysis.runs import IDENTITY, identity, recorded_cells
+    from clipbench.bench.grid import headline
+    from clipbench.bench.plan import make_plan
+
+    request = _request(options)
+    plan = make_plan(request, _results(options))
+    folder = options.out or plan.folder / "analysis" / _name("changes", request)
+    console.print(headline(plan).rpartition(",")[0], highlight=False, soft_wrap=True)
+    rows: Rows = []
+    failed = 0
+    for planned, found in recorded_cells(plan, folder / "cells", options.every, console):
+        failed += found is None
+        rows += [identity(planned) | row for row in found or ()]
+    if rows:
+        _write_changes(rows, (*IDENTITY, *COLUMNS), folder, _note(request.suite), console)
+    return _ended(failed, console)
+
+
+def _changes_of_files(options: argparse.Namespace, console: Console) -> int:
+    from clipbench.analysis.ends import end_rows
+    from clipbench.analysis.recorder import COLUMNS
+    from clipbench.analysis.runs import IDENTITY
+
+    known = [name for name in COLUMNS if name not in ("step", "steps", "path_length", "gradient_squares")]
+    columns = (*IDENTITY, *(name for name in known if name != "gradient_cosine"))
+    rows = [row for path in options.deliverable for row in _identified(end_rows(path), path, options.deliverable)]
+    folder = options.out or Path("analysis/changes")
+    _write_changes(rows, columns, folder, "", console)
+    return 0
+
+
+def _write_changes(rows: Rows, columns: tuple[str, ...], folder: Path, note: str, console: Console) -> None:
+    """CSV files, figures and the summary of changes."""
+    from clipbench.analysis import figures
+    from clipbench.analysis.rows import framed, write_rows
+    from clipbench.analysis.summary import SUMMARY_COLUMNS, lines_of, profile, summarise
+    from clipbench.atomic import write_text
+
+    frame = framed(rows)
+    summary, tensors = summarise(frame), profile(frame)
+    write_rows(folder / "changes.csv", rows, columns)
+    write_rows(folder / "by_tensor.csv", tensors, tuple(tensors[0]))
+    write_rows(folder / "summary.csv", summary, SUMMARY_COLUMNS)
+    text = "\n".join([*lines_of(summary), note] if note else lines_of(summary))
+    write_text(folder / "summary.txt", text + "\n")
+    figures.save_figure(figures.layers_figure(frame, note), folder, "changes")
+    if "step" in columns:
+        figures.save_figure(figures.training_figure(frame, note), folder, "changes_over_training")
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    _said(folder, console)
+
+
+def _features_of_cells(options: argparse.Namespace, console: Console) -> int:
+    from clipbench.analysis import features
+    from clipbench.analysis.rows import read_rows, write_rows
+    from clipbench.analysis.runs import Say, identity, stem, with_lines
+    from clipbench.bench.grid import run_bench
+    from clipbench.bench.plan import PlannedCell, make_plan
+    from clipbench.bench.record import RecordStore
+
+    request = _request(options)
+    status = run_bench(request, _results(options), lambda *_: None, console=console)
+    plan = make_plan(request, _results(options))
+    folder = options.out or plan.folder / "analysis" / _name("features", request)
+    asked = {recipe.name for recipe in request.recipes}
+    done = [planned for planned in plan.cells if planned.undone is None and planned.cell.recipe in asked]
+    store = RecordStore(plan.folder)
+
+    def measure(planned: PlannedCell, say: Say) -> Rows:
+        path = folder / "cells" / f"{stem(planned)}.csv"
+        rows = read_rows(path, features.COLUMNS)
+        if rows is None:
+            rows = features.of_cell(planned, store)
+            write_rows(path, rows, features.COLUMNS)
+        return rows
+
+    rows: Rows = []
+    failed = 0
+    for planned, found in with_lines(done, measure, console):
+        failed += found is None
+        rows += [identity(planned) | row for row in found or ()]
+    if rows:
+        _write_features(rows, folder, _note(request.suite), console)
+    return max(status, _ended(failed, console))
+
+
+def _features_of_files(options: argparse.Namespace, console: Console) -> int:
+    from clipbench.analysis.features import of_deliverable
+    from clipbench.bench.suites import load_suite
+
+    suite = load_suite(options.suite)
+    rows: Rows = []
+    for path in options.deliverable:
+        found = of_deliverable(path, suite, options.protocol, options.root)
+        rows += _identified(found, path, options.deliverable)
+    _write_features(rows, options.out or Path("analysis/features"), "", console)
+    return 0
+
+
+def _write_features(rows: Rows, folder: Path, note: str, console: Console) -> None:
+    """CSV files, the figure and a table of feature cosines."""
+    from clipbench.analysis import figures
+    from clipbench.analysis.features import COLUMNS
+    from clipbench.analysis.rows import framed, write_rows
+    from clipbench.analysis.runs import IDENTITY
+    from clipbench.atomic import write_text
+
+    frame = framed(rows)
+    write_rows(folder / "features.csv", rows, (*IDENTITY, *COLUMNS))
+    text = "\n".join([*_feature_lines(frame), note] if note else _feature_lines(frame))
+    write_text(folder / "summary.txt", text + "\n")
+    figures.save_figure(figures.features_figure(frame, note), folder, "features")
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    _said(folder, console)
+
+
+def _feature_lines(frame: pd.DataFrame) -> Iterable[str]:
+    """Mean cosines by dataset and split, and over the datasets: classes first, then seeds, then datasets."""
+    kinds = ["text_cosine", "image_cosine"]
+    frame = frame.assign(**{name: frame[name].astype(float) for name in kinds})
+    cells = frame.groupby(["dataset", "split", "cell"], sort=False)[kinds].mean()
+    means = cells.groupby(level=["dataset", "split"], sort=False).mean()
+    width = max(len("average"), *(len(str(name)) for name in frame["dataset"]))
+    yield f"{'cosine to the pretrained features':<{width}}"
+    splits = list(dict.fromkeys(frame["split"]))
+    yield f"{'':<{width}}  " + "  ".join(
+        f"{kind.split('_')[0] + ' ' + split:>14}" for split in splits for kind in kinds
+    )
+    for dataset in [*dict.fromkeys(frame["dataset"]), "average"]:
+        values = []
+        for split in splits:
+            here = means.xs(split, level="split")
+            for kind in kinds:
+                value = here[kind].mean() if dataset == "average" else here[kind].get(dataset, float("nan"))
+                values.append(f"{value:14.4f}")
+        yield f"{dataset:<{width}}  " + "  ".join(values)
+
+
+def _identified(rows: Rows, path: Path, paths: list[Path]) -> Rows:
+    """Rows of a deliverable with the identity columns of `runs.IDENTITY`; shots are not known."""
+    from clipbench.methods.deliverable import read_header
+
+    header = read_header(path)
+    name = path.stem if sum(other.stem == path.stem for other in paths) == 1 else str(path)
+    about = {"cell": name, "recipe": header.recipe or header.method, "backbone": header.backbone, "shots": None}
+    return [about | row for row in rows]
+
+
+def _name(kind: str, request: Request) -> str:
+    return "-".join([kind, *(recipe.name for recipe in request.recipes)])
+
+
+def _note(suite: Suite) -> str:
+    return suite.note
+
+
+def _ended(failed: int, console: Console) -> int:
+    if failed:
+        console.print(f"{failed} cells failed and are not in the numbers above; the same command tries again")
+    return 1 if failed else 0
+
+
+def _said(folder: Path, console: Console) -> None:
+    names = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_file() and path.name[0] != "."))
+    console.print(f"{folder}: {names}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,153 @@
+"""How far features moved: cosine between tuned and pretrained features, per class of every test split, after the fit.
+
+Text: the class features that the split is scored with against those of the pretrained text tower on the same templates.
+Images: the features of the test images of the class, mean over the images. A class that the pretrained model answers
+for (`novel_rule=frozen`) has not moved. Both are 1 where nothing changed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clipbench.bench.objects import build
+from clipbench.bench.plan import PlannedCell
+from clipbench.bench.record import RecordStore, read_record
+from clipbench.bench.suites import Suite
+from clipbench.data.base import DataModule
+from clipbench.errors import ConfigError
+from clipbench.methods.base import Method
+from clipbench.methods.deliverable import load_method, read_header
+from clipbench.methods.task import TestSplit
+from clipbench.protocols import assign
+
+COLUMNS = (
+    "dataset", "seed", "split", "trained", "label", "class", "images",
+    "text_cosine", "image_cosine", "image_cosine_min",
+)  # fmt: skip
+"""Columns of the CSV file; what each means stands in docs/analysis.md."""
+Rows = list[dict[str, Any]]
+
+
+def cosine(now: Tensor, before: Tensor) -> Tensor | None:
+    """Cosine (N,) of rows (N, D) in float64; None where a method's features live in another space."""
+    if now.shape != before.shape:
+        return None
+    return F.cosine_similarity(now.detach().double(), before.detach().double(), dim=-1)
+
+
+@torch.inference_mode()
+def feature_rows(method: Method, data: DataModule) -> Rows:
+    """One row per class of every test split.
+
+    Args:
+        method: built, with what it learned in place, and bound to the protocol's task.
+        data: of the same task.
+
+    Returns:
+        `text_cosine`; `image_cosine`, the mean over the `images` of the class, and the lowest of them.
+
+    Raises:
+        DataError: test images are missing or damaged.
+    """
+    data.setup("test")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    method.eval().to(device)
+    rows: Rows = []
+    for split, loader in zip(method.task.tests, data.test_dataloader(), strict=True):
+        text = cosine(method.prepare(split), method.zero_shot_features(split.classnames))
+        found: list[list[float]] = [[] for _ in split.classnames]
+        for batch in loader:
+            moved = _images(method, split, batch.image.to(device))
+            if moved is not None:
+                for label, value in zip(batch.label.tolist(), moved.tolist(), strict=True):
+                    found[label].append(value)
+        for label, name in enumerate(split.classnames):
+            values = found[label]
+            rows.append(
+                {
+                    "dataset": data.dataset,
+                    "seed": method.train_seed,
+                    "split": split.name,
+                    "trained": split.trained,
+                    "label": label,
+                    "class": name,
+                    "images": len(values),
+                    "text_cosine": None if text is None else float(text[label]),
+                    "image_cosine": sum(values) / len(values) if values else None,
+                    "image_cosine_min": min(values, default=None),
+                }
+            )
+    return rows
+
+
+def _images(method: Method, split: TestSplit, images: Tensor) -> Tensor | None:
+    """Cosine (B,) of the features of uint8 images now to those of the pretrained image tower."""
+    pixels = method.backbone.normalise(images)
+    before = method.backbone.frozen_image_features(pixels)
+    return cosine(before if method.uses_frozen(split) else method.image_features(pixels), before)
+
+
+def of_cell(planned: PlannedCell, store: RecordStore) -> Rows:
+    """The rows of a cell of the bench that is done, from its deliverable.
+
+    Raises:
+        MethodError: the deliverable does not fit.
+    """
+    objects = build(planned.config)
+    path = store.deliverable_for(planned.cell, planned.key)
+    method = load_method(path) if path.is_file() else objects.model
+    try:
+        method.configure_model()  # one that trains nothing has no deliverable
+        assign(planned.cell.protocol, objects.datamodule, method)
+        rows = feature_rows(method, objects.datamodule)
+    finally:
+        _give_back(method)
+    return [row | {"dataset": planned.cell.dataset} for row in rows]
+
+
+def of_deliverable(path: Path, suite: Suite, protocol: str, root: str | None) -> Rows:
+    """The rows of a deliverable on the test images of its dataset.
+
+    Args:
+        path: the file; where its record lies beside it, data and protocol are those of the record.
+        suite: where the dataset is looked up otherwise.
+        protocol: name of the protocol otherwise.
+        root: where the real datasets lie otherwise.
+
+    Raises:
+        MethodError: not a deliverable, or one that does not fit.
+        ConfigError: its dataset is not in the suite, or it was trained on other classes than the protocol's.
+    """
+    header = read_header(path)
+    record = path.parent.parent / "records" / f"{path.stem}.json"
+    if record.is_file():
+        config = read_record(record).data["config"]
+        section, protocol = config["data"], config["protocol"]
+    else:
+        section = suite.choose([header.dataset])[header.dataset]
+        if root and section["class_path"] == "FewShotDataModule":
+            section = section | {"init_args": section["init_args"] | {"root": root}}
+    whole = {"model": {"class_path": "ZeroShot", "init_args": {"backbone": header.backbone}}, "data": section}
+    data = build(whole | {"protocol": protocol, "trainer": {"logger": False, "enable_checkpointing": False}}).datamodule
+    method = load_method(path)
+    try:
+        trained = method.task.train
+        assign(protocol, data, method)
+        if method.task.train != trained:
+            raise ConfigError(
+                f"'{path}' was trained on {len(trained)} classes from '{trained[0]}' on, which are not those of "
+                f"protocol {protocol} on {header.dataset}; name its --protocol and --suite"
+            )
+        return feature_rows(method, data)
+    finally:
+        _give_back(method)
+
+
+def _give_back(method: Method) -> None:
+    method.to("cpu")
+    method.release()

@@ -1,0 +1,76 @@
+"""Where a tensor stands in the backbone: tower, block, kind and depth, read off its name."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+TOWERS = ("image", "text")
+BEFORE = re.compile(r"pre|embed|embd|stem|cls_token|conv1|bn1")
+NORM = re.compile(r"^(ln_?\w*|\w*norm\w*)$", re.IGNORECASE)
+BATCH_NORM = re.compile(r"^bn\w*$", re.IGNORECASE)
+ATTENTION = re.compile(r"^\w*att(n|ention)\w*$", re.IGNORECASE)
+MLP = re.compile(r"^(mlp|ffn)\w*$", re.IGNORECASE)
+SECOND_HALF = 0.5  # of a block: the MLP and the norm in front of it
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor stands.
+
+    Attributes:
+        tensor: its name in the backbone, or in the method where it was added.
+        tower: "image", "text", or "" outside of both.
+        block: number of its block from the input; None outside of the blocks.
+        part: its name inside the block, or inside the tower.
+        kind: what is comparable: "LayerNorm weight", "MLP bias", "added context" ...
+        depth: -1 in front of the blocks, block number (+ 0.5 in its second half), infinity behind them.
+    """
+
+    tensor: str
+    tower: str
+    block: int | None
+    part: str
+    kind: str
+    depth: float
+
+    @property
+    def group(self) -> str:
+        """Tower and kind, the tensors that are compared over depth."""
+        return f"{self.tower} {self.kind}".strip()
+
+
+def place_of(tensor: str, added: bool = False) -> Place:
+    """The place of a tensor.
+
+    Args:
+        tensor: for example "text.blocks.3.mlp.proj.bias".
+        added: whether a method added it (a context, a factor, an adapter), so that it has no pretrained value.
+
+    Example:
+        >>> place_of("image.blocks.3.ln_2.weight").group, place_of("image.blocks.3.ln_2.weight").depth
+        ('image LayerNorm weight', 3.5)
+    """
+    tower, _, inside = tensor.partition(".")
+    if tower not in TOWERS:
+        tower, inside = "", tensor
+    number = re.search(r"(?:^|\.)(\d+)\.", inside)
+    block = int(number[1]) if number else None
+    part = inside[number.end() :] if number else inside
+    words = part.split(".")
+    leaf = words[-1]
+    if block is None:
+        depth = -1.0 if any(BEFORE.search(word) for word in words) else float("inf")
+    else:
+        second = any(MLP.match(word) for word in words) or words[0] in ("ln_2", "norm2", "ls_2")
+        depth = block + SECOND_HALF * second
+    kind = f"added {leaf}" if added else _kind(words, block is not None)
+    return Place(tensor, tower, block, part, kind, depth)
+
+
+def _kind(words: list[str], inside_block: bool) -> str:
+    owners, leaf = words[:-1], words[-1]
+    for pattern, kind in ((NORM, "LayerNorm"), (BATCH_NORM, "BatchNorm"), (ATTENTION, "attention"), (MLP, "MLP")):
+        if any(pattern.match(word) for word in owners):
+            return f"{kind} {leaf}"
+    return f"other {leaf}" if inside_block else ".".join(words)
