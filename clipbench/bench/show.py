@@ -49,6 +49,20 @@ def list_suites() -> list[dict[str, Any]]:
     return [{"suite": s.name, "backbone": s.backbone, "datasets": len(s.datasets), "title": s.title} for s in suites]
 
 
+def list_studies() -> list[dict[str, Any]]:
+    """A row per packaged study; reads YAML only."""
+    from clipbench.bench.studies import known_studies, load_study
+
+    studies = [load_study(name) for name in known_studies()]
+    return [
+        {
+            "study": s.name, "suite": s.suite, "variants": len(s.variants), "datasets": len(s.datasets),
+            "seeds": len(s.seeds), "minutes": f"{s.minutes:g}", "title": s.title,
+        }
+        for s in studies
+    ]  # fmt: skip
+
+
 def list_backbones() -> list[dict[str, Any]]:
     """A row per backbone: the embedded one, then every open_clip architecture that our towers take, with its tags."""
     from clipbench.backbone import catalogue

@@ -109,7 +109,7 @@ def is_frozen(row: Row) -> bool:
 
 def _section(identity: tuple, rows: list[Row], said: str) -> Section:
     averages, columns = averages_of(rows), measures(rows)
-    details = [_detail(rows, averages, column, head) for column, head in columns]
+    details = [detail(rows, averages, column, head) for column, head in columns]
     caption = " ".join([*_caption(rows, averages), said]).strip()
     return Section(title_of(identity), _summary(rows, averages, columns), details, caption, _missing(rows))
 
@@ -124,7 +124,7 @@ def _summary(rows: list[Row], averages: list[Row], columns: list[tuple[str, str]
         filled.append([Shown(f"{row['cells']}/{row['cells_expected']}") for row in averages])
     for column, head in columns:
         heads.append(head)
-        filled.append(_accuracies(averages, column, spread=True))
+        filled.append(accuracies(averages, column, spread=True))
     for head, entries in costs(averages):
         heads.append(head)
         filled.append(entries)
@@ -142,25 +142,27 @@ def costs(rows: Sequence[Row]) -> list[tuple[str, list[Shown]]]:
     ]
 
 
-def _detail(rows: list[Row], averages: list[Row], column: str, head: str) -> Grid:
+def detail(rows: Sequence[Row], averages: Sequence[Row], column: str, head: str) -> Grid:
+    """One measure with the datasets as columns, a line for each average row."""
     datasets = sorted(dict.fromkeys(row["dataset"] for row in rows), key=lambda name: name == AVERAGE)
     by_place = {(row["dataset"], row["recipe"]): row for row in rows}
     nothing = {column: math.nan, "cells": 0, "cells_expected": 0, "novel_rule": ""}
     filled = [
-        _accuracies([by_place.get((dataset, row["recipe"]), nothing) for row in averages], column)
+        accuracies([by_place.get((dataset, row["recipe"]), nothing) for row in averages], column)
         for dataset in datasets
     ]
     return Grid(f"{head} by dataset", ["Recipe", *datasets], _lines(averages, filled), by_dataset=True)
 
 
-def _lines(averages: list[Row], filled: list[list[Shown]]) -> list[Line]:
+def _lines(averages: Sequence[Row], filled: list[list[Shown]]) -> list[Line]:
     """Columns of entries as lines of recipes."""
     return [
         Line(row["recipe"], is_frozen(row), [column[index] for column in filled]) for index, row in enumerate(averages)
     ]
 
 
-def _accuracies(rows: list[Row], column: str, spread: bool = False) -> list[Shown]:
+def accuracies(rows: Sequence[Row], column: str, spread: bool = False) -> list[Shown]:
+    """A column of accuracies: best and second marked, on request with the spread over seeds."""
     marked = marks([row[column] for row in rows], [is_whole(row) and not is_frozen(row) for row in rows])
     return [
         Shown(

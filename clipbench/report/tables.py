@@ -18,7 +18,7 @@ from clipbench.errors import UnknownName
 from clipbench.report.aggregate import AVERAGE, COLUMNS
 from clipbench.report.layout import DASH, FROZEN, PARTIAL, Grid, Line, Section, Shown, sections
 
-PERCENT = ["base", "novel", "h", "h_mean", "base_std", "novel_std"]
+PERCENT = ["base", "novel", "h", "h_mean", "base_std", "novel_std", "h_vs_default", "h_vs_zero_shot"]
 WHOLE = ["trained_parameters", "trained_parameters_end", "stored_bytes", "peak_bytes"]
 IN_A_TERMINAL = ("Trained", "Stored", "Fit", "At end", "Step", "Overhead %", "Share %", "Peak")
 """Heads of cost in the order in which a narrow terminal keeps them."""
@@ -54,10 +54,10 @@ def layout_of(frame: pd.DataFrame, beside: Sequence[Section] = ()) -> tuple[list
     return [*sections(frame), *beside], list(frame.attrs.get("notes", []))
 
 
-def csv(frame: pd.DataFrame) -> str:
+def csv(frame: pd.DataFrame, columns: Sequence[str] = COLUMNS) -> str:
     """Tidy CSV: percent with two decimals, other numbers with six significant digits, empty where unknown."""
-    shown = frame[COLUMNS].astype(object)
-    for column in COLUMNS:
+    shown = frame[list(columns)].astype(object)
+    for column in columns:
         if column in PERCENT:
             form = "{:.2f}".format
         elif column in WHOLE:

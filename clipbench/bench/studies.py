@@ -1,0 +1,281 @@
+"""Studies: a named set of recipes on a suite that answers one question by varying one axis at a time.
+
+A study is a YAML in `configs/studies/` or anywhere else, as `study.schema.json` says. Each variant becomes a recipe
+under a name of its own: a packaged recipe with settings above its overrides. So keys, records, reruns, workers and
+start chains are those of the bench, and so is what a suite overrides.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from clipbench.bench.plan import Plan, Request
+from clipbench.bench.recipe import Config, Recipe, known_recipes, load_recipe
+from clipbench.bench.suites import load_suite
+from clipbench.errors import ConfigError, UnknownName
+from clipbench.protocols.base import protocol
+from clipbench.resources import configs_dir
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SCHEMA_FILE = Path(__file__).with_name("study.schema.json")
+FOLDER = "studies"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One recipe of a study.
+
+    Attributes:
+        label: the name of this recipe in records and tables.
+        recipe: the packaged recipe that it is made from.
+        settings: what is set in it, dotted.
+        axis: the axis that it stands on; empty for the default and the references.
+        value: how it is called on that axis.
+    """
+
+    label: str
+    recipe: str
+    settings: Config = field(hash=False)
+    axis: str = ""
+    value: str = ""
+
+    def as_recipe(self) -> Recipe:
+        """The recipe to run: settings stand above every override of the packaged one."""
+        base = load_recipe(self.recipe)
+        own = ({"set": dict(self.settings)},) if self.settings else ()
+        return Recipe(self.label, base.sections, (*base.overrides, *own), base.about)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What is varied while all else stays.
+
+    Attributes:
+        name: for people.
+        centre: label of the variant that it is varied around.
+        points: value to label, in the order to show them; the centre is one of them.
+    """
+
+    name: str
+    centre: str
+    points: dict[str, str] = field(hash=False)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study as its file says it; attributes are those of the schema.
+
+    Attributes:
+        variants: the default first, then those of the axes, then the references; every label once.
+    """
+
+    name: str
+    title: str
+    question: str
+    suite: str
+    protocol: str
+    backbone: str | None
+    datasets: tuple[str, ...]
+    seeds: tuple[int, ...]
+    shots: int
+    minutes: float
+    variants: tuple[Variant, ...]
+    axes: tuple[Axis, ...]
+    figures: tuple[Config, ...] = field(hash=False)
+    caption: str
+
+    @property
+    def default(self) -> Variant:
+        """The variant that the axes are varied around."""
+        return self.variants[0]
+
+    @property
+    def references(self) -> list[str]:
+        """Labels of what stands beside, on no axis."""
+        return [variant.label for variant in self.variants[1:] if not variant.axis]
+
+    def folder(self, results: Path) -> Path:
+        """Where its table and figures go; records lie below, by suite and protocol."""
+        return results / FOLDER / self.name
+
+    def request(self, only: Sequence[str] = (), data_root: str | None = None) -> Request:
+        """The grid of its variants, or of some of them.
+
+        Raises:
+            UnknownName: there is no variant of such a label.
+        """
+        labels = [variant.label for variant in self.variants]
+        for label in only:
+            if label not in labels:
+                raise UnknownName(f"variant of study {self.name}", label, labels)
+        return Request(
+            recipes=tuple(v.as_recipe() for v in self.variants if not only or v.label in only),
+            suite=load_suite(self.suite), datasets=self.datasets, seeds=self.seeds, shots=self.shots,
+            protocol=self.protocol, backbone=self.backbone, data_root=data_root,
+        )  # fmt: skip
+
+
+def known_studies() -> dict[str, Path]:
+    """The packaged studies: name to file."""
+    return {path.stem: path for path in sorted((configs_dir() / "studies").glob("*.yaml"))}
+
+
+def load_study(name: str) -> Study:
+    """The packaged study of that name, or the one in a YAML file.
+
+    Raises:
+        UnknownName: no such study, or it names a suite, dataset, protocol, recipe, axis or key that is not there.
+        ConfigError: it is not a study, or two of its variants are the same.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else known_studies().get(name)
+    if path is None or not path.is_file():
+        raise UnknownName("study", name, known_studies())
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"'{path}' is not YAML: {' '.join(str(error).split())}") from error
+    return study_from(content, path.name)
+
+
+def study_from(content: Any, origin: str) -> Study:
+    """A study from the content of its file; raises as `load_study`, naming the file `origin`."""
+    _check_shape(content, origin)
+    suite = load_suite(content["suite"])
+    datasets = tuple(content.get("datasets") or suite.datasets)
+    suite.choose(list(datasets))
+    protocol(content.get("protocol", "base_to_novel"))
+    default = content["default"]
+    variants = [Variant(default["label"], default["recipe"], default.get("set", {}))]
+    by_label = {variants[0].label: variants[0]}
+    axes = content["axes"]
+    for entry in content["variants"]:
+        if entry["axis"] not in axes:
+            raise UnknownName(f"axis in {origin}", entry["axis"], axes)
+        around = axes[entry["axis"]].get("around", default["label"])
+        if around not in by_label:
+            raise UnknownName(f"variant in {origin} (one that stands above the axis around it)", around, by_label)
+        centre = by_label[around]
+        recipe = entry.get("recipe", centre.recipe)
+        settings = ({} if recipe != centre.recipe else centre.settings) | entry.get("set", {})
+        variant = Variant(entry["label"], recipe, settings, entry["axis"], str(entry["value"]))
+        if variant.label in by_label:
+            raise ConfigError(f"{origin}: two variants are called '{variant.label}'")
+        variants.append(variant)
+        by_label[variant.label] = variant
+    for name in content.get("references", ()):
+        if name not in by_label:
+            variants.append(Variant(name, name, {}))
+    _check_variants(variants, origin)
+    return Study(
+        name=content["name"], title=content["title"], question=_line(content["question"]), suite=content["suite"],
+        protocol=content.get("protocol", "base_to_novel"), backbone=content.get("backbone"), datasets=datasets,
+        seeds=tuple(content["seeds"]), shots=content["shots"], minutes=content["minutes"], variants=tuple(variants),
+        axes=tuple(_axis(name, entry, variants, origin) for name, entry in axes.items()),
+        figures=tuple(content["figures"]), caption=_line(content.get("caption", "")),
+    )  # fmt: skip
+
+
+def _axis(name: str, entry: Mapping[str, Any], variants: Sequence[Variant], origin: str) -> Axis:
+    """Numbers in their order; words as they stand in the file, after the centre."""
+    centre = entry.get("around", variants[0].label)
+    own = [(variant.value, variant.label) for variant in variants if variant.axis == name]
+    points = [(str(entry["at"]), centre), *own]
+    if not own or len(dict(points)) < len(points):
+        raise ConfigError(f"{origin}: axis '{name}' needs variants, each with a value of its own")
+    if all(_number(value) is not None for value, _ in points):
+        points.sort(key=lambda point: _number(point[0]) or 0.0)
+    return Axis(name, centre, dict(points))
+
+
+def _check_shape(content: Any, origin: str) -> None:
+    """Raises unless the content fits the schema."""
+    known = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))["properties"]
+    for key in content if isinstance(content, dict) else ():
+        if key not in known:
+            raise UnknownName(f"key of study {origin}", str(key), known)
+    for error in _validator().iter_errors(content):
+        place = ".".join(map(str, error.absolute_path)) or "top level"
+        raise ConfigError(f"'{origin}' is not a study at {place}: {error.message[:200]}")
+
+
+@functools.cache
+def _validator() -> Any:
+    import jsonschema
+
+    return jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
+
+
+def _check_variants(variants: Sequence[Variant], origin: str) -> None:
+    """Each is made from a packaged recipe, none is there twice, none borrows the name of another recipe."""
+    known, seen = known_recipes(), dict[str, str]()
+    for variant in variants:
+        if variant.recipe not in known:
+            raise UnknownName(f"recipe in {origin}", variant.recipe, known)
+        if variant.label in known and (variant.label != variant.recipe or variant.settings):
+            raise ConfigError(f"{origin}: '{variant.label}' is a packaged recipe; call this variant otherwise")
+        what = json.dumps([variant.recipe, variant.settings], sort_keys=True)
+        if what in seen:
+            raise ConfigError(f"{origin}: '{variant.label}' and '{seen[what]}' are the same run")
+        seen[what] = variant.label
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _line(text: str) -> str:
+    return " ".join(str(text).split())
+
+
+def run_study(
+    study: Study,
+    results: Path,
+    only: Sequence[str] = (),
+    jobs: int | None = None,
+    dry_run: bool = False,
+    data_root: str | None = None,
+) -> int:
+    """Run what is missing of a study, then write its table and figures and print the table.
+
+    Args:
+        study: what to run.
+        results: the folder of all runs.
+        only: labels of some variants; the table shows the others as far as there are records.
+        jobs: worker processes; None chooses.
+        dry_run: print the plan and stop.
+        data_root: where the real datasets lie, instead of the usual place.
+
+    Returns:
+        As `run_bench`.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; finished records are kept.
+    """
+    from rich.console import Console
+
+    request = study.request(only, data_root)
+    from clipbench.bench.grid import run_bench
+    from clipbench.report.study import write_study
+
+    console = Console()
+    console.print(f"{study.title}\n{study.question}", highlight=False, markup=False)
+    console.print(f"stated for 2 cores: about {study.minutes:g} minutes in all", highlight=False)
+
+    def finish(plan: Plan, console: Console) -> None:
+        write_study(
+            study, plan.folder, study.folder(results), plan.cells, list(request.suite.datasets), request.suite.note
+        ).print(console)
+
+    return run_bench(request, study.folder(results), finish, jobs, dry_run, console)

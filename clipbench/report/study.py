@@ -1,0 +1,186 @@
+"""The outcome of a study: a table for each axis around its default (CSV, Markdown, LaTeX, text), and its figures."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from clipbench.bench.record import Record, RecordStore, write_text
+from clipbench.errors import RecordError
+from clipbench.report.aggregate import AVERAGE, COLUMNS, Row, aggregate, cells_of, rows_of
+from clipbench.report.axes_figure import Panel, accuracy_over_axes
+from clipbench.report.cost_figure import canvas, draw_costs
+from clipbench.report.layout import Section
+from clipbench.report.leaderboard import save_figure
+from clipbench.report.select import Planned, select
+from clipbench.report.study_tables import BESIDE, scope_of, study_sections
+from clipbench.report.tables import csv, latex, markdown, terminal
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.console import Console
+
+    from clipbench.bench.studies import Axis, Study
+
+OWN = ["study", "axis", "value", "is_default", "h_vs_default", "h_vs_zero_shot", "gain_per_kb"]
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyBoard:
+    """What was written.
+
+    Attributes:
+        frame: tidy, one row per axis, value and dataset; columns `OWN` and those of a leaderboard. `h_vs_default` and
+            `h_vs_zero_shot` are differences of H (of accuracy where nothing is novel), `gain_per_kb` the latter for
+            each 1,000 stored bytes.
+        sections: its tables.
+        files: by name.
+    """
+
+    frame: pd.DataFrame
+    sections: list[Section]
+    files: dict[str, Path]
+
+    def print(self, console: Console) -> None:
+        """Prints the tables, the notes and where the files are."""
+        short = [dataclasses.replace(section, details=[]) for section in self.sections]
+        for shown in terminal(short, self.frame.attrs["notes"], console.width):
+            console.print(shown)
+        folder = next(iter(self.files.values())).parent
+        console.print(f"{folder}: {', '.join(self.files)}", highlight=False, markup=False, soft_wrap=True)
+
+
+def write_study(
+    study: Study, records: Path, folder: Path, expected: Iterable[Planned], suite: Sequence[str] = (), note: str = ""
+) -> StudyBoard:
+    """Writes `study.csv`, `.md`, `.tex` and the figures that the study asks for.
+
+    Args:
+        study: what was run.
+        records: the run folder with its records.
+        folder: where the files go.
+        expected: the planned cells, see `load_frame`; at least one.
+        suite: all datasets of the suite.
+        note: what a table of this suite must say about itself.
+
+    Raises:
+        RecordError: there is no record of it, or the folder is read-only or full.
+    """
+    frame = study_frame(study, records, expected)
+    scope = scope_of(study, len(suite))
+    tables = study_sections(study, frame, scope, note)
+    notes = frame.attrs["notes"]
+    head = [f"# {study.title}", study.question]
+    files = {
+        "study.csv": write_text(folder / "study.csv", csv(frame, [*OWN, *COLUMNS])),
+        "study.md": write_text(folder / "study.md", markdown(tables, notes, head)),
+        "study.tex": write_text(folder / "study.tex", latex(tables, notes)),
+    }
+    for name, drawn in study_figures(study, frame, scope).items():
+        files |= {path.name: path for path in save_figure(drawn, folder / name).values()}
+    return StudyBoard(frame, tables, files)
+
+
+def study_frame(study: Study, records: Path, expected: Iterable[Planned]) -> pd.DataFrame:
+    """The rows of every axis; `attrs` has `notes`, and `test_images` by dataset: images of each split.
+
+    The default stands on every axis that is varied around it, and once more among the rows `beside`.
+
+    Raises:
+        RecordError: there is no record of the study.
+    """
+    labels = [variant.label for variant in study.variants]
+    planned = list(expected)
+    scan = RecordStore(records).scan()
+    mine = [record for record in scan.records if _belongs(record, study, labels)]
+    if not mine:
+        raise RecordError(f"there is no record of study {study.name} in {records}")
+    chosen = select(mine, [some for some in planned if some.cell.recipe in labels])
+    there = {record.cell for record in chosen.records} | set(chosen.missing)
+    like = mine[0].cell
+    absent = [
+        cell
+        for label in labels
+        for dataset in study.datasets
+        for seed in study.seeds
+        if (cell := dataclasses.replace(like, recipe=label, dataset=dataset, seed=seed)) not in there
+    ]
+    board = aggregate(cells_of(chosen.records), [*chosen.missing, *absent], {like.suite: study.datasets})
+    rows = {(row["recipe"], row["dataset"]): row for row in rows_of(board)}
+    frame = pd.DataFrame(_placed(study, rows), columns=[*OWN, *COLUMNS])
+    frame.attrs["notes"] = [*chosen.notes, *scan.problems]
+    frame.attrs["test_images"] = {
+        record.cell.dataset: {name: split["total"] for name, split in record.splits.items()}
+        for record in chosen.records
+    }
+    return frame
+
+
+def _belongs(record: Record, study: Study, labels: Sequence[str]) -> bool:
+    cell = record.cell
+    return (
+        cell.recipe in labels and cell.dataset in study.datasets and cell.seed in study.seeds
+        and cell.shots == study.shots
+    )  # fmt: skip
+
+
+def _placed(study: Study, rows: dict[tuple[str, str], Row]) -> list[Row]:
+    """Each row at its places: beside, and on the axes."""
+    zero_shot = next((variant.label for variant in study.variants if variant.recipe == "zero_shot"), "")
+    centres = list(dict.fromkeys([study.default.label, *(axis.centre for axis in study.axes)]))
+    places = [(BESIDE, label, label, centres[0]) for label in dict.fromkeys([*centres, *study.references])]
+    places += [(axis.name, value, label, axis.centre) for axis in study.axes for value, label in axis.points.items()]
+    placed = []
+    for axis, value, label, centre in places:
+        for dataset in [*study.datasets, AVERAGE]:
+            row = rows[label, dataset]
+            gain = _score(row) - _score(rows[zero_shot, dataset]) if zero_shot else math.nan
+            stored = row["stored_bytes"]
+            own = {
+                "study": study.name, "axis": axis, "value": value, "is_default": label == centre,
+                "h_vs_default": _score(row) - _score(rows[centre, dataset]), "h_vs_zero_shot": gain,
+                "gain_per_kb": gain / stored * 1000 if stored else math.nan,
+            }  # fmt: skip
+            placed.append(own | row)
+    return placed
+
+
+def _score(row: Row) -> float:
+    """H, or accuracy where nothing is novel."""
+    return row["h"] if row["protocol"] == "base_to_novel" else row["base"]
+
+
+def study_figures(study: Study, frame: pd.DataFrame, scope: str) -> dict[str, Figure]:
+    """The figures that the study asks for, by file name without ending."""
+    rows = rows_of(frame)
+    averages: dict[str, Row] = {row["recipe"]: row for row in rows if row["dataset"] == AVERAGE}
+    title = f"{study.title}\n{_wrapped(scope)}"
+    drawn: dict[str, Figure] = {}
+    for wanted in study.figures:
+        if wanted["kind"] == "axes":
+            panels = [_panel(axis) for axis in study.axes]
+            zero_shot = next((variant.label for variant in study.variants if variant.recipe == "zero_shot"), "")
+            drawn["axes"] = accuracy_over_axes(panels, averages, title, zero_shot)
+        else:
+            x: Any = wanted.get("x", "trained_parameters")
+            figure, (axes,) = canvas(1, len(averages))
+            axes.set_title(title, fontsize=8)
+            groups = {axis.name: list(axis.points.values()) for axis in study.axes} if len(study.axes) > 1 else None
+            draw_costs(axes, list(averages.values()), x, groups=groups)
+            drawn[f"accuracy_vs_{x}"] = figure
+    return drawn
+
+
+def _panel(axis: Axis) -> Panel:
+    return Panel(axis.name, list(axis.points), list(axis.points.values()), axis.centre)
+
+
+def _wrapped(text: str, width: int = 110) -> str:
+    import textwrap
+
+    return "\n".join(textwrap.wrap(text, width))
