@@ -172,13 +172,13 @@ def _write_features(rows: Rows, folder: Path, note: str, console: Console) -> No
 
 
 def _feature_lines(frame: pd.DataFrame) -> Iterable[str]:
-    """Mean cosines by dataset and split, and over the datasets: classes first, then seeds, then datasets."""
+    """How far features turned, by dataset and split."""
     kinds = ["text_cosine", "image_cosine"]
     frame = frame.assign(**{name: frame[name].astype(float) for name in kinds})
     cells = frame.groupby(["dataset", "split", "cell"], sort=False)[kinds].mean()
     means = cells.groupby(level=["dataset", "split"], sort=False).mean()
     width = max(len("average"), *(len(str(name)) for name in frame["dataset"]))
-    yield f"{'cosine to the pretrained features':<{width}}"
+    yield "1 - cosine to the pretrained features, mean over classes, then seeds, then datasets"
     splits = list(dict.fromkeys(frame["split"]))
     yield f"{'':<{width}}  " + "  ".join(
         f"{kind.split('_')[0] + ' ' + split:>14}" for split in splits for kind in kinds
@@ -189,7 +189,7 @@ def _feature_lines(frame: pd.DataFrame) -> Iterable[str]:
             here = means.xs(split, level="split")
             for kind in kinds:
                 value = here[kind].mean() if dataset == "average" else here[kind].get(dataset, float("nan"))
-                values.append(f"{value:14.4f}")
+                values.append(f"{abs(1 - value):14.6f}")
         yield f"{dataset:<{width}}  " + "  ".join(values)
 
 

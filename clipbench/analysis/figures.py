@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from clipbench.analysis.summary import last_rows, placed
+from clipbench.analysis.summary import groups_of, last_rows, placed
 from clipbench.atomic import replacing
 
 if TYPE_CHECKING:
@@ -63,8 +63,9 @@ def layers_figure(frame: pd.DataFrame, note: str = "") -> Figure:
 
 def _several(ends: pd.DataFrame) -> list[str]:
     """The groups with more than one tensor; all where there is none."""
-    counts = ends.groupby("group", sort=False)["tensor"].nunique()
-    return list(counts[counts > 1].index) or list(counts.index)
+    counts = ends.groupby("group")["tensor"].nunique()
+    groups = groups_of(ends)
+    return [group for group in groups if counts[group] > 1] or groups
 
 
 def _grid(rows: int, columns: int, note: str) -> tuple[Figure, list[list[Axes]]]:
@@ -78,6 +79,7 @@ def _grid(rows: int, columns: int, note: str) -> tuple[Figure, list[list[Axes]]]
         axes.tick_params(labelsize=7)
         axes.grid(axis="y", color="0.9", linewidth=0.6)
         axes.set_axisbelow(True)
+        axes.yaxis.get_offset_text().set_fontsize(6.5)
     if note:
         drawn.supxlabel(note, fontsize=6.5, color="0.35")
     return drawn, [list(line) for line in panels]
@@ -86,7 +88,7 @@ def _grid(rows: int, columns: int, note: str) -> tuple[Figure, list[list[Axes]]]
 def _over_depth(axes: Axes, some: pd.DataFrame, quantity: str, blocks: int) -> None:
     """A line per part of a block; what stands outside of the blocks is a mark at either end."""
     means: list[float] = []
-    for index, (part, tensors) in enumerate(some.groupby("part", sort=False)):
+    for index, (part, tensors) in enumerate(some.sort_values("depth", kind="stable").groupby("part", sort=False)):
         by_depth = tensors.groupby("depth")[quantity].agg(["mean", "min", "max"])
         name = str(part).removesuffix(".weight").removesuffix(".bias")
         at = [min(depth, blocks) for depth in by_depth.index]
@@ -165,7 +167,7 @@ def _short(tensor: str) -> str:
 
 
 def features_figure(frame: pd.DataFrame, note: str = "") -> Figure:
-    """Two panels, text and image: mean cosine to the pretrained features of every dataset and split.
+    """Two panels, text and image: 1 - cosine to the pretrained features of every dataset and split.
 
     Args:
         frame: one row per class, see `features.py`.
@@ -177,8 +179,9 @@ def features_figure(frame: pd.DataFrame, note: str = "") -> Figure:
     drawn.set_size_inches(8.2, 1.6 + 0.32 * len(datasets) * max(1, len(splits)) ** 0.5)
     for axes, (quantity, title) in zip(panels[0], (("text_cosine", "text"), ("image_cosine", "image")), strict=True):
         for index, split in enumerate(splits):
-            by_dataset = frame[frame["split"] == split].groupby("dataset")[quantity].agg(["mean", "min", "max"])
-            by_dataset = by_dataset.reindex(datasets)
+            here = frame[frame["split"] == split]
+            turned = (1 - here[quantity].astype(float)).clip(lower=0)
+            by_dataset = turned.groupby(here["dataset"]).agg(["mean", "min", "max"]).reindex(datasets)
             place = np.arange(len(datasets)) + 0.26 * (index - (len(splits) - 1) / 2)
             mean = by_dataset["mean"].to_numpy(float)
             reach = [mean - by_dataset["min"], by_dataset["max"] - mean]
@@ -190,7 +193,8 @@ def features_figure(frame: pd.DataFrame, note: str = "") -> Figure:
         axes.set_yticks(range(len(datasets)), datasets if axes is panels[0][0] else [""] * len(datasets))
         axes.invert_yaxis()
         axes.grid(axis="x", color="0.9", linewidth=0.6)
-        axes.set_title(f"{title} features: cosine to the pretrained ones", fontsize=8)
+        axes.set_xscale("symlog", linthresh=1e-6)
+        axes.set_title(f"{title} features: 1 - cosine to the pretrained ones", fontsize=8)
     panels[0][1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     return drawn
 

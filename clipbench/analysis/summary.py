@@ -56,6 +56,16 @@ def placed(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def groups_of(frame: pd.DataFrame) -> list[str]:
+    """The groups of a placed frame: text before image, kinds by name, weights before biases."""
+
+    def order(group: str) -> tuple[int, str, bool]:
+        tower, _, kind = group.partition(" ")
+        return ("text", "image", tower).index(tower), kind.rpartition(" ")[0] or kind, kind.endswith("bias")
+
+    return sorted(frame["group"].unique(), key=order)
+
+
 def spearman(one: pd.Series, other: pd.Series) -> float:
     """Rank correlation, ties by their mean rank; nan where a side is constant or one is too short.
 
@@ -80,7 +90,9 @@ def summarise(frame: pd.DataFrame) -> list[dict[str, Any]]:
         `largest_in` how often; `path_rho`: mean correlation with the gradient path over the tensors of a cell.
     """
     rows = []
-    for group, some in last_rows(frame).groupby("group", sort=False):
+    ends = last_rows(frame)
+    for group in groups_of(ends):
+        some = ends[ends["group"] == group]
         for quantity in QUANTITIES:
             if quantity in some and some[quantity].notna().any():
                 rows.append({"group": group, "quantity": quantity} | _row(some, quantity))
@@ -139,7 +151,7 @@ def profile(frame: pd.DataFrame) -> list[dict[str, Any]]:
         for name in quantities:
             row |= {name: some[name].mean(), f"{name}_std": some[name].std()}
         rows.append(row)
-    order = {group: place for place, group in enumerate(dict.fromkeys(row["group"] for row in rows))}
+    order = {group: place for place, group in enumerate(groups_of(ends))}
     return sorted(rows, key=lambda row: (order[row["group"]], row["depth"], row["tensor"]))
 
 
