@@ -129,9 +129,9 @@ def run_bench(
     if dry_run:
         for planned in plan.cells:
             state = "done" if planned.undone is None else f"to run: {planned.undone}"
-            console.print(
-                f"  {planned.cell}  {planned.key[:12]}  {state}", highlight=False, markup=False, soft_wrap=True
-            )
+            start = f", starts from {planned.start.cell.recipe} {planned.start.key[:12]}" if planned.start else ""
+            line = f"  {planned.cell}  {planned.key[:12]}  {state}{start}"
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
         known = "no estimate yet: no record of this recipe" if seconds is None else f"about {duration(seconds / jobs)}"
         console.print(
             f"{len(todo)} of {len(plan.cells)} cells to run with {jobs} processes, {known}",
@@ -168,10 +168,12 @@ def headline(plan: Plan) -> str:
     recipes = ", ".join(recipe.name for recipe in request.recipes)
     several = f"{len(request.recipes)} recipes x " if len(request.recipes) > 1 else ""
     datasets = len({planned.cell.dataset for planned in plan.cells})
+    asked, others = len(plan.cells) - len(plan.others), {planned.cell.recipe for planned in plan.others}
+    before = f" and {len(plan.others)} of {', '.join(sorted(others))} to start from" if others else ""
     done = len(plan.cells) - len(plan.to_run)
     return (
         f"{recipes}: suite {request.suite.name}, {request.protocol}, {request.shots} shots, "
-        f"{several}{datasets} datasets x {len(request.seeds)} seeds = {len(plan.cells)} cells, {done} done already"
+        f"{several}{datasets} datasets x {len(request.seeds)} seeds = {asked} cells{before}, {done} done already"
     )
 
 

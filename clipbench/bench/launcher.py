@@ -1,5 +1,6 @@
 """Launchers: take cells, return when each has a record or an error record.
 
+Cells come in running order: one that starts from another's deliverable stands behind it, and waits for it.
 `inline` runs them in this process, or in worker processes of one thread each that share nothing but the results folder.
 """
 
@@ -12,7 +13,7 @@ import threading
 import time
 import typing
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import BaseContext
 from pathlib import Path
@@ -50,8 +51,13 @@ class Inline:
         """
         cells = list(cells)
         if self.jobs == 1 or len(cells) < 2:
+            elsewhere: set[str] = set()
             for planned in cells:
-                done(run_cell(planned, folder, say))
+                waits = planned.start is not None and planned.start.key in elsewhere
+                outcome = Outcome(planned, None) if waits else run_cell(planned, folder, say)
+                if outcome.record is None:
+                    elsewhere.add(planned.key)
+                done(outcome)
             return
         # a server that has imported torch once forks the workers: they start in milliseconds, with no used thread pool
         context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
@@ -71,15 +77,27 @@ class Inline:
     ) -> list[PlannedCell]:
         """Run cells in one pool; returns those without an outcome when a worker died, the ones being run first."""
         pool = ProcessPoolExecutor(workers, context, initializer=_set_up_worker, initargs=(os.getpid(),))
-        pending = {pool.submit(run_cell, planned, folder): planned for planned in cells}
+        keys = {planned.key for planned in cells}
+        ready: list[PlannedCell] = []
+        blocked: dict[str, list[PlannedCell]] = {}  # by the key of what they start from
+        for planned in cells:
+            start = planned.start.key if planned.start else ""
+            (blocked.setdefault(start, []) if start in keys else ready).append(planned)
+        pending: dict[Future[Outcome], PlannedCell] = {}
         try:
-            while pending:
+            while ready or pending:
+                while ready:
+                    future = pool.submit(run_cell, ready[0], folder)
+                    pending[future] = ready.pop(0)
                 for future in wait(pending, return_when=FIRST_COMPLETED).done:
                     outcome = future.result()
                     del pending[future]
                     done(outcome)
+                    if outcome.record is None:
+                        _hold_back(outcome.planned, blocked, done)
+                    ready += blocked.pop(outcome.planned.key, [])
         except BrokenProcessPool:
-            return list(pending.values())
+            return [*pending.values(), *ready, *(planned for some in blocked.values() for planned in some)]
         except KeyboardInterrupt:
             for process in list((pool._processes or {}).values()):
                 process.terminate()
@@ -87,6 +105,13 @@ class Inline:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
         return []
+
+
+def _hold_back(planned: PlannedCell, blocked: dict[str, list[PlannedCell]], done: Done) -> None:
+    """Another bench runs this cell: those that start from it wait with it."""
+    for child in blocked.pop(planned.key, []):
+        done(Outcome(child, None))
+        _hold_back(child, blocked, done)
 
 
 def _set_up_worker(main: int) -> None:

@@ -13,8 +13,8 @@ import yaml
 from lightning.pytorch.trainer.states import TrainerStatus
 
 from clipbench.bench.arguments import choose_recipe, split_arguments
+from clipbench.bench.cell_config import data_context, default_precision
 from clipbench.bench.objects import ClipbenchCLI, one_sentence, resolved
-from clipbench.bench.plan import data_context, default_precision
 from clipbench.bench.recipe import Config, merge, resolve
 from clipbench.bench.suites import known_suites, load_suite
 from clipbench.errors import ConfigError

@@ -7,12 +7,18 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from clipbench.bench.recipe import Config, Recipe, merge, resolve
+from clipbench.bench.cell_config import cell_config
+from clipbench.bench.facts import DataFacts, described, file_digest, numeric_versions
+from clipbench.bench.recipe import Config, Recipe, merge
 from clipbench.bench.record import Cell, RecordStore, content_key, run_folder
+from clipbench.bench.start import start_of, with_templates_of
 from clipbench.bench.suites import Suite
-from clipbench.errors import ConfigError, DataError
+from clipbench.errors import DataError
+
+if TYPE_CHECKING:
+    from clipbench.methods.base import Method
 
 # what a trainer may be told without moving a number
 WITHOUT_EFFECT = {
@@ -22,16 +28,6 @@ WITHOUT_EFFECT = {
     "deterministic", "benchmark", "detect_anomaly", "reload_dataloaders_every_n_epochs",
 }  # fmt: skip
 DATA_WITHOUT_EFFECT = {"root", "num_workers", "path", "test_batch_size", "seed"}
-BENCH_TRAINER: Config = {
-    "devices": 1,
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "limit_val_batches": 0,
-    "num_sanity_val_steps": 0,
-    "log_every_n_steps": 1,
-}
 
 
 @dataclass(frozen=True)
@@ -74,6 +70,7 @@ class PlannedCell:
         resolved: the config with every default, for the record.
         provenance: hashes and names that stand in the record.
         undone: why it has to be run; None when it is done.
+        start: the cell that has to be run before, since this one begins from its deliverable.
     """
 
     cell: Cell
@@ -82,11 +79,12 @@ class PlannedCell:
     resolved: Config = field(hash=False)
     provenance: dict[str, Any] = field(hash=False)
     undone: str | None
+    start: PlannedCell | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells of a request in running order, and where their records lie."""
+    """The cells of a request and those that they start from, in running order, and where their records lie."""
 
     request: Request
     folder: Path
@@ -97,150 +95,135 @@ class Plan:
         """The cells without a valid record."""
         return [planned for planned in self.cells if planned.undone is not None]
 
-
-def default_precision() -> str:
-    """bf16-mixed where CUDA is, float32 elsewhere."""
-    import torch
-
-    return "bf16-mixed" if torch.cuda.is_available() else "32-true"
-
-
-def cell_config(request: Request, recipe: Recipe, dataset: str, section: Config, seed: int) -> Config:
-    """The merged config of one cell, ready for the parser."""
-    backbone = request.backbone or request.suite.backbone
-    base: Config = {
-        "model": {"init_args": {"backbone": backbone}},
-        "data": copy.deepcopy(section),
-        "trainer": {"precision": default_precision()} | BENCH_TRAINER,
-    }
-    if request.data_root and section["class_path"] == "FewShotDataModule":
-        base["data"]["init_args"]["root"] = request.data_root
-    context = data_context(section, request.suite.name, dataset) | {
-        "protocol": request.protocol, "shots": request.shots, "backbone": backbone,
-    }  # fmt: skip
-    check_user_layers(request.user, recipe)
-    for layer in request.user:
-        for key in ("fast_dev_run", "barebones", "devices", "num_nodes", "strategy"):
-            if key in _section(layer, "trainer"):
-                raise ConfigError(f"a bench cell is a whole run on one device: trainer.{key} is for `clipbench fit`")
-    # a folder or manifest of the suite keeps its class: the recipe's data section speaks of batches only
-    sections = dict(recipe.sections)
-    sections["data"] = {key: value for key, value in (sections.get("data") or {}).items() if key != "class_path"}
-    recipe = Recipe(recipe.name, sections, recipe.overrides, recipe.about)
-    axes = {"data": {"init_args": {"shots": request.shots, "seed": seed}}, "protocol": request.protocol}
-    return merge(resolve(recipe, base, context, request.user, request.setting), axes)
-
-
-def data_context(section: Config, suite: str, dataset: str) -> dict[str, str]:
-    """`suite` and `dataset` that overrides match on: those of the card where there is one, else those given."""
-    if section["class_path"].rpartition(".")[2] != "FewShotDataModule":
-        return {"suite": suite, "dataset": dataset}
-    from clipbench.data.cards import load_card
-
-    card = load_card(section.get("init_args", {}).get("dataset", "mini/eurosat"))
-    return {"suite": card.suite, "dataset": card.key}
-
-
-def check_user_layers(layers: Sequence[Config], recipe: Recipe) -> None:
-    """Refuse settings that a bench has words of its own for, and those that would make the recipe another one.
-
-    Raises:
-        ConfigError: such a setting, with the right option.
-    """
-    for layer in layers:
-        model, data = _section(layer, "model"), _section(layer, "data")
-        named = str(model.get("class_path", recipe.method)).rpartition(".")[2]
-        if named != recipe.method:
-            raise ConfigError(f"recipe '{recipe.name}' is {recipe.method}; for {named} name its recipe with --method")
-        arguments = data.get("init_args") or {}
-        for key, option in (("shots", "--shots"), ("seed", "--seeds"), ("dataset", "--datasets"), ("root", "--root")):
-            if key in arguments:
-                raise ConfigError(f"a bench takes data.{key} from {option}")
-        if "class_path" in data:
-            raise ConfigError("a bench takes its data from --suite; a folder or manifest stands in a suite file")
-        if "backbone" in (model.get("init_args") or {}):
-            raise ConfigError("a bench takes model.backbone from --backbone, or from the suite")
-        if layer.get("protocol"):
-            raise ConfigError("a bench takes the protocol from --protocol")
-
-
-def _section(layer: Config, name: str) -> Config:
-    section = layer.get(name) or {}
-    if not isinstance(section, dict):
-        raise ConfigError(
-            f"'{name}' is a section of settings, not '{section}'; one setting looks like {name}.KEY=VALUE"
-        )
-    return section
+    @property
+    def others(self) -> list[PlannedCell]:
+        """The cells of recipes that were not asked for: others start from them."""
+        asked = {recipe.name for recipe in self.request.recipes}
+        return [planned for planned in self.cells if planned.cell.recipe not in asked]
 
 
 def make_plan(request: Request, results: Path) -> Plan:
-    """Every cell of the request with its key, and whether it is done.
+    """Every cell of the request with its key, those that others start from before them, and whether it is done.
 
     Raises:
         DataError: data of any dataset are missing or damaged: all that is wrong, in one message.
         ClipbenchError: a wrong recipe, backbone or setting.
     """
-    from clipbench.backbone.clip import backbone_hash
-    from clipbench.bench.objects import resolved
-    from clipbench.methods import method_class
-    from clipbench.protocols import protocol
-
     folder = run_folder(results, request.suite.name, request.protocol)
-    store = RecordStore(folder)
-    division = protocol(request.protocol)
-    facts, troubles = DataFacts(), []
-    cells: list[PlannedCell] = []
+    planner = _Planner(request, RecordStore(folder))
     for recipe in request.recipes:
-        for dataset, section in request.suite.choose(list(request.datasets)).items():
-            config = cell_config(request, recipe, dataset, section, request.seeds[0])
-            full = resolved(config)
-            method = method_class(full["model"]["class_path"])
-            backbone = full["model"]["init_args"]["backbone"]
-            method(**full["model"]["init_args"])  # refuses a wrong setting or backbone before anything is loaded
-            for seed in request.seeds:
-                cell_full = copy.deepcopy(full)
-                cell_full["data"]["init_args"]["seed"] = seed
-                try:
-                    data = facts.of(cell_full["data"])
-                except DataError as error:
-                    troubles.append(str(error))
-                    break
-                provenance = {
-                    **data,
-                    "backbone_hash": backbone_hash(backbone),
-                    "template_set": full["model"]["init_args"]["template_set"],
-                    "templates": facts.templates(cell_full["data"], full["model"]["init_args"]["template_set"]),
-                    "backbone_spec": described(backbone),
-                    "changed": merged_user(request.user),
-                    "precision": full["trainer"]["precision"],
-                    "versions": numeric_versions() | {"method": method.version, "protocol": division.version},
-                }
-                cell = Cell(
-                    suite=request.suite.name, dataset=dataset, recipe=recipe.name, backbone=backbone,
-                    protocol=request.protocol, setting=request.setting, shots=request.shots, seed=seed,
-                )  # fmt: skip
-                key = content_key(
-                    {
-                        "cell": cell.as_dict(),
-                        "model": without(full["model"], {"backbone"}),
-                        "data": without(full["data"], DATA_WITHOUT_EFFECT),
-                        "trainer": {k: v for k, v in full["trainer"].items() if k not in WITHOUT_EFFECT},
-                        **provenance,
-                    }
-                )
-                cell_config_ = merge(config, {"data": {"init_args": {"seed": seed}}})
-                cells.append(PlannedCell(cell, key, cell_config_, cell_full, provenance, store.why_undone(cell, key)))
-    if troubles:
-        raise DataError("\n".join(dict.fromkeys(troubles)))
+        for dataset in request.suite.choose(list(request.datasets)):
+            planner.asked |= {planned.key for planned in planner.cells_of(recipe, dataset, request.user).values()}
+    if planner.troubles:
+        raise DataError("\n".join(dict.fromkeys(planner.troubles)))
+    # of two plans for one cell, with the user's changes and without, a table takes the later one: that asked for
+    cells = sorted(planner.planned.values(), key=lambda planned: planned.key in planner.asked)
     return Plan(request, folder, cells)
 
 
-def described(backbone: str) -> dict[str, Any]:
-    """What the hash of the tensors does not say about a backbone: activation and preprocessing."""
-    from clipbench.backbone.spec import resolve_spec
+class _Planner:
+    """Plans recipe by recipe and dataset by dataset; remembers what is planned already.
 
-    spec = resolve_spec(backbone)
-    return {"activation": spec.activation, "preprocessing": dataclasses.asdict(spec.preprocessing)}
+    Attributes:
+        planned: key to cell, each after the one that it starts from.
+        asked: keys of the cells of the request itself.
+        troubles: what is wrong with the data.
+    """
+
+    def __init__(self, request: Request, store: RecordStore) -> None:
+        self.request, self.store, self.facts = request, store, DataFacts()
+        self.planned: dict[str, PlannedCell] = {}
+        self.asked: set[str] = set()
+        self.troubles: list[str] = []
+
+    def cells_of(
+        self, recipe: Recipe, dataset: str, user: tuple[Config, ...], children: tuple[str, ...] = ()
+    ) -> dict[int, PlannedCell]:
+        """The cells of a recipe on a dataset by seed, all of them in `planned`; none where data are missing.
+
+        Args:
+            recipe: the recipe.
+            dataset: key of the suite.
+            user: the user's settings; they are not for a recipe that another one starts from.
+            children: the recipes that start from this one, to find a circle.
+        """
+        from clipbench.bench.objects import resolved
+        from clipbench.methods import method_class
+
+        request = dataclasses.replace(self.request, user=user)
+        section = request.suite.datasets[dataset]
+        config = cell_config(request, recipe, dataset, section, request.seeds[0])
+        start = start_of(config, recipe.name, children)
+        parents: dict[int, PlannedCell] = {}
+        if isinstance(start, Recipe):
+            parents = self.cells_of(start, dataset, (), (*children, recipe.name))
+            if not parents:
+                return {}
+            config = with_templates_of(config, next(iter(parents.values())).resolved)
+        full = resolved(config)
+        kind = method_class(full["model"]["class_path"])
+        # made here, so that a wrong setting or backbone is refused before anything is loaded
+        template_set = kind(**full["model"]["init_args"]).template_set
+        found: dict[int, PlannedCell] = {}
+        for seed in request.seeds:
+            cell_full = copy.deepcopy(full)
+            cell_full["data"]["init_args"]["seed"] = seed
+            try:
+                identity = self._identity(cell_full, kind, user) | {
+                    "template_set": template_set,
+                    "templates": self.facts.templates(cell_full["data"], template_set),
+                }
+            except DataError as error:
+                self.troubles.append(str(error))
+                return {}
+            own: Config = {"data": {"init_args": {"seed": seed}}}
+            if parents:
+                file = self.store.deliverable_for(parents[seed].cell, parents[seed].key)
+                own |= {"model": {"init_args": {"start": str(file)}}}
+                identity["start"] = {"recipe": parents[seed].cell.recipe, "key": parents[seed].key}
+            elif isinstance(start, Path):
+                identity["start"] = {"sha256": file_digest(start)}
+            found[seed] = self._planned(recipe, dataset, cell_full, merge(config, own), identity, parents.get(seed))
+        return found
+
+    def _identity(self, full: Config, kind: type[Method], user: tuple[Config, ...]) -> dict[str, Any]:
+        """What stands in the record's provenance and in the key."""
+        from clipbench.backbone.clip import backbone_hash
+        from clipbench.protocols import protocol
+
+        backbone = full["model"]["init_args"]["backbone"]
+        division = protocol(self.request.protocol)
+        identity: dict[str, Any] = {
+            **self.facts.of(full["data"]),
+            "backbone_hash": backbone_hash(backbone),
+            "backbone_spec": described(backbone),
+            "changed": merged_user(user),
+            "precision": full["trainer"]["precision"],
+            "versions": numeric_versions() | {"method": kind.version, "protocol": division.version},
+        }
+        return identity
+
+    def _planned(
+        self, recipe: Recipe, dataset: str, full: Config, config: Config, identity: dict[str, Any],
+        parent: PlannedCell | None,
+    ) -> PlannedCell:  # fmt: skip
+        request = self.request
+        cell = Cell(
+            suite=request.suite.name, dataset=dataset, recipe=recipe.name,
+            backbone=full["model"]["init_args"]["backbone"], protocol=request.protocol, setting=request.setting,
+            shots=request.shots, seed=full["data"]["init_args"]["seed"],
+        )  # fmt: skip
+        key = content_key(
+            {
+                "cell": cell.as_dict(),
+                "model": without(full["model"], {"backbone", "start"}),
+                "data": without(full["data"], DATA_WITHOUT_EFFECT),
+                "trainer": {k: v for k, v in full["trainer"].items() if k not in WITHOUT_EFFECT},
+                **identity,
+            }
+        )
+        undone = self.store.why_undone(cell, key)
+        return self.planned.setdefault(key, PlannedCell(cell, key, config, full, identity, undone, parent))
 
 
 def merged_user(layers: Sequence[Config]) -> Config:
@@ -255,50 +238,6 @@ def without(section: Config, keys: set[str]) -> Config:
     """A `class_path` section without some of its arguments."""
     arguments = {key: value for key, value in (section.get("init_args") or {}).items() if key not in keys}
     return {"class_path": section["class_path"].rpartition(".")[2], "init_args": arguments}
-
-
-def numeric_versions() -> dict[str, int]:
-    """Integer versions of the rooms that numbers come from; raised when their numbers move."""
-    import clipbench.backbone.version as backbone
-    import clipbench.data.version as data
-
-    return {"data": data.VERSION, "backbone": backbone.VERSION}
-
-
-class DataFacts:
-    """Fingerprints and templates of data sections, each read once."""
-
-    def __init__(self) -> None:
-        self._modules: dict[str, Any] = {}
-
-    def _module(self, section: Config) -> Any:
-        from clipbench.data import module
-
-        key = repr(sorted(section["init_args"].items(), key=str)) + section["class_path"]
-        if key not in self._modules:
-            kind = getattr(module, section["class_path"].rpartition(".")[2], None)
-            if kind is None:
-                raise ConfigError(f"unknown data module '{section['class_path']}'")
-            self._modules[key] = kind(**section["init_args"])
-        return self._modules[key]
-
-    def of(self, section: Config) -> dict[str, Any]:
-        """What identifies the data: hashes of split, draw and files; seeds; the views in effect."""
-        data = self._module(section)
-        data.prepare()
-        if not data.split.test:
-            raise DataError(f"'{data.dataset}' has no test images: a bench has nothing to measure on it")
-        return {
-            "dataset": data.dataset,  # part of the keys of views and order
-            **data.fingerprint(),
-            "split_seed": data.split_seed,
-            "train_seed": data.train_seed,
-            "views": dict(data.effective_views),
-        }
-
-    def templates(self, section: Config, name: str) -> list[str]:
-        """The templates of the dataset in a named set."""
-        return list(self._module(section).templates(name))
 
 
 def estimate(plan: Plan) -> float | None:

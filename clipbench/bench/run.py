@@ -63,6 +63,7 @@ def run_cell(planned: PlannedCell, folder: Path, say: Say | None = None, wait_se
             return Outcome(planned, done)
         started = time.time()
         try:
+            _check_start(planned, store)
             content = _measured(planned, store, say)
             failure = None
         except RecordError:
@@ -73,6 +74,14 @@ def run_cell(planned: PlannedCell, folder: Path, say: Say | None = None, wait_se
             content = {"method": "", "splits": {}, "cost": {}, "losses": {}}
             failure = {"type": type(error).__name__, "message": str(error) or repr(error)}
         return _recorded(planned, folder, content, failure, started)
+
+
+def _check_start(planned: PlannedCell, store: RecordStore) -> None:
+    """Raises a MethodError where the cell that this one starts from is not done."""
+    start = planned.start
+    why = None if start is None else store.why_undone(start.cell, start.key)
+    if start is not None and why is not None:
+        raise MethodError(f"not run: it starts from {start.cell}, of which there is nothing to start from: {why}")
 
 
 def record_failure(planned: PlannedCell, folder: Path, kind: str, message: str) -> Outcome:

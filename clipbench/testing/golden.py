@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clipbench.bench.plan import numeric_versions
+from clipbench.bench.facts import numeric_versions
 from clipbench.testing.methods import Subject, images_of, scores
 
 

@@ -1,0 +1,99 @@
+"""The merged config of one cell: suite and card, recipe, its overrides, the user, and the axes of the grid."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from clipbench.bench.recipe import Config, Recipe, merge, resolve
+from clipbench.errors import ConfigError
+
+if TYPE_CHECKING:
+    from clipbench.bench.plan import Request
+
+BENCH_TRAINER: Config = {
+    "devices": 1,
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "limit_val_batches": 0,
+    "num_sanity_val_steps": 0,
+    "log_every_n_steps": 1,
+}
+
+
+def default_precision() -> str:
+    """bf16-mixed where CUDA is, float32 elsewhere."""
+    import torch
+
+    return "bf16-mixed" if torch.cuda.is_available() else "32-true"
+
+
+def cell_config(request: Request, recipe: Recipe, dataset: str, section: Config, seed: int) -> Config:
+    """The merged config of one cell, ready for the parser."""
+    backbone = request.backbone or request.suite.backbone
+    base: Config = {
+        "model": {"init_args": {"backbone": backbone}},
+        "data": copy.deepcopy(section),
+        "trainer": {"precision": default_precision()} | BENCH_TRAINER,
+    }
+    if request.data_root and section["class_path"] == "FewShotDataModule":
+        base["data"]["init_args"]["root"] = request.data_root
+    context = data_context(section, request.suite.name, dataset) | {
+        "protocol": request.protocol, "shots": request.shots, "backbone": backbone,
+    }  # fmt: skip
+    check_user_layers(request.user, recipe)
+    for layer in request.user:
+        for key in ("fast_dev_run", "barebones", "devices", "num_nodes", "strategy"):
+            if key in _section(layer, "trainer"):
+                raise ConfigError(f"a bench cell is a whole run on one device: trainer.{key} is for `clipbench fit`")
+    # a folder or manifest of the suite keeps its class: the recipe's data section speaks of batches only
+    sections = dict(recipe.sections)
+    sections["data"] = {key: value for key, value in (sections.get("data") or {}).items() if key != "class_path"}
+    recipe = Recipe(recipe.name, sections, recipe.overrides, recipe.about)
+    axes = {"data": {"init_args": {"shots": request.shots, "seed": seed}}, "protocol": request.protocol}
+    return merge(resolve(recipe, base, context, request.user, request.setting), axes)
+
+
+def data_context(section: Config, suite: str, dataset: str) -> dict[str, str]:
+    """`suite` and `dataset` that overrides match on: those of the card where there is one, else those given."""
+    if section["class_path"].rpartition(".")[2] != "FewShotDataModule":
+        return {"suite": suite, "dataset": dataset}
+    from clipbench.data.cards import load_card
+
+    card = load_card(section.get("init_args", {}).get("dataset", "mini/eurosat"))
+    return {"suite": card.suite, "dataset": card.key}
+
+
+def check_user_layers(layers: Sequence[Config], recipe: Recipe) -> None:
+    """Refuse settings that a bench has words of its own for, and those that would make the recipe another one.
+
+    Raises:
+        ConfigError: such a setting, with the right option.
+    """
+    for layer in layers:
+        model, data = _section(layer, "model"), _section(layer, "data")
+        named = str(model.get("class_path", recipe.method)).rpartition(".")[2]
+        if named != recipe.method:
+            raise ConfigError(f"recipe '{recipe.name}' is {recipe.method}; for {named} name its recipe with --method")
+        arguments = data.get("init_args") or {}
+        for key, option in (("shots", "--shots"), ("seed", "--seeds"), ("dataset", "--datasets"), ("root", "--root")):
+            if key in arguments:
+                raise ConfigError(f"a bench takes data.{key} from {option}")
+        if "class_path" in data:
+            raise ConfigError("a bench takes its data from --suite; a folder or manifest stands in a suite file")
+        if "backbone" in (model.get("init_args") or {}):
+            raise ConfigError("a bench takes model.backbone from --backbone, or from the suite")
+        if layer.get("protocol"):
+            raise ConfigError("a bench takes the protocol from --protocol")
+
+
+def _section(layer: Config, name: str) -> Config:
+    section = layer.get(name) or {}
+    if not isinstance(section, dict):
+        raise ConfigError(
+            f"'{name}' is a section of settings, not '{section}'; one setting looks like {name}.KEY=VALUE"
+        )
+    return section

@@ -1,0 +1,72 @@
+"""What identifies the data, the backbone and the code behind a cell; it stands in the record and in its key."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from clipbench.bench.recipe import Config
+from clipbench.errors import ConfigError, DataError
+
+
+def numeric_versions() -> dict[str, int]:
+    """Integer versions of the rooms that numbers come from; raised when their numbers move."""
+    import clipbench.backbone.version as backbone
+    import clipbench.data.version as data
+
+    return {"data": data.VERSION, "backbone": backbone.VERSION}
+
+
+def described(backbone: str) -> dict[str, Any]:
+    """What the hash of the tensors does not say about a backbone: activation and preprocessing."""
+    from clipbench.backbone.spec import resolve_spec
+
+    spec = resolve_spec(backbone)
+    return {"activation": spec.activation, "preprocessing": dataclasses.asdict(spec.preprocessing)}
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+class DataFacts:
+    """Fingerprints and templates of data sections, each read once."""
+
+    def __init__(self) -> None:
+        self._modules: dict[str, Any] = {}
+
+    def _module(self, section: Config) -> Any:
+        from clipbench.data import module
+
+        key = repr(sorted(section["init_args"].items(), key=str)) + section["class_path"]
+        if key not in self._modules:
+            kind = getattr(module, section["class_path"].rpartition(".")[2], None)
+            if kind is None:
+                raise ConfigError(f"unknown data module '{section['class_path']}'")
+            self._modules[key] = kind(**section["init_args"])
+        return self._modules[key]
+
+    def of(self, section: Config) -> dict[str, Any]:
+        """What identifies the data: hashes of split, draw and files; seeds; the views in effect."""
+        data = self._module(section)
+        data.prepare()
+        if not data.split.test:
+            raise DataError(f"'{data.dataset}' has no test images: a bench has nothing to measure on it")
+        return {
+            "dataset": data.dataset,  # part of the keys of views and order
+            **data.fingerprint(),
+            "split_seed": data.split_seed,
+            "train_seed": data.train_seed,
+            "views": dict(data.effective_views),
+        }
+
+    def templates(self, section: Config, name: str) -> list[str]:
+        """The templates of the dataset in a named set."""
+        return list(self._module(section).templates(name))
