@@ -48,7 +48,8 @@ class StudyBoard:
 
     def print(self, console: Console) -> None:
         """Prints the tables, the notes and where the files are."""
-        short = [dataclasses.replace(section, details=[]) for section in self.sections]
+        first, *others = (dataclasses.replace(section, details=[]) for section in self.sections)
+        short = [first, *(dataclasses.replace(section, caption="") for section in others)]
         for shown in terminal(short, self.frame.attrs["notes"], console.width):
             console.print(shown)
         folder = next(iter(self.files.values())).parent

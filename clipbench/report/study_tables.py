@@ -117,7 +117,7 @@ def _caption(study: Study, frame: pd.DataFrame, averages: Sequence[Row]) -> list
     if not math.isnan(error):
         parts.append(
             f"The test images alone give the default's H a binomial standard error of about {error:.1f} points; draw "
-            "and training seed add to it, so smaller differences show nothing."
+            "and training seed add to it, so differences of that size may be chance."
         )
     parts.append(COST_CAPTION)
     parts.append("Gain/kB: points of H above zero-shot for each 1,000 stored bytes.")

@@ -20,7 +20,7 @@ from clipbench.report.layout import DASH, FROZEN, PARTIAL, Grid, Line, Section, 
 
 PERCENT = ["base", "novel", "h", "h_mean", "base_std", "novel_std", "h_vs_default", "h_vs_zero_shot"]
 WHOLE = ["trained_parameters", "trained_parameters_end", "stored_bytes", "peak_bytes"]
-IN_A_TERMINAL = ("Trained", "Stored", "Fit", "At end", "Step", "Overhead %", "Share %", "Peak")
+IN_A_TERMINAL = ("Trained", "Stored", "Gain/kB", "Fit", "At end", "Step", "Overhead %", "Share %", "Peak")
 """Heads of cost in the order in which a narrow terminal keeps them."""
 FORMATS = ("csv", "md", "tex", "text")
 
