@@ -16,6 +16,12 @@ METHODS = {
     "CLIPFit": "clipbench.methods.clipfit:CLIPFit",
     "CoOp": "clipbench.methods.coop:CoOp",
     "LinearProbe": "clipbench.methods.linear_probe:LinearProbe",
+    "FineTuning": "clipbench.methods.fine_tuning:FineTuning",
+    "LoRA": "clipbench.methods.lora:LoRA",
+    "Adapter": "clipbench.methods.adapter:Adapter",
+    "Peft": "clipbench.methods.peft:Peft",
+    "MFT": "clipbench.methods.mft:MFT",
+    "RAMT": "clipbench.methods.ramt:RAMT",
 }
 
 
