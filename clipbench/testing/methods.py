@@ -91,7 +91,8 @@ def tensors_of(method: Method) -> dict[str, Tensor]:
 
 
 def scores(method: Method, images: Tensor, classnames: tuple[str, ...]) -> Tensor:
-    """Logits of images for classes, without gradient."""
+    """Logits of images for classes in eval mode, without gradient."""
+    method.eval()
     with torch.no_grad():
         return method.logits(images, method.class_features(classnames))
 
@@ -118,12 +119,14 @@ def check_trained_count_is_the_formula(subject: Subject) -> None:
 
 
 def check_frozen_modules_stay_in_eval_mode(subject: Subject) -> None:
-    """During a fit no module of the backbone is in train mode."""
+    """During a fit no module of the backbone is in train mode, but for what the method put into it."""
     modes: list[str] = []
 
     class Watch(L.Callback):
         def on_train_batch_end(self, trainer: Any, method: Any, *_: Any) -> None:
-            modes.extend(name for name, module in method.backbone.named_modules() if module.training)
+            put_in = {id(part) for _, module in method.backbone.swapped() for part in module.modules()}
+            modules = method.backbone.named_modules()
+            modes.extend(name for name, module in modules if module.training and id(module) not in put_in)
 
     with subject.objects() as objects:
         subject.fit(objects, Watch())
