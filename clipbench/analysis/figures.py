@@ -194,6 +194,8 @@ def features_figure(frame: pd.DataFrame, note: str = "") -> Figure:
         axes.invert_yaxis()
         axes.grid(axis="x", color="0.9", linewidth=0.6)
         axes.set_xscale("symlog", linthresh=1e-6)
+        most = float((1 - frame[quantity].astype(float)).max())
+        axes.set_xlim(0, 10 ** np.ceil(np.log10(max(most, 1e-5))))
         axes.set_title(f"{title} features: 1 - cosine to the pretrained ones", fontsize=8)
     panels[0][1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     return drawn
