@@ -290,6 +290,7 @@ def check_moves_to_other_classes(subject: Subject) -> None:
     with subject.objects() as objects:
         method = objects.model
         subject.fit(objects)
+        method.eval()
         images = images_of(objects)
         split = method.task.tests[-1]
         classes = method.prepare(split)
