@@ -160,12 +160,12 @@ def study_from(content: Any, origin: str) -> Study:
     for entry in content["variants"]:
         if entry["axis"] not in axes:
             raise UnknownName(f"axis in {origin}", entry["axis"], axes)
-        around = axes[entry["axis"]].get("around", default["label"])
-        if around not in by_label:
-            raise UnknownName(f"variant in {origin} (one that stands above the axis around it)", around, by_label)
-        centre = by_label[around]
-        recipe = entry.get("recipe", centre.recipe)
-        settings = ({} if recipe != centre.recipe else centre.settings) | entry.get("set", {})
+        like = entry.get("like", axes[entry["axis"]].get("around", default["label"]))
+        if like not in by_label:
+            raise UnknownName(f"variant in {origin} (one that stands above '{entry['label']}')", like, by_label)
+        former = by_label[like]
+        recipe = entry.get("recipe", former.recipe)
+        settings = (former.settings if recipe == former.recipe else {}) | entry.get("set", {})
         variant = Variant(entry["label"], recipe, settings, entry["axis"], str(entry["value"]))
         if variant.label in by_label:
             raise ConfigError(f"{origin}: two variants are called '{variant.label}'")

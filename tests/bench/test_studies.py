@@ -70,6 +70,15 @@ def test_an_axis_may_stand_around_another_variant() -> None:
     assert study.question == "Do they matter?"
 
 
+def test_a_variant_may_begin_like_another_one() -> None:
+    more = {"axis": "weight", "value": 2, "label": "more", "like": "context_4", "set": {"model.lr": 0.5}}
+    study = study_from(changed(variants=variants(more)), "parts.yaml")
+    (variant,) = [variant for variant in study.variants if variant.label == "more"]
+    assert variant.recipe == "coop"
+    assert variant.settings == {"trainer.max_epochs": 2, "model.n_context": 4, "model.lr": 0.5}
+    assert variant.axis == "weight"
+
+
 def test_points_are_in_order_with_the_default_among_them() -> None:
     axes = {axis.name: axis for axis in study_from(STUDY, "parts.yaml").axes}
     assert axes["weight"].points == {"0.5": "weight_half", "8": "plain", "10": "weight_10"}
