@@ -269,8 +269,11 @@ class Lending(nn.Module):
             parametrize.remove_parametrizations(owner, leaf, leave_parametrized=False)
 
     def _is_random(self, tower: str) -> bool:
-        """Whether something swapped into a tower draws noise now."""
-        return any(name.startswith(f"{tower}.") and _draws_noise(module) for name, (_, module) in self._swapped.items())
+        """Whether something swapped into a tower, and in its place now, draws noise."""
+        return any(
+            name.startswith(f"{tower}.") and _draws_noise(module) and self.get_submodule(name) is module
+            for name, (_, module) in self._swapped.items()
+        )
 
     def train(self, mode: bool = True) -> Lending:
         """Frozen modules stay in eval mode; only what was swapped in follows `mode`."""
