@@ -130,9 +130,9 @@ def _study(options: argparse.Namespace) -> int:
 
 def _add_table(commands: Any) -> None:
     table = commands.add_parser("table", help="the leaderboard from the records there are")
-    table.add_argument("--suite", default="mini")
-    table.add_argument("--protocol", default="base_to_novel")
-    table.add_argument("--results", type=Path, default=None)
+    table.add_argument("--suite", default="mini", help="mini (default), clip11, another suite's name, or its YAML file")
+    table.add_argument("--protocol", default="base_to_novel", help="base_to_novel (default) or few_shot")
+    table.add_argument("--results", type=Path, default=None, help="folder of all runs (default: results/runs)")
     table.add_argument("--format", default="text", choices=["text", "csv", "md", "tex"])
     table.add_argument("--compare", choices=["published"], default=None, help="put the papers' rows beside ours")
     table.set_defaults(run=_table)
@@ -142,8 +142,12 @@ def _table(options: argparse.Namespace) -> int:
     from clipbench.report.command import table_text
     from clipbench.resources import runs_dir
 
-    text = table_text(options.results or runs_dir(), options.suite, options.protocol, options.format, options.compare)
-    print(text)
+    suite = options.suite
+    if suite.endswith((".yaml", ".yml")):
+        from clipbench.bench.suites import load_suite
+
+        suite = load_suite(suite).name
+    print(table_text(options.results or runs_dir(), suite, options.protocol, options.format, options.compare))
     return 0
 
 

@@ -20,8 +20,10 @@ from clipbench.report.layout import DASH, FROZEN, PARTIAL, Grid, Line, Section, 
 
 PERCENT = ["base", "novel", "h", "h_mean", "base_std", "novel_std", "h_vs_default", "h_vs_zero_shot"]
 WHOLE = ["trained_parameters", "trained_parameters_end", "stored_bytes", "peak_bytes"]
-IN_A_TERMINAL = ("Trained", "Stored", "Gain/kB", "Fit", "At end", "Step", "Overhead %", "Share %", "Peak")
-"""Heads of cost in the order in which a narrow terminal keeps them."""
+IN_A_TERMINAL = (
+    "Trained", "Stored", "vs zero-shot", "Recipe", "Gain/kB", "Fit", "At end", "Step", "Overhead %", "Share %", "Peak",
+)  # fmt: skip
+"""Heads that a narrow terminal may do without, in the order in which it keeps them."""
 FORMATS = ("csv", "md", "tex", "text")
 
 
@@ -177,12 +179,13 @@ def terminal(sections: Sequence[Section], notes: Sequence[str] = (), width: int 
 
 
 def _columns(grid: Grid, width: int) -> tuple[list[str], list[list[Text]]]:
-    """Heads and rows of the summary, with as many columns of cost as the terminal holds."""
+    """Heads and rows of the summary, without the last of `IN_A_TERMINAL` where the terminal is too narrow for all."""
     rows = [[_label(line), *map(_rich_entry, line.entries)] for line in grid.lines]
     wide = [max(len(head), *(len(row[index]) for row in rows)) + 3 for index, head in enumerate(grid.heads)]
-    costs = sorted((head for head in grid.heads if head in IN_A_TERMINAL), key=IN_A_TERMINAL.index)
-    while costs and sum(wide) + 1 > width:
-        wide[grid.heads.index(costs.pop())] = 0
+    free = [index for index, head in enumerate(grid.heads) if index and head in IN_A_TERMINAL]
+    free.sort(key=lambda index: IN_A_TERMINAL.index(grid.heads[index]))
+    while free and sum(wide) + 1 > width:
+        wide[free.pop()] = 0
     kept = [index for index, column in enumerate(wide) if column]
     return [grid.heads[index] for index in kept], [[row[index] for index in kept] for row in rows]
 
@@ -197,6 +200,10 @@ def _by_dataset(section: Section, width: int) -> list[Table]:
         for line in grid.lines
     ]
     datasets = [Text(name) for name in grids[0].heads[1:]]
+    run = [
+        index for index, name in enumerate(datasets)
+        if name.plain == AVERAGE or any(entries[index].plain != DASH for _, entries in columns)
+    ]  # fmt: skip
     room = width - max(len(name) for name in datasets) - 4
     tables, block, used = [], list[tuple[str, list[Text]]](), 0
     for head, entries in columns:
@@ -207,9 +214,11 @@ def _by_dataset(section: Section, width: int) -> list[Table]:
         block.append((head, entries))
         used += wide
     title = "By dataset" if single else grids[0].title
+    left = len(datasets) - len(run)
+    title += f" ({left} without a cell left out)" if left else ""
     return [
         _rich(title, ["Dataset", *(head for head, _ in block)],
-              [[name, *(entries[index] for _, entries in block)] for index, name in enumerate(datasets)])
+              [[datasets[index], *(entries[index] for _, entries in block)] for index in run])
         for block in [*tables, block]
     ]  # fmt: skip
 

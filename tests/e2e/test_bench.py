@@ -108,6 +108,19 @@ def test_a_table_never_averages_different_changes(bench: Bench, tmp_path: Path) 
     assert float(base) == pytest.approx(sum(plain.values()) / 2)
 
 
+def test_a_table_takes_the_suite_file_that_a_bench_takes(
+    bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = tmp_path / "own.yaml"
+    suite.write_text("name: mine\nbackbone: mini\ndatasets: {land: mini/eurosat}\n")
+    results = str(tmp_path / "runs")
+    words = ("--method", "zero_shot", "--suite", str(suite), "--seeds", "1")
+    assert bench(*words, "--results", results) == 0
+    capsys.readouterr()
+    assert main(["table", "--suite", str(suite), "--results", results, "--format", "csv"]) == 0
+    assert "mine,mini,base_to_novel" in capsys.readouterr().out
+
+
 def test_few_shot(bench: Bench, tmp_path: Path) -> None:
     assert bench("--method", "zero_shot", "--protocol", "few_shot", "--datasets", "eurosat", "--seeds", "1") == 0
     (record,) = records(tmp_path, "few_shot")

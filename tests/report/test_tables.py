@@ -243,3 +243,11 @@ def test_every_cost_has_a_column_and_a_narrow_terminal_keeps_the_first_ones() ->
     assert "Trained" in narrow
     assert "Peak" not in narrow
     assert max(map(len, narrow.splitlines())) <= 80
+
+
+def test_the_terminal_leaves_out_datasets_without_a_cell() -> None:
+    some = board([one for one in outcomes() if one["cell"]["dataset"] == "dtd"])
+    shown = render(some, "text")
+    assert "2 without a cell left out" in shown
+    assert "stanford_cars" not in shown.split("By dataset")[-1].split("│ average")[0]
+    assert "left out" not in render(WHOLE, "text")
