@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from fractions import Fraction
 
@@ -32,9 +33,9 @@ def test_change_is_the_sum_by_hand() -> None:
 
 def test_small_changes_of_large_tensors_are_not_lost() -> None:
     """In float32 a sum of many equal squares stops growing; here it is exact."""
-    before = torch.full((4096, 4096), 1.0)
+    before = torch.full((1024, 1024), 1.0)
     now = before + 2.0**-20
-    assert change(now, before).sum_squares == 2.0**24 * 2.0**-40
+    assert change(now, before).sum_squares == 2.0**20 * 2.0**-40
 
 
 def test_relative_change_of_a_zero_tensor_is_unknown() -> None:
@@ -63,7 +64,7 @@ def test_path_squares_and_cosines_are_the_sums_by_hand() -> None:
         path.add(torch.tensor(gradient), rate)
     second = path.read()
     norms = [math.sqrt(sum(x * x for x in g)) for g in gradients]
-    pairs = [cos(one, other) for one, other in zip(gradients, gradients[1:], strict=False)]
+    pairs = [cos(one, other) for one, other in itertools.pairwise(gradients)]
     assert first["path_length"] == pytest.approx(sum(r * n for r, n in zip(rates[:4], norms, strict=False)), rel=1e-12)
     assert second["path_length"] == pytest.approx(sum(r * n for r, n in zip(rates, norms, strict=True)), rel=1e-12)
     assert second["gradient_squares"] == pytest.approx(sum(n * n for n in norms), rel=1e-12)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -85,8 +86,8 @@ def test_gradients_equal_the_differences_of_plain_descent(subject: Make) -> None
     for name in states[0]:
         moves = [states[step + 1][name] - states[step][name] for step in range(4)]
         lengths = [float(np.linalg.norm(move)) for move in moves]
-        cosines = [float((a * b).sum()) for a, b in zip(moves, moves[1:], strict=False)]
-        cosines = [c / a / b for c, a, b in zip(cosines, lengths, lengths[1:], strict=False)]
+        cosines = [float((a * b).sum()) for a, b in itertools.pairwise(moves)]
+        cosines = [c / a / b for c, (a, b) in zip(cosines, itertools.pairwise(lengths), strict=True)]
         last = at(rows, 4)[name]
         assert last["path_length"] == pytest.approx(sum(lengths), rel=1e-3)
         assert last["gradient_squares"] == pytest.approx(sum(x * x for x in lengths) / 0.05**2, rel=1e-3)
@@ -165,7 +166,17 @@ def test_a_config_can_name_it(tmp_path: Path) -> None:
         f"      init_args: {{every: 1, path: '{tmp_path}/{{dataset}}-{{seed}}.csv'}}\n"
     )
     small = ["--shots", "2", "--jobs", "1", "--set", "trainer.max_epochs=1", "--results", str(tmp_path / "runs")]
-    words = ["bench", "-m", "clipfit", "--datasets", "eurosat", "--seeds", "3", "--config", str(tmp_path / "record.yaml")]
+    words = [
+        "bench",
+        "-m",
+        "clipfit",
+        "--datasets",
+        "eurosat",
+        "--seeds",
+        "3",
+        "--config",
+        str(tmp_path / "record.yaml"),
+    ]
     assert main([*words, *small]) == 0
     rows = list(csv.DictReader((tmp_path / "eurosat-3.csv").open()))
     assert tuple(rows[0]) == COLUMNS
