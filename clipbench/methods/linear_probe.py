@@ -17,7 +17,7 @@ by, and C is 1. Findings in the record say which. The probe has no weights for o
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipbench.errors import UnknownName
+from clipbench.errors import MethodError, UnknownName
 from clipbench.methods.base import Method
 
 LOG10_C = (6, 4, 2, 0, -2, -4, -6)
@@ -107,6 +107,9 @@ class LinearProbe(Method):
     """
 
     novel_rule = "frozen"
+    exempt: Mapping[str, str] = {
+        "check_goes_back_to_where_it_began": "a head that starts at zero is no model to go back towards"
+    }
     starts_at_zero_shot = False
 
     def __init__(self, backbone: str = "mini", template_set: str = "coop", max_iter: int = 1000) -> None:
@@ -148,6 +151,14 @@ class LinearProbe(Method):
         features = self.image_features(images)
         with torch.autocast(features.device.type, enabled=False):
             return F.linear(features.float(), classes[:, :-1].float(), classes[:, -1].float())
+
+    def interpolate(self, alpha: float) -> None:
+        """There is no way back.
+
+        Raises:
+            MethodError: always.
+        """
+        raise MethodError("a linear probe is not made from the pretrained model: there is nothing to go back towards")
 
     def configure_optimizers(self) -> None:
         """None: L-BFGS runs inside scikit-learn."""
