@@ -69,6 +69,11 @@ class Axis:
     centre: str
     points: dict[str, str] = field(hash=False)
 
+    @property
+    def numeric(self) -> bool:
+        """Whether it is varied in steps of one quantity."""
+        return all(_number(value) is not None for value in self.points)
+
 
 @dataclass(frozen=True)
 class Study:

@@ -17,12 +17,13 @@ STYLES = {"base": ("^", "0.6", "--"), "novel": ("v", "0.6", ":"), "h": ("o", "0.
 
 
 class Panel(NamedTuple):
-    """One axis: its name, the values in order, the recipe at each, and which recipe is the default."""
+    """One axis: its name, the values in order, the recipe at each, the default, whether values are steps."""
 
     name: str
     values: Sequence[str]
     recipes: Sequence[str]
     centre: str
+    numeric: bool
 
 
 def accuracy_over_axes(panels: Sequence[Panel], averages: Mapping[str, Row], title: str, zero_shot: str = "") -> Figure:
@@ -69,7 +70,8 @@ def _draw(axes: Axes, panel: Panel, averages: Mapping[str, Row], shown: Sequence
     for column, head in shown:
         marker, grey, line = STYLES["h" if len(shown) == 1 else column]
         heights = [float(averages.get(recipe, {}).get(column, math.nan)) for recipe in panel.recipes]
-        axes.plot(places, heights, line, marker=marker, color=grey, markersize=5, linewidth=1, label=head)
+        line = line if panel.numeric else "none"
+        axes.plot(places, heights, linestyle=line, marker=marker, color=grey, markersize=5, linewidth=1, label=head)
     long = max(map(len, panel.values)) * len(panel.values) > 36
     axes.set_xticks(
         places, panel.values, rotation=30 if long else 0, ha="right" if long else "center", fontsize=8,

@@ -7,8 +7,9 @@ which costs nothing and has no place on a log axis, says what has to be beaten.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+import textwrap
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
@@ -92,6 +93,7 @@ def draw_costs(
     x: str,
     names: Mapping[str, str] | None = None,
     groups: Mapping[str, Sequence[str]] | None = None,
+    joined: Collection[str] = (),
 ) -> None:
     """Points, zero-shot line and Pareto front of average rows.
 
@@ -100,8 +102,9 @@ def draw_costs(
         averages: one row per recipe, as `aggregate` makes them.
         x: a column of `COST_AXES`.
         names: recipe to the name that is written; its own where it is not in there.
-        groups: name to recipes that a thin line joins, in that order; the first group that a recipe is in gives its
-            shape, and a legend says which is which.
+        groups: name to recipes in their order; a recipe that is in one group alone has its shape, and a legend says
+            which is which.
+        joined: the groups whose recipes a thin line joins, since they are steps of one quantity.
 
     Raises:
         UnknownName: no such column of cost.
@@ -116,7 +119,8 @@ def draw_costs(
     kept = [row for row in costly if row[x] > 0 and not math.isnan(row[column])]  # false for NaN
     left_out = [row for row in costly if row not in kept]
     if left_out:
-        axes.set_title(f"{axes.get_title()}\nnot drawn: {_reasons(left_out, column)}", fontsize=8)
+        told = textwrap.fill(f"not drawn: {_reasons(left_out, column)}", 120)
+        axes.set_title(f"{axes.get_title()}\n{told}", fontsize=8)
     if not kept:
         axes.text(0.5, 0.5, NOTHING, ha="center", transform=axes.transAxes)
         return
@@ -133,17 +137,13 @@ def draw_costs(
     by_recipe = {row["recipe"]: point for row, point in zip(kept, points, strict=True)}
     for number, (name, recipes) in enumerate((groups or {}).items()):
         some = [by_recipe[recipe] for recipe in recipes if recipe in by_recipe]
-        grey = str(0.25 + 0.4 * (number % 3) / 2)
-        axes.plot([p.cost for p in some], [p.value for p in some], "-", linewidth=0.9, color=grey, zorder=2)
-        axes.plot([], [], SHAPES[(number + 1) % len(SHAPES)], color=grey, label=name, markersize=6)
+        if name in joined:
+            axes.plot([p.cost for p in some], [p.value for p in some], "-", linewidth=0.9, color="0.6", zorder=2)
+        axes.plot([], [], label=name, linestyle="none", **_look(number + 1, False))
     for point in points:
-        face = "white" if point.frozen else str(0.15 + 0.5 * (point.shape % 3) / 2)
-        axes.plot(
-            point.cost, point.value, SHAPES[point.shape % len(SHAPES)], markersize=7, zorder=3,
-            markeredgecolor="black", markeredgewidth=1.0, markerfacecolor=face,
-        )  # fmt: skip
+        axes.plot(point.cost, point.value, zorder=3, **_look(point.shape, point.frozen))
     if any(point.frozen for point in points):
-        axes.plot([], [], "o", markerfacecolor="white", markeredgecolor="black", markersize=6, label=FROZEN_NOVEL)
+        axes.plot([], [], label=FROZEN_NOVEL, linestyle="none", **_look(0, True))
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=4, frameon=False)
     place_labels(axes, [(p.cost, p.value) for p in points], [p.name for p in points], size=7.5, avoid=said,
@@ -179,6 +179,13 @@ def _shapes(rows: Sequence[Row], groups: Mapping[str, Sequence[str]] | None) -> 
         if len(within) == 1:
             shapes[recipe] = within[0] + 1
     return shapes
+
+
+def _look(shape: int, frozen: bool) -> dict[str, Any]:
+    """How a mark of that shape looks."""
+    face = "white" if frozen else str(0.15 + 0.5 * (shape % 3) / 2)
+    edge = {"markeredgecolor": "black", "markeredgewidth": 1.0, "markersize": 7}
+    return {"marker": SHAPES[shape % len(SHAPES)], "markerfacecolor": face, **edge}
 
 
 def _limit(axes: Axes, points: Sequence[Point], others: Sequence[float]) -> None:
@@ -232,4 +239,5 @@ def _front(axes: Axes, points: Sequence[Point], floor: float) -> None:
 def _reasons(rows: Sequence[Row], column: str) -> str:
     missing = [row for row in rows if math.isnan(row[column])]
     told = [f"{row['recipe']} ({row['cells']}/{row['cells_expected']} cells)" for row in missing]
-    return ", ".join(told + [f"{row['recipe']} (unknown cost)" for row in rows if row not in missing])
+    told += [f"{row['recipe']} (unknown cost)" for row in rows if row not in missing]
+    return ", ".join(told[:8]) + (f" and {len(told) - 8} more" if len(told) > 8 else "")

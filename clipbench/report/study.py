@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -160,7 +161,7 @@ def study_figures(study: Study, frame: pd.DataFrame, scope: str) -> dict[str, Fi
     """The figures that the study asks for, by file name without ending."""
     rows = rows_of(frame)
     averages: dict[str, Row] = {row["recipe"]: row for row in rows if row["dataset"] == AVERAGE}
-    title = f"{study.title}\n{_wrapped(scope)}"
+    title = f"{study.title}\n{textwrap.fill(scope, 120)}"
     drawn: dict[str, Figure] = {}
     for wanted in study.figures:
         if wanted["kind"] == "axes":
@@ -172,16 +173,11 @@ def study_figures(study: Study, frame: pd.DataFrame, scope: str) -> dict[str, Fi
             figure, (axes,) = canvas(1, len(averages))
             axes.set_title(title, fontsize=8)
             groups = {axis.name: list(axis.points.values()) for axis in study.axes} if len(study.axes) > 1 else None
-            draw_costs(axes, list(averages.values()), x, groups=groups)
+            joined = [axis.name for axis in study.axes if axis.numeric]
+            draw_costs(axes, list(averages.values()), x, groups=groups, joined=joined)
             drawn[f"accuracy_vs_{x}"] = figure
     return drawn
 
 
 def _panel(axis: Axis) -> Panel:
-    return Panel(axis.name, list(axis.points), list(axis.points.values()), axis.centre)
-
-
-def _wrapped(text: str, width: int = 110) -> str:
-    import textwrap
-
-    return "\n".join(textwrap.wrap(text, width))
+    return Panel(axis.name, list(axis.points), list(axis.points.values()), axis.centre, axis.numeric)

@@ -56,7 +56,7 @@ def study_sections(study: Study, frame: pd.DataFrame, scope: str, note: str = ""
     beside = "The default" if len(study.axes) == 1 else "The defaults"
     shown = [_section(rows, BESIDE, "Recipe", f"{beside} and what stands beside", caption)]
     for axis in study.axes:
-        shown.append(_section(rows, axis.name, axis.name, f"{axis.name}, around {axis.centre}", scope))
+        shown.append(_section(rows, axis.name, "Value", f"{axis.name}, around {axis.centre}", scope))
     return shown
 
 

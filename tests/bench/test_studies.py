@@ -204,3 +204,14 @@ def test_a_packaged_study_asks_for_nothing_that_its_methods_do_not_know(packaged
         config = resolve(variant.as_recipe(), base, context)
         check_keys(config)
         method_class(config["model"]["class_path"])(**config["model"]["init_args"])
+
+
+def test_the_parts_of_clipfit_differ_in_what_is_trained_alone() -> None:
+    context = {"suite": "mini", "protocol": "base_to_novel", "dataset": "dtd", "shots": 16, "backbone": "mini"}
+    base = {"model": {"init_args": {"backbone": "mini"}}, "data": {"class_path": "FewShotDataModule"}}
+    by_label = {v.label: resolve(v.as_recipe(), base, context) for v in load_study("clipfit_parts").variants}
+    theirs, ours = by_label["clipfit"], by_label["other_towers"]
+    assert (theirs["data"], theirs["trainer"]) == (ours["data"], ours["trainer"])
+    own = {"train", "text_biases", "image_norms"}
+    settings = [{k: v for k, v in c["model"]["init_args"].items() if k not in own} for c in (theirs, ours)]
+    assert settings[0] == settings[1]
