@@ -58,14 +58,19 @@ def place_of(tensor: str, added: bool = False) -> Place:
     block = int(number[1]) if number else None
     part = inside[number.end() :] if number else inside
     words = part.split(".")
-    leaf = words[-1]
     if block is None:
         depth = -1.0 if any(BEFORE.search(word) for word in words) else float("inf")
     else:
         second = any(MLP.match(word) for word in words) or words[0] in ("ln_2", "norm2", "ls_2")
         depth = block + SECOND_HALF * second
-    kind = f"added {leaf}" if added else _kind(words, block is not None)
+    kind = f"added {_added(words)}" if added else _kind(words, block is not None)
     return Place(tensor, tower, block, part, kind, depth)
+
+
+def _added(words: list[str]) -> str:
+    """Last word of a name, with its owner where it is a mere weight or bias."""
+    owners = [word for word in words[:-1] if not word.isdigit() and word != "default"]
+    return f"{owners[-1]}.{words[-1]}" if owners and words[-1] in ("weight", "bias") else words[-1]
 
 
 def _kind(words: list[str], inside_block: bool) -> str:

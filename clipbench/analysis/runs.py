@@ -119,6 +119,8 @@ def fit_recorded(planned: PlannedCell, every: int, say: Say | None = None) -> Ro
         interruptible(objects, lambda: trainer.fit(method, datamodule=objects.datamodule))
         check_finite(method)
         rows = recorder.rows()
+        if not any(row["step"] for row in rows):
+            raise ConfigError(f"recipe '{planned.cell.recipe}' is solved without steps; ask for its --deliverable")
     finally:
         method.release()
     for row in rows:

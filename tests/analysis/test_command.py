@@ -121,6 +121,7 @@ def test_a_cell_that_fails_is_said_and_the_status_is_1(
         (["changes", "--config", "clipfti"], 2, "did you mean 'clipfit'"),
         (["changes", "--config", "clipfit", "--every", "0"], 2, "--every 0"),
         (["changes", "--config", "zero_shot"], 2, "nothing to record"),
+        (["changes", "--config", "linear_probe"], 2, "solved without steps"),
         (["changes", "--config", "clipfit", "--deliverable", "x"], 2, "not allowed"),
         (["changes", "--deliverable", "missing.safetensors"], 1, "missing.safetensors"),
         (["features", "--deliverable", "missing.safetensors"], 1, "missing.safetensors"),

@@ -34,10 +34,18 @@ def test_place(name: str, group: str, block: int | None, depth: float) -> None:
     assert (place.group, place.block, place.depth) == (group, block, depth)
 
 
-def test_what_a_method_added_has_groups_of_its_own() -> None:
-    assert place_of("context", added=True).group == "added context"
-    place = place_of("image.blocks.2.attn.q_proj.down", added=True)
-    assert (place.group, place.block) == ("image added down", 2)
+@pytest.mark.parametrize(
+    ("name", "group", "block"),
+    [
+        ("context", "added context", None),
+        ("image.blocks.2.attn.q_proj.A", "image added A", 2),
+        ("image.blocks.0.mlp.proj.adapters.1.down.weight", "image added down.weight", 0),
+        ("text.blocks.1.attn.q_proj.layer.lora_A.default.weight", "text added lora_A.weight", 1),
+    ],
+)
+def test_what_a_method_added_has_groups_of_its_own(name: str, group: str, block: int | None) -> None:
+    place = place_of(name, added=True)
+    assert (place.group, place.block) == (group, block)
 
 
 def test_every_layer_norm_of_a_tower_is_found_and_nothing_else() -> None:

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from clipbench.analysis.recorder import COLUMNS, ChangeRecorder
 from clipbench.bench.objects import ClipbenchCLI
+from clipbench.bench.recipe import known_recipes
 from clipbench.cli import main
 from clipbench.errors import ConfigError
 from clipbench.testing.methods import Subject
@@ -141,6 +142,27 @@ def test_a_merged_weight_is_compared_with_the_loaded_one(subject: Make) -> None:
         assert squares > 0
         assert at(rows, 4)[name]["sum_squares"] == pytest.approx(squares)
         assert "path_length" not in at(rows, 4)[name]
+
+
+@pytest.mark.parametrize("recipe", known_recipes())
+def test_it_works_with_every_recipe(subject: Make, recipe: str) -> None:
+    one, recorder = subject(recipe, **{"trainer.max_epochs": 1}), ChangeRecorder(every=1, path=None)
+    with one.objects() as objects:
+        if not objects.model.built():
+            return
+        one.fit(objects, recorder)
+        trained = set(objects.model.built())
+        changed = set(objects.model.backbone.changed_tensors())
+        optimised = bool(objects.trainer.optimizers)
+    rows = recorder.rows()
+    assert {row["tensor"] for row in rows} == trained | changed
+    steps = sorted({row["step"] for row in rows})
+    assert steps == list(range(len(steps))), "a method that is solved without steps has step 0 alone"
+    for row in rows:
+        assert np.isfinite(row["sum_squares"])
+    if optimised and len(steps) > 1:
+        assert any(row["sum_squares"] for row in at(rows, steps[-1]).values())
+        assert any(row.get("path_length") for row in at(rows, steps[-1]).values())
 
 
 def test_it_cannot_go_on_from_a_checkpoint(subject: Make) -> None:
