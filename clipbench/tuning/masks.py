@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clipbench.backbone.transformer import Frozen
 from clipbench.errors import MethodError
 from clipbench.tuning.gates import Rule
 
@@ -49,7 +50,7 @@ class StraightThrough(torch.autograd.Function):
         return to_weight, to_scores, None, None, None
 
 
-class Mask(nn.Module):
+class Mask(Frozen):
     """A mask over one weight; `mask(weight)` is the weight to compute with.
 
     The masked weight is formed once for as long as scores and weight stay the same: a tower that runs several times in
@@ -67,6 +68,7 @@ class Mask(nn.Module):
         self.alpha = 1.0
         self._sought: tuple[Any, Tensor] | None = None
         self._formed: tuple[Any, Tensor] | None = None
+        self.eval()
 
     def gate(self) -> Tensor:
         """The rule's gate for the scores as they are now, without the factor of `interpolate`."""
@@ -135,7 +137,7 @@ def _forgetting(mask: Mask) -> Callable[[Tensor], None]:
     return forget
 
 
-class MaskedLinear(nn.Module):
+class MaskedLinear(Frozen):
     """A frozen Linear whose weight is seen through a mask; the bias never is.
 
     Args:
@@ -147,6 +149,7 @@ class MaskedLinear(nn.Module):
         super().__init__()
         self.linear = linear
         self.mask = mask
+        self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) to (..., out)."""
