@@ -7,8 +7,8 @@ tuned one (mlfoundations/wise-ft@58b7a4b `src/wise_ft.py` [code]: every tensor o
 trained and alpha is fixed beforehand: no test image chooses it.
 
 Ours: only what was trained is interpolated, all else is equal on both sides; low-rank factors by their product,
-adapters by their last Linear, masks by W (1 - alpha + alpha M); the text tower too. WiSE-FT's head starts from the class
-features; here class features come from the text tower, at base and novel classes alike.
+adapters by their last Linear, masks by W (1 - alpha + alpha M); the text tower too. WiSE-FT's head starts from the
+class features; here they come from the text tower, for base and novel classes alike.
 """
 
 from __future__ import annotations
@@ -63,20 +63,25 @@ class WiSEFT(Method):
 
     def build(self) -> dict[str, nn.Parameter]:
         """Load the tuned model onto the backbone and go back from it, by 1 - alpha."""
+        self._begins_from: dict[str, Tensor] = {}
         if isinstance(self.start, str):
             path = Path(self.start)
             self.inner = inner_method(path, self.backbone)
             self.hparams["start"] = dict(read_header(path).__dict__)
-        else:  # what a deliverable says of it; its tensors come by `take`
-            self.inner = method_of(Header(**self.start), Path("the start of this WiSE-FT"), self.backbone_name)
-            self.inner.adopt(self.backbone)
-        self.inner.bind(Task(self.inner.task.train, self.task.tests), self.templates, self.inner.train_seed)
-        self.novel_rule = self.inner.novel_rule
-        self._between()
+            self._between()
+        else:
+            self._untuned()  # the tensors of a deliverable come by `take`
         return self.inner.built()
+
+    def _untuned(self) -> None:
+        """The tuned model's method as it was before, on a free backbone."""
+        self.inner = method_of(Header(**self.hparams["start"]), Path("the start of WiSE-FT"), self.backbone_name)
+        self.inner.adopt(self.backbone)
 
     def _between(self) -> None:
         """Keep what was learned, and interpolate."""
+        self.inner.bind(Task(self.inner.task.train, self.task.tests), self.templates, self.inner.train_seed)
+        self.novel_rule = self.inner.novel_rule
         self.start_tensors = {name: tensor.clone() for name, tensor in self.inner.start_tensors.items()}
         self._tuned = {name: tensor.clone() for name, tensor in self.inner.learned().items()}
         self.inner.interpolate(self.alpha)
@@ -95,13 +100,18 @@ class WiSEFT(Method):
         return self._tuned
 
     def begin_from(self, tensors: Mapping[str, Tensor]) -> None:
-        """The weights that the tuned model began from."""
-        self.inner.begin_from(tensors)
+        """The weights that the tuned model began from; `take` follows."""
+        self._begins_from = dict(tensors)
 
     def take(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put the tuned model in place and interpolate."""
+        """Put the tuned model in place, afresh, and interpolate."""
+        self.backbone.restore()
+        self._untuned()
+        if self._begins_from:
+            self.inner.begin_from(self._begins_from)
         self.inner.take(tensors)
         self._between()
+        self.trained = self.inner.built()
 
     def interpolate(self, alpha: float) -> None:
         """Go back from here towards the pretrained model."""

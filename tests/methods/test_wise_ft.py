@@ -1,0 +1,185 @@
+"""WiSE-FT: 0 is zero-shot, 1 the tuned model, between them the formula; what it stores stands alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from clipbench.errors import ConfigError, MethodError
+from clipbench.methods.adapter import Adapter
+from clipbench.methods.base import Method
+from clipbench.methods.clipfit import CLIPFit
+from clipbench.methods.coop import CoOp
+from clipbench.methods.deliverable import load_into, load_method, read_header, save_deliverable
+from clipbench.methods.fine_tuning import FineTuning
+from clipbench.methods.linear_probe import LinearProbe
+from clipbench.methods.lora import LoRA
+from clipbench.methods.mft import MFT
+from clipbench.methods.wise_ft import WiSEFT
+
+Make = Callable[..., Method]
+INNER: dict[str, tuple[type[Method], dict[str, Any]]] = {
+    "full": (FineTuning, {}),
+    "clipfit": (CLIPFit, {}),
+    "lora": (LoRA, {}),
+    "adapter": (Adapter, {}),
+    "mft": (MFT, {"train": ["image tower, blocks all, Linears"], "keep": 0.7}),
+}
+
+
+@torch.no_grad()
+def scores(method: Method) -> Tensor:
+    """Of two images for the base and for the novel classes, side by side."""
+    method.eval()
+    size = method.backbone.spec.image_size
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    return torch.cat([method.logits(images, method.class_features(s.classnames)) for s in method.task.tests], dim=1)
+
+
+@torch.no_grad()
+def zero_shot(method: Method) -> Tensor:
+    with method.backbone.pristine_tensors():
+        size = method.backbone.spec.image_size
+        images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+        names = [name for split in method.task.tests for name in split.classnames]
+        return method.backbone.logits(method.backbone.encode_image(images), method.zero_shot_features(names))
+
+
+def tuned(make: Make, path: Path, kind: type[Method], **arguments: Any) -> Tensor:
+    """Scores of a method whose trained numbers are others now; its deliverable lies at `path`, the backbone is free."""
+    method = make(kind, **arguments)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for tensor in method.built().values():
+            tensor.add_(0.05 * torch.randn(tensor.shape, generator=generator))
+    method.forget()
+    expected = scores(method)
+    save_deliverable(path, method, "eurosat")
+    method.release()
+    return expected
+
+
+@pytest.mark.parametrize("name", INNER)
+def test_from_zero_shot_to_the_tuned_model(make: Make, tmp_path: Path, name: str) -> None:
+    kind, arguments = INNER[name]
+    path = tmp_path / "tuned.safetensors"
+    expected = tuned(make, path, kind, **arguments)
+    found = {}
+    for alpha in (0.0, 0.5, 1.0):
+        wise = make(WiSEFT, start=str(path), alpha=alpha)
+        found[alpha], untouched = scores(wise), zero_shot(wise)
+        assert sum(p.numel() for p in wise.built().values()) == wise.trained_count() == wise.active_count() > 0
+        wise.release()
+    assert not torch.allclose(expected, untouched, atol=1e-2), "the tuned model is the untouched one"
+    torch.testing.assert_close(found[0.0], untouched, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found[1.0], expected, rtol=1e-5, atol=1e-5)
+    assert min((found[0.5] - found[alpha]).abs().max() for alpha in (0.0, 1.0)) > 1e-3
+
+
+def test_the_formula_in_every_tensor(make: Make, tmp_path: Path) -> None:
+    path = tmp_path / "tuned.safetensors"
+    tuned(make, path, FineTuning)
+    after = make(FineTuning)
+    load_into(after, path)
+    ends = {name: (after.backbone.pristine(name).double(), p.detach().double()) for name, p in after.built().items()}
+    after.release()
+    wise = make(WiSEFT, start=str(path), alpha=0.3)
+    for name, (before, now) in ends.items():
+        expected = 0.7 * before + 0.3 * now
+        torch.testing.assert_close(wise.built()[name].detach().double(), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", INNER)
+def test_its_deliverable_stands_alone(make: Make, tmp_path: Path, name: str) -> None:
+    kind, arguments = INNER[name]
+    path, own = tmp_path / "tuned.safetensors", tmp_path / "wise.safetensors"
+    tuned(make, path, kind, **arguments)
+    wise = make(WiSEFT, start=str(path), alpha=0.4)
+    expected = scores(wise)
+    size = save_deliverable(own, wise, "eurosat")
+    assert size < path.stat().st_size + 4_000
+    load_into(wise, own)  # also into one that is interpolated already
+    assert torch.equal(scores(wise), expected)
+    wise.release()
+    path.unlink()
+    loaded = load_method(own)
+    try:
+        loaded.bind(wise.task, loaded.templates, 1)
+        assert loaded.alpha == 0.4
+        assert torch.equal(scores(loaded), expected)
+    finally:
+        loaded.release()
+
+
+def test_back_through_two_stages(make: Make, tmp_path: Path) -> None:
+    """A method that began from another one's weights goes back to the pretrained model, not to its start."""
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    tuned(make, first, CLIPFit)
+    expected = tuned(make, second, MFT, **INNER["mft"][1], start=str(first))
+    for alpha in (0.0, 1.0):
+        wise = make(WiSEFT, start=str(second), alpha=alpha)
+        torch.testing.assert_close(scores(wise), expected if alpha else zero_shot(wise), rtol=1e-5, atol=1e-5)
+        save_deliverable(tmp_path / f"{alpha}.safetensors", wise, "eurosat")
+        wise.release()
+    first.unlink(), second.unlink()
+    for alpha in (0.0, 1.0):
+        loaded = load_method(tmp_path / f"{alpha}.safetensors")
+        loaded.bind(wise.task, loaded.templates, 1)
+        torch.testing.assert_close(scores(loaded), expected if alpha else zero_shot(loaded), rtol=1e-5, atol=1e-5)
+        loaded.release()
+
+
+def test_half_of_a_half_is_a_quarter(make: Make, tmp_path: Path) -> None:
+    path, half = tmp_path / "tuned.safetensors", tmp_path / "half.safetensors"
+    tuned(make, path, FineTuning)
+    wise = make(WiSEFT, start=str(path), alpha=0.25)
+    expected = scores(wise)
+    wise.release()
+    wise = make(WiSEFT, start=str(path), alpha=0.5)
+    save_deliverable(half, wise, "eurosat")
+    wise.release()
+    wise = make(WiSEFT, start=str(half), alpha=0.5)
+    torch.testing.assert_close(scores(wise), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_heads_without_a_way_back_are_refused(make: Make, tmp_path: Path) -> None:
+    path = tmp_path / "probe.safetensors"
+    probe = make(LinearProbe)
+    save_deliverable(path, probe, "eurosat")
+    probe.release()
+    with pytest.raises(MethodError, match="nothing to go back"):
+        make(WiSEFT, start=str(path))
+
+
+def test_class_specific_contexts_keep_their_rule(make: Make, tmp_path: Path) -> None:
+    path = tmp_path / "contexts.safetensors"
+    contexts = make(CoOp, class_specific=True, context_words="", n_context=2)
+    save_deliverable(path, contexts, "eurosat")
+    contexts.release()
+    wise = make(WiSEFT, start=str(path))
+    base, novel = wise.task.tests
+    assert wise.novel_rule == "frozen"
+    assert not wise.uses_frozen(base)
+    assert wise.uses_frozen(novel)
+
+
+def test_what_it_takes_from_the_deliverable(make: Make, small: str, tmp_path: Path) -> None:
+    path = tmp_path / "tuned.safetensors"
+    tuned(make, path, CLIPFit, template_set="single")
+    assert WiSEFT(backbone=small, start=str(path)).template_set == "single"
+    assert WiSEFT(backbone=small, start=str(path), template_set="coop").template_set == "coop"
+    wise = make(WiSEFT, start=str(path))
+    assert read_header(path).__dict__ == wise.hparams["start"]
+    assert set(wise.hparams) == {"backbone", "template_set", "start", "alpha"}
+
+
+def test_wrong_calls(small: str) -> None:
+    with pytest.raises(ConfigError, match=r"alpha.*\[0, 1\]"):
+        WiSEFT(backbone=small, alpha=1.5)
+    with pytest.raises(ConfigError, match="clipbench bench"):
+        WiSEFT(backbone=small, start="full").configure_model()
