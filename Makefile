@@ -45,9 +45,9 @@ bench: $(STAMP) ## the grid and the leaderboard of METHOD= [SUITE= DATASETS= SEE
 	@$(if $(METHOD),,$(BIN)/clipbench list methods; $(call say,which one? make bench METHOD=<one of these>,2))
 	@$(BIN)/clipbench bench --method '$(METHOD)' $(GRID) $(ARGS)
 
-study: $(STAMP) ## a named set of recipes with its table and figure: STUDY= [ARGS=]
+study: $(STAMP) ## a named set of recipes with its table and figure: STUDY= [JOBS= ARGS=]
 	@$(if $(filter $(STUDIES),$(STUDY)),,$(call say,which one? make study STUDY=<$(or $(STUDIES),there are none yet)>,2))
-	@$(BIN)/clipbench study '$(STUDY)' $(ARGS)
+	@$(BIN)/clipbench study '$(STUDY)' $(call flag,JOBS,jobs) $(ARGS)
 
 test: $(STAMP) ## the tests, in some minutes [ARGS=]
 	@$(PYTEST) $(WORKERS) $(ARGS)

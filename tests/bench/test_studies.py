@@ -215,3 +215,11 @@ def test_the_parts_of_clipfit_differ_in_what_is_trained_alone() -> None:
     own = {"train", "text_biases", "image_norms"}
     settings = [{k: v for k, v in c["model"]["init_args"].items() if k not in own} for c in (theirs, ours)]
     assert settings[0] == settings[1]
+
+
+def test_the_study_of_the_docs_is_one() -> None:
+    page = (Path(__file__).parents[2] / "docs/studies.md").read_text()
+    block = page.partition("    name: depth")[2].partition("\n\nA variant")[0]
+    text = "name: depth" + block.replace("\n    ", "\n")
+    study = study_from(yaml.safe_load(text), "docs/studies.md")
+    assert [variant.label for variant in study.variants] == ["all_blocks", "last_2", "zero_shot"]
