@@ -165,7 +165,7 @@ def run_bench(
 def headline(plan: Plan) -> str:
     """One line that says what the plan is."""
     request = plan.request
-    recipes = ", ".join(recipe.name for recipe in request.recipes)
+    recipes = ", ".join(recipe.name for recipe in request.recipes[:8]) + (", ..." if len(request.recipes) > 8 else "")
     several = f"{len(request.recipes)} recipes x " if len(request.recipes) > 1 else ""
     datasets = len({planned.cell.dataset for planned in plan.cells})
     asked, others = len(plan.cells) - len(plan.others), {planned.cell.recipe for planned in plan.others}
