@@ -17,6 +17,7 @@ METHODS = {
     "CoOp": "clipbench.methods.coop:CoOp",
     "LinearProbe": "clipbench.methods.linear_probe:LinearProbe",
     "FineTuning": "clipbench.methods.fine_tuning:FineTuning",
+    "FisherAdapTune": "clipbench.methods.fisher_adaptune:FisherAdapTune",
     "WiSEFT": "clipbench.methods.wise_ft:WiSEFT",
     "LoRA": "clipbench.methods.lora:LoRA",
     "Adapter": "clipbench.methods.adapter:Adapter",

@@ -1,0 +1,183 @@
+"""FisherFreezing: watch how the Fisher values of groups of tensors drift during a fit, freeze those that settled.
+
+The callback of FisherAdapTune (Rostami, Chen, Hosseini, arXiv 2606.10196), for any method and whatever it trains:
+
+    trainer:
+      callbacks:
+        - {class_path: clipbench.methods.fisher_freezing.FisherFreezing, init_args: {mode: corrected}}
+
+Only the abstract of the paper could be read; the algorithm is that of the published code, which `faithful` shows with
+its faults and `corrected` mends; every difference can be set alone (`clipbench.tuning.fisher_settings`).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, Literal
+
+import lightning as L
+from torch.optim import Optimizer
+
+from clipbench.errors import ClipbenchWarning
+from clipbench.methods.base import Method
+from clipbench.tuning.fisher import ScoreName
+from clipbench.tuning.fisher_groups import Group, Piece
+from clipbench.tuning.fisher_settings import Mode, settings_of_mode
+from clipbench.tuning.fisher_watch import FisherWatch
+from clipbench.tuning.freezing import ExactFreezing, Freezing, MaskedFreezing
+
+
+class FisherFreezing(L.Callback):
+    """Freeze groups of what a method trains while it is trained.
+
+    Args:
+        mode: `corrected` or `faithful`; the other arguments are null for the mode's value, and are explained in
+            `clipbench.tuning.fisher_settings`.
+        estimate: of the Fisher values.
+        accumulate: let the average of the hooks go on.
+        packed_attention: attention has no hooks.
+        groups: how the tensors are divided.
+        slices: of a tensor.
+        slice_mode: along which dimension.
+        score: how two estimates are compared.
+        entries: watched in a group at most.
+        reference_keep: of the reference.
+        keep: of the average E.
+        from_zero: E starts at 0.
+        statistic: of E over time.
+        width: lambda of the threshold.
+        interval: in steps.
+        intervals: a run.
+        decide_every: intervals.
+        first_decision: intervals.
+        largest_share: that a decision may freeze.
+        floor: that stays active.
+        freeze_dead: freeze what has no gradient at the first step.
+        freezing: exact or masked.
+    """
+
+    def __init__(
+        self,
+        mode: Mode = "corrected",
+        estimate: Literal["squared_gradients", "kronecker"] | None = None,
+        accumulate: bool | None = None,
+        packed_attention: bool | None = None,
+        groups: Literal["matrices", "slices"] | None = None,
+        slices: int | None = None,
+        slice_mode: Literal["row", "column"] | None = None,
+        score: ScoreName | None = None,
+        entries: int | None = None,
+        reference_keep: float | None = None,
+        keep: float | None = None,
+        from_zero: bool | None = None,
+        statistic: Literal["latest", "mean", "total_variation"] | None = None,
+        width: float | None = None,
+        interval: int | None = None,
+        intervals: int | None = None,
+        decide_every: int | None = None,
+        first_decision: int | None = None,
+        largest_share: float | None = None,
+        floor: float | None = None,
+        freeze_dead: bool | None = None,
+        freezing: Literal["exact", "masked"] | None = None,
+    ) -> None:
+        given = {name: value for name, value in locals().items() if name not in ("self", "mode", "__class__")}
+        self.mode = mode
+        self.settings = settings_of_mode(mode, given)
+        self.watch: FisherWatch | None = None
+        self._freezing: Freezing | None = None
+        self._resumed: dict[str, Any] | None = None
+        self._step = -1
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Divide what is trained into groups and begin to watch them."""
+        method = _method(pl_module)
+        tensors = {name: tensor for name, tensor in method.built().items() if tensor.requires_grad}
+        self.watch = None
+        if not tensors or not trainer.optimizers:
+            return
+        steps = method.total_steps()
+        self.watch = FisherWatch(self.settings, method, tensors, steps, _steps_of_epoch(trainer), method.train_seed)
+        how = ExactFreezing if self.settings.freezing == "exact" else MaskedFreezing
+        self._freezing = how(tensors, trainer.optimizers)
+        self._step = -1
+        if self._resumed is not None:
+            self._freezing.resume(_pieces(self.watch.resume(self._resumed["watch"])))
+            if isinstance(self._freezing, MaskedFreezing):
+                self._freezing.decays = self._resumed["decays"]
+            self._resumed = None
+            method.forget()
+        elif self.watch.first_decision() > steps:
+            warnings.warn(
+                f"FisherFreezing decides first at step {self.watch.first_decision()}, but the run has {steps} steps: "
+                "nothing will be frozen because it settled",
+                ClipbenchWarning,
+                stacklevel=2,
+            )
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """The first batch of a step begins it."""
+        if self.watch is not None and trainer.global_step != self._step:
+            self._step = trainer.global_step
+            self.watch.begin_step(self._step)
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
+        """Between backward and step: look, decide, freeze."""
+        if self.watch is None or self._freezing is None:
+            return
+        self._freezing.before_step()
+        settled = self.watch.end_step(trainer.global_step)
+        if settled:
+            self._freezing.freeze(_pieces(settled))
+            if isinstance(self._freezing, ExactFreezing):
+                _method(pl_module).forget()  # a tower without anything trainable has features that can be remembered
+        if isinstance(self._freezing, MaskedFreezing):
+            self._freezing.decay()
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        """After the step: what is frozen in part is put back."""
+        if self._freezing is not None:
+            self._freezing.after_step()
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Tell the method's record what happened."""
+        if self.watch is None:
+            return
+        method = _method(pl_module)
+        self.watch.close(trainer.global_step)
+        frozen = sum(group.size for group in self.watch.groups if group.name in self.watch.frozen_at)
+        method.active_entries = sum(tensor.numel() for tensor in method.built().values()) - frozen
+        method.findings["fisher_freezing"] = {"mode": self.mode} | self.watch.findings()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Leave no hook behind."""
+        if self.watch is not None:
+            self.watch.close(trainer.global_step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        if self.watch is None:
+            return {}
+        decays = self._freezing.decays if isinstance(self._freezing, MaskedFreezing) else []
+        return {"watch": self.watch.state(), "decays": decays}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Of a checkpoint; taken up when training starts."""
+        self._resumed = state_dict or None
+
+
+def _method(module: L.LightningModule) -> Method:
+    assert isinstance(module, Method), "FisherFreezing works with clipbench's methods"
+    return module
+
+
+def _pieces(groups: list[Group]) -> list[Piece]:
+    return [piece for group in groups for piece in group.pieces]
+
+
+def _steps_of_epoch(trainer: L.Trainer) -> int | None:
+    batches = trainer.num_training_batches
+    return None if not math.isfinite(batches) else math.ceil(batches / trainer.accumulate_grad_batches)

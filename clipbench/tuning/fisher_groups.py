@@ -1,0 +1,171 @@
+"""The groups that FisherAdapTune freezes: which entries of the trained tensors are watched and decided on together.
+
+Two ways to divide: slices of every tensor, as the published code does, and one group per matrix with the small tensors
+of a block together, so that no group is too small for a statistic.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+SMALLEST = 256  # entries of a group, where there are as many to join
+SLICE_FROM = 4096  # entries that a slice of a matrix must have
+PLACE = re.compile(r"(?:.*\.)?(image|text)\.(?:blocks\.(\d+)\.)?(.+)")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A contiguous slice of a tensor along one dimension.
+
+    Attributes:
+        tensor: name of the tensor.
+        dim: along which it is cut.
+        start: first index.
+        stop: the index after the last.
+        size: entries.
+        whole: whether it is all of the tensor.
+    """
+
+    tensor: str
+    dim: int
+    start: int
+    stop: int
+    size: int
+    whole: bool
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """The view of the tensor (or of anything of its shape) that the piece means."""
+        return tensor if self.whole else tensor.narrow(self.dim, self.start, self.stop - self.start)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Entries that are frozen together.
+
+    Attributes:
+        name: of the tensor, with the slice; or the place and "small tensors".
+        pieces: what it consists of.
+        tower: "image" or "text", or None where the name does not say.
+        block: number of the block, or None outside the blocks.
+        kind: name of the tensor inside its block or tower.
+    """
+
+    name: str
+    pieces: tuple[Piece, ...]
+    tower: str | None
+    block: int | None
+    kind: str
+
+    @property
+    def size(self) -> int:
+        """Entries."""
+        return sum(piece.size for piece in self.pieces)
+
+
+def slice_bounds(length: int, slices: int) -> list[tuple[int, int]]:
+    """Bounds of contiguous slices: integer parts of linspace(0, length, slices + 1), at most `length` slices."""
+    slices = min(slices, length)
+    at = [length * i // slices for i in range(slices + 1)]
+    return list(itertools.pairwise(at))
+
+
+def sliced_groups(
+    tensors: Mapping[str, Tensor], slices: int = 4, mode: Literal["row", "column"] = "row"
+) -> list[Group]:
+    """Every tensor in slices of its own, as published: by rows, or by columns (then a vector is one slice).
+
+    Tensors without a dimension form no group. Source: AtlasAnalyticsLab/FisherAdapTune@ebdb854
+    scripts/fisher_core.py; its cut of a stacked `attn.qkv` in q, k and v is what separate Linears give here.
+    """
+    groups = []
+    for name, tensor in tensors.items():
+        if tensor.ndim == 0 or tensor.numel() == 0:
+            continue
+        dim = 0 if mode == "row" else 1
+        pieces = _cut(name, tensor, slices, dim) if tensor.ndim > dim else [_whole(name, tensor)]
+        groups += [_single(piece) for piece in pieces]
+    return groups
+
+
+def matrix_groups(tensors: Mapping[str, Tensor], slices: int = 1, smallest: int = SMALLEST) -> list[Group]:
+    """One group per matrix; all smaller tensors (vectors, or fewer entries than `smallest`) of a block together.
+
+    Args:
+        tensors: what is trained.
+        slices: row slices of a matrix, where they have 4,096 entries or more; else the matrix stays whole.
+        smallest: what remains below this many entries joins the next block of the tower, then what is left of the
+            other tower.
+    """
+    groups: list[Group] = []
+    small: dict[tuple[str | None, int | None], list[Piece]] = {}
+    for name, tensor in tensors.items():
+        if tensor.ndim == 0 or tensor.numel() == 0:
+            continue
+        if tensor.ndim >= 2 and tensor.numel() >= smallest:
+            several = slices if tensor.numel() // slices >= SLICE_FROM and len(tensor) >= slices else 1
+            groups += [_single(piece) for piece in _cut(name, tensor, several, 0)]
+        else:
+            tower, block, _ = place_of(name)
+            small.setdefault((tower, block), []).append(_whole(name, tensor))
+    order = sorted(small, key=lambda place: (str(place[0]), math.inf if place[1] is None else place[1]))
+    joined: list[tuple[list[tuple[str | None, int | None]], list[Piece]]] = []
+    for place in order:
+        last = joined[-1] if joined else None
+        if last and (sum(p.size for p in last[1]) < smallest):
+            last[0].append(place)
+            last[1].extend(small[place])
+        else:
+            joined.append(([place], list(small[place])))
+    if len(joined) > 1 and sum(piece.size for piece in joined[-1][1]) < smallest:
+        places, pieces = joined.pop()
+        joined[-1][0].extend(places)
+        joined[-1][1].extend(pieces)
+    return groups + [_together(places, pieces) for places, pieces in joined]
+
+
+def place_of(name: str) -> tuple[str | None, int | None, str]:
+    """Tower, block and name inside them, as far as a tensor's name says."""
+    found = PLACE.fullmatch(name)
+    if found is None:
+        return None, None, name
+    return found[1], None if found[2] is None else int(found[2]), found[3]
+
+
+def entries(groups: Iterable[Group]) -> int:
+    """Entries of all groups."""
+    return sum(group.size for group in groups)
+
+
+def _cut(name: str, tensor: Tensor, slices: int, dim: int) -> list[Piece]:
+    bounds = slice_bounds(tensor.shape[dim], slices)
+    each = tensor.numel() // tensor.shape[dim]
+    return [Piece(name, dim, start, stop, each * (stop - start), len(bounds) == 1) for start, stop in bounds]
+
+
+def _whole(name: str, tensor: Tensor) -> Piece:
+    return Piece(name, 0, 0, len(tensor), tensor.numel(), True)
+
+
+def _single(piece: Piece) -> Group:
+    where = "" if piece.whole else f"[{':, ' * piece.dim}{piece.start}:{piece.stop}]"
+    return Group(piece.tensor + where, (piece,), *place_of(piece.tensor))
+
+
+def _together(places: Sequence[tuple[str | None, int | None]], pieces: Sequence[Piece]) -> Group:
+    if len(pieces) == 1:
+        return _single(pieces[0])
+    towers = {tower for tower, _ in places}
+    blocks = [block for _, block in places]
+    tower = towers.pop() if len(towers) == 1 else None
+    numbers = [str(block) for block in blocks if block is not None]
+    inside = f".blocks.{' and '.join(numbers)}" if numbers else ""
+    beyond = " and outside" if numbers and None in blocks else ""
+    name = f"{tower or 'all'}{inside}{beyond}: small tensors"
+    return Group(name, tuple(pieces), tower, blocks[0] if len(blocks) == 1 else None, "small tensors")

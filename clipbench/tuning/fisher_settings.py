@@ -1,0 +1,148 @@
+"""The two modes of FisherAdapTune, setting by setting: what the published code does, and what is corrected of it.
+
+| setting | `faithful` [code] | `corrected` [ours] | why |
+|---|---|---|---|
+| estimate | kronecker | squared_gradients | the hooks see activations only, no attention and no lone bias |
+| accumulate | false | - | the published average starts from ones at every step |
+| packed_attention | true | - | q, k, v, out have no hooks in torch's packed attention |
+| groups, slices | slices, 4 | matrices, 1 | no slice of 16 entries with a chance score of its own |
+| score | released_log | paired | see `drift.py`; `jsd` is the histogram with the median and the chance value out |
+| reference_keep | 0.9 | 0 | running average against the last interval |
+| keep, from_zero | 0.9, true | 0.7, false | E starts at 0, and its way up is mistaken for drift |
+| statistic | total_variation | latest | total variation is never reset |
+| width | 1 | 0 | threshold = mean + width * standard deviation: 156, 10, 2, 1 groups in three decisions |
+| interval | 1 | the run / 8 | steps; absolute 300 and 3,000 exceed most few-shot runs |
+| decide_every, first_decision | 300, 300 | 1, 2 | intervals |
+| largest_share, floor | 1, 0 | 0.5, 0.1 | of the groups at once; of the entries for ever |
+| freeze_dead | true | false | groups with F = 0 at the first step |
+| freezing | masked | exact | masked tensors drift on and save nothing |
+
+`corrected` with `score: jsd` takes 64 intervals a run, decides every 8 from the 16th on, and watches all entries of a
+group; `paired` watches 2,048 at most, which costs next to nothing. Source: methods of FisherAdapTune@ebdb854
+scripts/{adafisher,fisher_core,trainer}.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+from clipbench.errors import ConfigError, UnknownName
+from clipbench.tuning.fisher import HALVED, ScoreName
+
+Mode = Literal["corrected", "faithful"]
+
+
+@dataclass(frozen=True)
+class FisherSettings:
+    """All that decides which groups are frozen when.
+
+    Attributes:
+        estimate: `squared_gradients`: mean over the steps of an interval; `kronecker`: the published hooks, once per
+            interval.
+        accumulate: kronecker: let the average go on from step to step.
+        packed_attention: kronecker: attention has no hooks.
+        groups: `matrices` (`fisher_groups.matrix_groups`) or `slices` (`sliced_groups`).
+        slices: slices of a tensor.
+        slice_mode: of `slices`: `row` or `column`.
+        score: `paired`, `jsd`, `released_log` or `released_raw` (`drift.py`).
+        entries: watched in a group at most; 0 for all.
+        reference_keep: R <- reference_keep R + (1 - reference_keep) F; 0 is the last interval.
+        keep: E <- keep E + (1 - keep) D.
+        from_zero: E starts at 0, and the first estimate is compared with itself.
+        statistic: `latest` E, `mean` of E, or its `total_variation`.
+        width: lambda of the threshold mean + lambda * standard deviation.
+        interval: steps; 0 for the run divided by `intervals`.
+        intervals: a run, about.
+        decide_every: intervals from decision to decision.
+        first_decision: intervals before the first decision.
+        largest_share: of the active groups that one decision may freeze.
+        floor: share of the entries that always stay active.
+        freeze_dead: freeze groups whose first estimate is 0 everywhere.
+        freezing: `exact` or `masked` (`freezing.py`).
+    """
+
+    estimate: Literal["squared_gradients", "kronecker"] = "squared_gradients"
+    accumulate: bool = False
+    packed_attention: bool = False
+    groups: Literal["matrices", "slices"] = "matrices"
+    slices: int = 1
+    slice_mode: Literal["row", "column"] = "row"
+    score: ScoreName = "paired"
+    entries: int = 2048
+    reference_keep: float = 0.0
+    keep: float = 0.7
+    from_zero: bool = False
+    statistic: Literal["latest", "mean", "total_variation"] = "latest"
+    width: float = 0.0
+    interval: int = 0
+    intervals: int = 8
+    decide_every: int = 1
+    first_decision: int = 2
+    largest_share: float = 0.5
+    floor: float = 0.1
+    freeze_dead: bool = False
+    freezing: Literal["exact", "masked"] = "exact"
+
+    def __post_init__(self) -> None:
+        if min(self.slices, self.intervals, self.decide_every, self.first_decision) < 1 or self.interval < 0:
+            told = f"{self.slices=}, {self.intervals=}, {self.decide_every=}, {self.first_decision=}, {self.interval=}"
+            raise ConfigError(f"slices and numbers of intervals are 1 or more: {told.replace('self.', '')}")
+        for name in ("reference_keep", "keep", "largest_share", "floor"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} of FisherFreezing is a share from 0 to 1, not {getattr(self, name)}")
+        if self.halved and self.estimate == "kronecker":
+            raise ConfigError("score 'paired' compares halves of an interval, which estimate 'kronecker' does not have")
+        if self.halved and self.interval % 2:
+            raise ConfigError(f"score 'paired' needs an even interval, so that its halves are alike: {self.interval}")
+
+    @property
+    def halved(self) -> bool:
+        """Whether an interval is kept in two halves."""
+        return self.score in HALVED
+
+
+CORRECTED = FisherSettings()
+CORRECTED_JSD = replace(CORRECTED, score="jsd", entries=0, intervals=64, decide_every=8, first_decision=16)
+FAITHFUL = FisherSettings(
+    estimate="kronecker", packed_attention=True, groups="slices", slices=4, score="released_log", entries=0,
+    reference_keep=0.9, keep=0.9, from_zero=True, statistic="total_variation", width=1.0, interval=1, decide_every=300,
+    first_decision=300, largest_share=1.0, floor=0.0, freeze_dead=True, freezing="masked",
+)  # fmt: skip
+
+
+def settings_of_mode(mode: str, changes: dict[str, Any]) -> FisherSettings:
+    """The settings of a mode with some of them changed.
+
+    Args:
+        mode: `corrected` or `faithful`.
+        changes: setting to value; None leaves the mode's.
+
+    Raises:
+        UnknownName: an unknown mode, setting or choice.
+        ConfigError: settings that contradict each other.
+    """
+    if mode not in ("corrected", "faithful"):
+        raise UnknownName("mode of FisherFreezing", mode, ("corrected", "faithful"))
+    known = [field.name for field in fields(FisherSettings)]
+    for name in changes:
+        if name not in known:
+            raise UnknownName("setting of FisherFreezing", name, known)
+    given = {name: value for name, value in changes.items() if value is not None}
+    for name, choices in CHOICES.items():
+        if given.get(name, choices[0]) not in choices:
+            raise UnknownName(f"{name} of FisherFreezing", str(given[name]), choices)
+    base = FAITHFUL if mode == "faithful" else CORRECTED
+    if mode == "corrected" and given.get("score", "paired") != "paired":
+        base = CORRECTED_JSD
+    return replace(base, **given)
+
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "estimate": ("squared_gradients", "kronecker"),
+    "groups": ("matrices", "slices"),
+    "slice_mode": ("row", "column"),
+    "score": ("paired", "jsd", "released_log", "released_raw"),
+    "statistic": ("latest", "mean", "total_variation"),
+    "freezing": ("exact", "masked"),
+}
