@@ -15,7 +15,8 @@ from lightning.pytorch.trainer.states import TrainerStatus
 from clipbench.bench.arguments import choose_recipe, split_arguments
 from clipbench.bench.cell_config import data_context, default_precision
 from clipbench.bench.objects import ClipbenchCLI, one_sentence, resolved
-from clipbench.bench.recipe import Config, merge, resolve
+from clipbench.bench.recipe import Config, Recipe, merge, resolve
+from clipbench.bench.start import start_of
 from clipbench.bench.suites import known_suites, load_suite
 from clipbench.errors import ConfigError
 from clipbench.methods.deliverable import load_into, save_deliverable
@@ -112,6 +113,12 @@ def run_lightning(subcommand: str, words: Sequence[str]) -> int:
     if print_config:
         words.remove("--print_config")
     config, of_method, name = merged_config(words)
+    if isinstance(start_of(config, name), Recipe):
+        start = config["model"]["init_args"]["start"]
+        raise ConfigError(
+            f"'{name}' starts from recipe '{start}', which `clipbench bench --method {name}` runs first; "
+            f"`clipbench {subcommand}` takes a deliverable: --model.start FILE"
+        )
     whole = resolved(config)
     if print_config:
         yaml.safe_dump(whole, sys.stdout, sort_keys=False)

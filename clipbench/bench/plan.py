@@ -13,7 +13,7 @@ from clipbench.bench.cell_config import cell_config
 from clipbench.bench.facts import DataFacts, described, file_digest, numeric_versions
 from clipbench.bench.recipe import Config, Recipe, merge
 from clipbench.bench.record import Cell, RecordStore, content_key, run_folder
-from clipbench.bench.start import start_of, with_templates_of
+from clipbench.bench.start import start_of
 from clipbench.bench.suites import Suite
 from clipbench.errors import DataError
 
@@ -159,8 +159,12 @@ class _Planner:
             parents = self.cells_of(start, dataset, (), (*children, recipe.name))
             if not parents:
                 return {}
-            config = with_templates_of(config, next(iter(parents.values())).resolved)
         full = resolved(config)
+        if parents and full["model"]["init_args"]["template_set"] is None:  # null: that of what it starts from
+            template_set = next(iter(parents.values())).provenance["template_set"]
+            config, full = (
+                merge(one, {"model": {"init_args": {"template_set": template_set}}}) for one in (config, full)
+            )
         kind = method_class(full["model"]["class_path"])
         # made here, so that a wrong setting or backbone is refused before anything is loaded
         template_set = kind(**full["model"]["init_args"]).template_set

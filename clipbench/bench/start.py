@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from clipbench.bench.recipe import Config, Recipe, known_recipes, load_recipe, merge
+from clipbench.bench.recipe import Config, Recipe, known_recipes, load_recipe
 from clipbench.errors import ConfigError
 
 
@@ -39,11 +39,3 @@ def start_of(config: Config, name: str, children: tuple[str, ...] = ()) -> Recip
     ):
         raise ConfigError(f"recipe '{name}' starts from '{recipe.name}', which learns nothing")
     return recipe
-
-
-def with_templates_of(config: Config, parent: Config) -> Config:
-    """The config, with the template set of what it starts from where it names none (`template_set: null`)."""
-    arguments = config["model"]["init_args"]
-    if "template_set" not in arguments or arguments["template_set"] is not None:
-        return config
-    return merge(config, {"model": {"init_args": {"template_set": parent["model"]["init_args"]["template_set"]}}})
