@@ -80,7 +80,7 @@ class Study:
     """A study as its file says it; attributes are those of the schema.
 
     Attributes:
-        variants: the default first, then those of the axes, then the references; every label once.
+        variants: the default first, then recipes that axes stand around, those of the axes, the references; each once.
     """
 
     name: str
@@ -159,9 +159,15 @@ def study_from(content: Any, origin: str) -> Study:
     suite.choose(list(datasets))
     protocol(content.get("protocol", "base_to_novel"))
     default = content["default"]
-    variants = [Variant(default["label"], default["recipe"], default.get("set", {}))]
-    by_label = {variants[0].label: variants[0]}
     axes = content["axes"]
+    labels = [default["label"], *(entry["label"] for entry in content["variants"])]
+    centres = dict.fromkeys(entry["around"] for entry in axes.values() if entry.get("around", labels[0]) not in labels)
+    variants = [Variant(default["label"], default["recipe"], default.get("set", {}))]
+    variants += [Variant(name, name, {}) for name in centres]
+    by_label = {variant.label: variant for variant in variants}
+    for name in centres:
+        if name not in known_recipes():
+            raise UnknownName(f"variant or recipe in {origin}", name, [*labels, *known_recipes()])
     for entry in content["variants"]:
         if entry["axis"] not in axes:
             raise UnknownName(f"axis in {origin}", entry["axis"], axes)

@@ -70,6 +70,16 @@ def test_an_axis_may_stand_around_another_variant() -> None:
     assert study.question == "Do they matter?"
 
 
+def test_an_axis_may_stand_around_a_packaged_recipe() -> None:
+    axes = STUDY["axes"] | {"rate": {"at": 0.005, "around": "clipfit"}}
+    faster = {"axis": "rate", "value": 0.01, "label": "faster", "set": {"model.lr": 0.01}}
+    study = study_from(changed(axes=axes, variants=variants(faster)), "parts.yaml")
+    settings = {variant.label: (variant.recipe, variant.settings) for variant in study.variants}
+    assert settings["clipfit"] == ("clipfit", {})
+    assert settings["faster"] == ("clipfit", {"model.lr": 0.01}), "nothing of the default, though it is a clipfit"
+    assert study.axes[-1].points == {"0.005": "clipfit", "0.01": "faster"}
+
+
 def test_a_variant_may_begin_like_another_one() -> None:
     more = {"axis": "weight", "value": 2, "label": "more", "like": "context_4", "set": {"model.lr": 0.5}}
     study = study_from(changed(variants=variants(more)), "parts.yaml")
