@@ -161,11 +161,16 @@ def _single(piece: Piece) -> Group:
 def _together(places: Sequence[tuple[str | None, int | None]], pieces: Sequence[Piece]) -> Group:
     if len(pieces) == 1:
         return _single(pieces[0])
-    towers = {tower for tower, _ in places}
-    blocks = [block for _, block in places]
-    tower = towers.pop() if len(towers) == 1 else None
-    numbers = [str(block) for block in blocks if block is not None]
-    inside = f".blocks.{' and '.join(numbers)}" if numbers else ""
-    beyond = " and outside" if numbers and None in blocks else ""
-    name = f"{tower or 'all'}{inside}{beyond}: small tensors"
-    return Group(name, tuple(pieces), tower, blocks[0] if len(blocks) == 1 else None, "small tensors")
+    blocks: dict[str | None, list[int | None]] = {}
+    for tower, block in places:
+        blocks.setdefault(tower, []).append(block)
+    name = " and ".join(_named(tower, numbers) for tower, numbers in blocks.items())
+    tower = places[0][0] if len(blocks) == 1 else None
+    block = places[0][1] if len(places) == 1 else None
+    return Group(f"{name}: small tensors", tuple(pieces), tower, block, "small tensors")
+
+
+def _named(tower: str | None, blocks: Sequence[int | None]) -> str:
+    inside = [str(block) for block in blocks if block is not None]
+    parts = [f"{tower or 'other'}.blocks.{' and '.join(inside)}"] if inside else []
+    return " and ".join(parts + [str(tower or "other")] * (None in blocks))
