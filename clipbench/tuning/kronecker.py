@@ -12,9 +12,10 @@ of steps that the average needs is never advanced, so every step starts from one
 loss ten times as large changes it by a percent at most. `accumulate` is the average as it was meant.
 
 Source: AtlasAnalyticsLab/FisherAdapTune@ebdb854 scripts/adafisher.py, read and written anew. Differences: our text
-tower runs on the tokens that matter and on the shared prefix once, so its rows are those and not 77 positions a class, and
-rows of several calls in a step are pooled; our patch embedding is a Linear over pixels, which is the published formula
-for a convolution over unfolded patches. A bias whose weight is not trained has F = 0, as there.
+tower runs on the tokens that matter and on the shared prefix once, so its rows are those and not 77 positions a class,
+and rows of several calls in a step are pooled; its LayerNorms see (rows, W), so that "dimension 1" is the channels; our
+patch embedding is a Linear over pixels, so its H is the mean over patches, where the published convolution without bias
+divides their sum by the number of images. A bias whose weight is not trained has F = 0, as there.
 """
 
 from __future__ import annotations
@@ -160,7 +161,7 @@ class KroneckerFisher:
         else:
             rows = _rows_of(module, h.float())
             shown = rows.square().sum(dim=0)
-            sums.rows_in += len(rows)
+            sums.rows_in += _divisor(module, h, rows)
             if getattr(module, "bias", None) is not None:
                 shown = torch.cat([shown, shown.new_tensor([float(len(rows))])])
         sums.h = shown if sums.h is None else sums.h + shown
@@ -187,6 +188,13 @@ def _rows_of(module: nn.Module, h: Tensor) -> Tensor:
         return h.flatten(0, -2)
     patches = F.unfold(h, module.kernel_size, module.dilation, module.padding, module.stride)  # type: ignore[arg-type]
     return patches.transpose(1, 2).flatten(0, 1)
+
+
+def _divisor(module: nn.Module, h: Tensor, rows: Tensor) -> int:
+    """What the sum over rows is divided by: rows; of a convolution images, with a bias rows times their length [code]."""
+    if not isinstance(module, nn.Conv2d):
+        return len(rows)
+    return len(h) if module.bias is None else rows.numel()
 
 
 def _input_factors_of_norm(h: Tensor) -> Tensor:
