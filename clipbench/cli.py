@@ -181,23 +181,21 @@ def _add_show(commands: Any) -> None:
     parser.add_argument("what", choices=["params"])
     parser.add_argument("--config", required=True, help="a packaged recipe or a YAML file")
     parser.add_argument("--backbone", default=None, help="for example ViT-B-16/openai; its weights are not needed")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, as model.rank=8")
     parser.add_argument("--format", default="text", choices=["text", "json"])
     parser.set_defaults(run=_show)
 
 
 def _show(options: argparse.Namespace) -> int:
-    from clipbench.bench.show import trained_by
+    from clipbench.bench.show import said, trained_by
 
-    facts = trained_by(options.config, options.backbone)
+    facts = trained_by(options.config, options.backbone, options.set)
     if options.format == "json":
         print(json.dumps(facts, indent=1))
         return 0
     if facts["parts"]:
-        print(_columns(facts["parts"]))
-    print(
-        f"{facts['recipe']} on {facts['backbone']}: {facts['trained_parameters']:,} trained of "
-        f"{facts['backbone_parameters']:,} ({facts['share']:.4f} %), {facts['stored_bytes']:,} bytes of numbers"
-    )
+        print(_columns([row | {"parameters": f"{row['parameters']:,}"} for row in facts["parts"]]))
+    print(said(facts))
     return 0
 
 

@@ -131,6 +131,18 @@ def from_dotted(settings: Mapping[str, Any]) -> Config:
     return result
 
 
+def read_setting(text: str) -> tuple[str, Any]:
+    """`model.lr=0.01` as its key and its YAML value.
+
+    Raises:
+        ConfigError: there is no equals sign.
+    """
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--set '{text}': a setting looks like model.lr=0.01")
+    return key, yaml.safe_load(value)
+
+
 def matches(entry: Mapping[str, Any], context: Mapping[str, Any]) -> bool:
     """Whether an override speaks of this cell; a list means any of its values."""
     for key in MATCHES:

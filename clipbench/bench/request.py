@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-import yaml
-
 from clipbench.bench.plan import Request, requested_names
-from clipbench.bench.recipe import Config, from_dotted, load_recipe, read_config
+from clipbench.bench.recipe import Config, from_dotted, load_recipe, read_config, read_setting
 from clipbench.bench.suites import load_suite
 from clipbench.errors import ConfigError
 from clipbench.protocols.base import protocol
@@ -37,17 +35,10 @@ def request_from(options: argparse.Namespace) -> Request:
     if not seeds or min(seeds) < 0:
         raise ConfigError(f"--seeds '{options.seeds}': at least one seed, none below 0")
     user: list[Config] = [read_config(name)[1] for name in options.config]
-    user.append(from_dotted(dict(_setting(text) for text in options.set)))
+    user.append(from_dotted(dict(read_setting(text) for text in options.set)))
     return Request(
         recipes=tuple(load_recipe(name) for name in dict.fromkeys(recipes)),
         suite=suite, datasets=datasets, seeds=tuple(dict.fromkeys(seeds)), shots=options.shots,
         protocol=options.protocol, backbone=options.backbone, setting=options.setting,
         data_root=options.root, user=tuple(user),
     )  # fmt: skip
-
-
-def _setting(text: str) -> tuple[str, object]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise ConfigError(f"--set '{text}': a setting looks like model.lr=0.01")
-    return key, yaml.safe_load(value)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from clipbench.bench.recipe import known_recipes, load_recipe
+from clipbench.bench.recipe import from_dotted, known_recipes, load_recipe, merge, read_setting
 from clipbench.bench.suites import known_suites, load_suite
+
+if TYPE_CHECKING:
+    from clipbench.methods.base import Method
 
 
 def list_methods() -> list[dict[str, Any]]:
@@ -89,42 +93,96 @@ def _towers(name: str) -> str:
     return ", ".join(f"{tower}: {' '.join(sorted(what)) or 'plain'}" for tower, what in abilities.items())
 
 
-def trained_by(config_name: str, backbone: str | None) -> dict[str, Any]:
-    """What a recipe trains on a backbone: by tower and kind, total, share, stored bytes; no weights are loaded.
+def trained_by(config_name: str, backbone: str | None, settings: Sequence[str] = ()) -> dict[str, Any]:
+    """What a recipe trains on a backbone; no weights are loaded.
 
     Args:
         config_name: a packaged recipe or a YAML file.
         backbone: its name; None: that of the recipe, else `mini`.
+        settings: as `model.rank=8`, above the recipe's.
+
+    Returns:
+        `parts` by tower and kind, numbers by tower (`image`, `text`, `added`), `trained_parameters`, `share` percent of
+        `backbone_parameters`, `stored_bytes` of the numbers in a deliverable (`stored_at_most` where training decides
+        what is stored); `per_class` where the count grows with the classes, of which it then assumes two; `starts_from`
+        the recipe or file whose weights are stored too; `made_of` that which was trained, where nothing else is.
+
+    Raises:
+        ConfigError: a wrong recipe or setting, or a selection that means nothing on this backbone.
+        BackboneError: the backbone lacks an ability that the method needs.
     """
-    from clipbench.backbone.clip import describe_backbone
+    from clipbench.bench.objects import check_keys
     from clipbench.methods import method_class
-    from clipbench.methods.task import Task
 
     recipe = load_recipe(config_name)
-    arguments = dict(recipe.sections["model"].get("init_args") or {})
+    config = merge(recipe.sections, from_dotted(dict(read_setting(text) for text in settings)))
+    check_keys({"model": config["model"]})
+    kind, arguments = method_class(config["model"]["class_path"]), dict(config["model"].get("init_args") or {})
     arguments["backbone"] = backbone or arguments.get("backbone", "mini")
-    method = method_class(recipe.sections["model"]["class_path"])(**arguments)
-    method.bind(Task(("first class", "second class"), ()), ("a photo of a {}.",), 1)
-    method.backbone = describe_backbone(arguments["backbone"])
-    trained = method.build()
-    total = sum(parameter.numel() for parameter in method.backbone.parameters())
-    count = sum(parameter.numel() for parameter in trained.values())
+    start = arguments.get("start")
+    if start is not None and config["trainer"].get("max_epochs") == 0:
+        return trained_by(str(start), arguments["backbone"]) | {"recipe": recipe.name, "made_of": start}
+    if start is not None:
+        arguments["start"] = None
+    method = described_method(kind, arguments, classes=2)
+    trained = {name: parameter.numel() for name, parameter in method.built().items()}
+    count = sum(trained.values())
     rows: dict[tuple[str, str], list[int]] = {}
-    for name, parameter in trained.items():
-        tower = name.partition(".")[0] if name.startswith(("image.", "text.")) else "added"
-        rows.setdefault((tower, _kind(name)), []).append(parameter.numel())
-    return {
+    for name, size in trained.items():
+        rows.setdefault((_tower(name), _kind(name)), []).append(size)
+    towers = {tower: sum(sum(sizes) for (where, _), sizes in rows.items() if where == tower) for tower, _ in rows}
+    facts: dict[str, Any] = {
         "recipe": recipe.name,
         "backbone": arguments["backbone"],
         "parts": [
             {"tower": tower, "kind": kind, "tensors": len(sizes), "parameters": sum(sizes)}
             for (tower, kind), sizes in rows.items()
         ],
+        "towers": towers,
         "trained_parameters": count,
-        "backbone_parameters": total,
-        "share": 100 * count / total,
+        "backbone_parameters": method.backbone.size(),
+        "share": 100 * count / method.backbone.size(),
         "stored_bytes": 4 * count,
+        "stored_at_most": False,
     }
+    try:
+        facts["stored_bytes"] = sum(tensor.numel() * tensor.element_size() for tensor in method.learned().values())
+    except NotImplementedError:  # it looks at values, of which there are none here
+        facts["stored_at_most"] = True
+    more = sum(tensor.numel() for tensor in described_method(kind, arguments, classes=3).built().values())
+    return facts | ({"per_class": more - count} if more > count else {}) | ({"starts_from": start} if start else {})
+
+
+def described_method(kind: type[Method], arguments: Mapping[str, Any], classes: int) -> Method:
+    """A method built on a backbone without weights, for so many classes."""
+    from clipbench.backbone.clip import describe_backbone
+    from clipbench.methods.task import Task
+
+    method = kind(**arguments)
+    names = ("first class", "second class", "third class")[:classes]
+    method.bind(Task(names, ()), ("a photo of a {}.",), 1)
+    method.adopt(describe_backbone(arguments["backbone"]))
+    return method
+
+
+def said(facts: Mapping[str, Any]) -> str:
+    """What `trained_by` found, in lines for people."""
+    start, of = facts.get("starts_from"), facts.get("made_of")
+    lines = [
+        f"{facts['recipe']} on {facts['backbone']}: {facts['trained_parameters']:,} trained of "
+        f"{facts['backbone_parameters']:,} ({facts['share']:.4f} %)",
+        "  by tower: " + (", ".join(f"{tower} {count:,}" for tower, count in facts["towers"].items()) or "nothing"),
+        f"  stored: {'at most ' if facts['stored_at_most'] else ''}{facts['stored_bytes']:,} bytes"
+        + (f", and what '{start}' changes" if start else "")
+        + (f", those of '{of}'" if of else ""),
+    ]
+    if "per_class" in facts:
+        lines.append(f"  for two classes; {facts['per_class']:,} more for each further one")
+    return "\n".join(lines)
+
+
+def _tower(name: str) -> str:
+    return name.partition(".")[0] if name.startswith(("image.", "text.")) else "added"
 
 
 def _kind(name: str) -> str:

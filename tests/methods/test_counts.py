@@ -1,0 +1,104 @@
+"""What every recipe trains on OpenAI's ViT-B/16, number by number; measured once on the official layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from clipbench.backbone.clip import describe_backbone
+from clipbench.bench.recipe import known_recipes
+from clipbench.bench.show import said, trained_by
+from clipbench.cli import main
+from clipbench.errors import ConfigError
+
+VIT = "ViT-B-16/random"
+WHOLE = 149_620_737
+
+OF_RECIPES = {
+    "adapter": 2_588_544,
+    "bitfit": 171_008,
+    "clip_lora": 184_320,
+    "clipfit": 46_080,
+    "full": WHOLE - 25_296_896 - 1,  # all but the token table and the logit scale
+    "full_image": 86_192_640,
+    "full_text": 63_428_097 - 25_296_896 - 1,
+    "layer_norm": 65_536,
+    "linear_probe": 2 * 513,
+    "lora": 184_320,
+    "lora_qv": 491_520,
+    "mft": 28_311_552,
+    "ramt": 28_901_376,
+    "wise_ft": 124_323_840,
+    "zero_shot": 0,
+}
+OF_VARIANTS = {
+    ("clipfit", "model.image_norms=false"): 6_144,
+    ("clipfit", "model.text_biases=false"): 39_936,
+    ("bitfit", "model.train=['both towers, biases, except LayerNorm']"): 138_240,
+    (
+        "bitfit",
+        "model.train=['both towers, biases, except *.q_proj.bias and *.k_proj.bias and *.v_proj.bias']",
+    ): 124_928,  # as the code of 2SFS selects them
+    ("layer_norm", "model.train=['both towers, blocks all, LayerNorm']"): 61_440,  # as it trains them in effect
+    ("mft", "model.train=['image tower, blocks all, Linears']"): 84_934_656,
+    ("mft", "model.train=['text tower, blocks all, Linears']"): 37_748_736,
+    ("clip_lora", "model.train=['both towers, blocks all, attn.*']"): 245_760,
+    ("adapter", "model.reduction=4"): 10_262_016,
+    ("adapter", "model.reduction=64"): 670_176,
+}
+STORED = {"mft": 28_311_552 // 8, "ramt": 28_901_376 // 8, "clipfit": 4 * 46_080, "wise_ft": 4 * 124_323_840}
+
+
+def test_the_whole() -> None:
+    backbone = describe_backbone(VIT)
+    assert backbone.size() == WHOLE
+    assert sum(p.numel() for p in backbone.image.parameters()) == 86_192_640
+    assert sum(p.numel() for p in backbone.text.parameters()) + 1 == 63_428_097
+    assert backbone.text.token_embedding.weight.numel() == 25_296_896
+    assert OF_RECIPES["full"] == 124_323_840
+
+
+@pytest.mark.parametrize("recipe", OF_RECIPES)
+def test_recipes(recipe: str) -> None:
+    facts = trained_by(recipe, VIT)
+    assert facts["trained_parameters"] == OF_RECIPES[recipe] == sum(facts["towers"].values())
+    assert sum(part["parameters"] for part in facts["parts"]) == OF_RECIPES[recipe]
+    assert facts["share"] == pytest.approx(100 * OF_RECIPES[recipe] / WHOLE)
+    if recipe in STORED:
+        assert (facts["stored_bytes"], facts["stored_at_most"]) == (STORED[recipe], False)
+
+
+@pytest.mark.parametrize(("recipe", "setting"), OF_VARIANTS)
+def test_variants(recipe: str, setting: str) -> None:
+    assert trained_by(recipe, VIT, [setting])["trained_parameters"] == OF_VARIANTS[recipe, setting]
+
+
+def test_every_recipe_of_a_count_is_there() -> None:
+    assert set(OF_RECIPES) <= set(known_recipes())
+
+
+def test_a_head_says_what_a_class_costs() -> None:
+    facts = trained_by("linear_probe", VIT)
+    assert facts["per_class"] == 513
+    assert "513 more for each further one" in said(facts)
+    assert "per_class" not in trained_by("clipfit", VIT)
+
+
+def test_what_a_start_adds() -> None:
+    facts = trained_by("mft", VIT, ["model.start=clipfit"])
+    assert (facts["starts_from"], facts["trained_parameters"]) == ("clipfit", 28_311_552)
+    assert "and what 'clipfit' changes" in said(facts)
+    assert "those of 'clipfit'" in said(trained_by("wise_ft", VIT, ["model.start=clipfit"]))
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["show", "params", "--config", "bitfit", "--backbone", VIT]) == 0
+    printed = capsys.readouterr().out
+    assert "171,008 trained of 149,620,737 (0.1143 %)" in printed
+    assert "image 102,912, text 68,096" in printed
+    assert "stored: 684,032 bytes" in printed
+    assert main(["show", "params", "--config", "bitfit", "--backbone", VIT, "--set", "model.trian=[]"]) == 2
+    assert "did you mean 'train'" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=r"attn\.q_proj\.bias"):
+        trained_by("bitfit", VIT, ["model.train=['text tower, blocks all, attn.qproj.bias']"])
