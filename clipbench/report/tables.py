@@ -21,7 +21,7 @@ from clipbench.report.layout import DASH, FROZEN, PARTIAL, Grid, Line, Section, 
 PERCENT = ["base", "novel", "h", "h_mean", "base_std", "novel_std", "h_vs_default", "h_vs_zero_shot"]
 WHOLE = ["trained_parameters", "trained_parameters_end", "stored_bytes", "peak_bytes"]
 IN_A_TERMINAL = (
-    "Trained", "Stored", "vs zero-shot", "Recipe", "Gain/kB", "Fit", "At end", "Step", "Overhead %", "Share %", "Peak",
+    "Trained", "At end", "Stored", "Fit", "vs zero-shot", "Recipe", "Gain/kB", "Step", "Overhead %", "Share %", "Peak",
 )  # fmt: skip
 """Heads that a narrow terminal may do without, in the order in which it keeps them."""
 FORMATS = ("csv", "md", "tex", "text")
