@@ -189,7 +189,7 @@ def _feature_lines(frame: pd.DataFrame) -> Iterable[str]:
             here = means.xs(split, level="split")
             for kind in kinds:
                 value = here[kind].mean() if dataset == "average" else here[kind].get(dataset, float("nan"))
-                values.append(f"{abs(1 - value):14.6f}")
+                values.append(f"{'-':>14}" if value != value else f"{abs(1 - value):14.6f}")
         yield f"{dataset:<{width}}  " + "  ".join(values)
 
 

@@ -138,7 +138,9 @@ def training_figure(frame: pd.DataFrame, note: str = "") -> Figure:
                     color=str(0.75 * index / max(1, len(order) - 1)), marker=SHAPES[index % len(SHAPES)], markersize=3,
                     markevery=(index % 8, 8), label=_short(tensor) if inside else None,
                 )  # fmt: skip
-            if quantity == "gradient_rate":
+            if not axes.lines:  # merged weights
+                axes.text(0.5, 0.5, "no gradients of their own", fontsize=7, ha="center", transform=axes.transAxes)
+            elif quantity == "gradient_rate":
                 axes.set_yscale("log")
             axes.set_xlabel("percent of the steps", fontsize=7)
         panels[row][0].legend(fontsize=5.5, frameon=False)
@@ -194,8 +196,8 @@ def features_figure(frame: pd.DataFrame, note: str = "") -> Figure:
         axes.invert_yaxis()
         axes.grid(axis="x", color="0.9", linewidth=0.6)
         axes.set_xscale("symlog", linthresh=1e-6)
-        most = float((1 - frame[quantity].astype(float)).max())
-        axes.set_xlim(0, 10 ** np.ceil(np.log10(max(most, 1e-5))))
+        most = (1 - frame[quantity].astype(float).fillna(1)).max()
+        axes.set_xlim(0, 10 ** np.ceil(np.log10(max(float(most), 1e-5))))
         axes.set_title(f"{title} features: 1 - cosine to the pretrained ones", fontsize=8)
     panels[0][1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     return drawn

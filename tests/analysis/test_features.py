@@ -67,6 +67,18 @@ def test_cosines_equal_those_of_a_second_backbone(subject: Make) -> None:
                 assert row["image_cosine"] < 1 - 1e-3
 
 
+def test_classes_that_zero_shot_answers_for_have_not_turned(subject: Make) -> None:
+    """The linear probe has no weights for novel classes (`novel_rule=frozen`)."""
+    one = subject("linear_probe")
+    with one.objects() as objects:
+        one.fit(objects)
+        rows = feature_rows(objects.model, objects.datamodule)
+    novel = [row for row in rows if not row["trained"]]
+    assert len(novel) == 5
+    assert all(row["text_cosine"] == pytest.approx(1, abs=1e-9) for row in novel)
+    assert {row["text_cosine"] for row in rows if row["trained"]} == {None}, "weights and a bias are no text features"
+
+
 def test_features_of_another_space_have_no_cosine() -> None:
     assert cosine(torch.ones(2, 3), torch.ones(2, 4)) is None
     found = cosine(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 1.0]]))

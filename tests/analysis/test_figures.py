@@ -79,6 +79,14 @@ def test_features_are_shown_by_dataset_and_split() -> None:
     assert grey(drawn)
 
 
+def test_what_is_not_known_leaves_its_panel_empty() -> None:
+    drawn = figures.features_figure(FEATURES.assign(text_cosine=None))
+    drawn.canvas.draw()
+    no_gradients = FRAME.assign(gradient_cosine=None, gradient_squares=None)
+    panel = figures.training_figure(no_gradients).axes[1]
+    assert [text.get_text() for text in panel.texts] == ["no gradients of their own"]
+
+
 def test_the_same_numbers_give_the_same_bytes(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         files = figures.save_figure(figures.layers_figure(FRAME), tmp_path / folder, "changes")

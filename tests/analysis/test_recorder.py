@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from clipbench.analysis.recorder import COLUMNS, ChangeRecorder
 from clipbench.bench.objects import ClipbenchCLI
-from clipbench.bench.recipe import known_recipes
+from clipbench.bench.recipe import known_recipes, load_recipe
 from clipbench.cli import main
 from clipbench.errors import ConfigError
 from clipbench.testing.methods import Subject
@@ -148,19 +148,18 @@ def test_a_merged_weight_is_compared_with_the_loaded_one(subject: Make) -> None:
 def test_it_works_with_every_recipe(subject: Make, recipe: str) -> None:
     one, recorder = subject(recipe, **{"trainer.max_epochs": 1}), ChangeRecorder(every=1, path=None)
     with one.objects() as objects:
-        if not objects.model.built():
-            return
+        if not objects.model.built() or load_recipe(recipe).sections["trainer"].get("max_epochs") == 0:
+            return  # the bench does not fit it
         one.fit(objects, recorder)
         trained = set(objects.model.built())
         changed = set(objects.model.backbone.changed_tensors())
-        optimised = bool(objects.trainer.optimizers)
     rows = recorder.rows()
     assert {row["tensor"] for row in rows} == trained | changed
     steps = sorted({row["step"] for row in rows})
     assert steps == list(range(len(steps))), "a method that is solved without steps has step 0 alone"
     for row in rows:
         assert np.isfinite(row["sum_squares"])
-    if optimised and len(steps) > 1:
+    if len(steps) > 1:
         assert any(row["sum_squares"] for row in at(rows, steps[-1]).values())
         assert any(row.get("path_length") for row in at(rows, steps[-1]).values())
 
