@@ -58,7 +58,7 @@ def predict(places: Sequence[str], deliverable: Path, classnames: Sequence[str],
     files = find_images(places)
     if bad := check_images(files):
         raise DataError("\n".join(bad))
-    method = load_method(deliverable)
+    method = load_method(deliverable).eval()
     try:
         preprocessing = method.backbone.spec.preprocessing
         policy = ViewPolicy(size=preprocessing.size, interpolation=preprocessing.interpolation)
