@@ -191,7 +191,7 @@ def _rows_of(module: nn.Module, h: Tensor) -> Tensor:
 
 
 def _divisor(module: nn.Module, h: Tensor, rows: Tensor) -> int:
-    """What the sum over rows is divided by: rows; of a convolution images, with a bias rows times their length [code]."""
+    """What the sum over rows is divided by: rows; of a convolution images, or with a bias rows times length [code]."""
     if not isinstance(module, nn.Conv2d):
         return len(rows)
     return len(h) if module.bias is None else rows.numel()
