@@ -216,14 +216,23 @@ def test_a_packaged_study_asks_for_nothing_that_its_methods_do_not_know(packaged
         method_class(config["model"]["class_path"])(**config["model"]["init_args"])
 
 
-def test_the_parts_of_clipfit_differ_in_what_is_trained_alone() -> None:
+@pytest.mark.parametrize(
+    ("name", "one", "other", "own"),
+    [
+        ("clipfit_parts", "clipfit", "other_towers", {"train", "text_biases", "image_norms"}),
+        ("fisher_freezing", "fisher_adaptune", "no_freezing", {"mode", "freezing"}),
+    ],
+)
+def test_variants_of_another_recipe_differ_in_what_is_asked_alone(name: str, one: str, other: str, own: set) -> None:
+    """Their settings are written out, so they must follow when those of the default's recipe change."""
     context = {"suite": "mini", "protocol": "base_to_novel", "dataset": "dtd", "shots": 16, "backbone": "mini"}
     base = {"model": {"init_args": {"backbone": "mini"}}, "data": {"class_path": "FewShotDataModule"}}
-    by_label = {v.label: resolve(v.as_recipe(), base, context) for v in load_study("clipfit_parts").variants}
-    theirs, ours = by_label["clipfit"], by_label["other_towers"]
-    assert (theirs["data"], theirs["trainer"]) == (ours["data"], ours["trainer"])
-    own = {"train", "text_biases", "image_norms"}
-    settings = [{k: v for k, v in c["model"]["init_args"].items() if k not in own} for c in (theirs, ours)]
+    by_label = {v.label: resolve(v.as_recipe(), base, context) for v in load_study(name).variants}
+    assert (by_label[one]["data"], by_label[one]["trainer"]) == (by_label[other]["data"], by_label[other]["trainer"])
+    settings = [
+        {key: value for key, value in by_label[label]["model"]["init_args"].items() if key not in own}
+        for label in (one, other)
+    ]
     assert settings[0] == settings[1]
 
 
