@@ -226,15 +226,14 @@ class EpochLines(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, method: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Say where the fit is, if it is time."""
         now = time.perf_counter()
-        if now - self._last < self.every:
+        if now - self._last < self.every or trainer.global_step == 0:
             return
         self._last = now
-        done = trainer.global_step / max(1, int(trainer.estimated_stepping_batches))
-        left = (now - self._start) * (1 - done) / max(done, 1e-9)
-        loss = float(method.last_losses["total"])
-        self.say(
-            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, loss {loss:.4f}, {left:.0f} s left in this fit"
-        )
+        step, steps = trainer.global_step, max(1, int(trainer.estimated_stepping_batches))
+        left = (now - self._start) * (steps - step) / step
+        epochs = trainer.max_epochs or -1
+        where = f"epoch {trainer.current_epoch + 1}/{epochs}" if epochs > 0 else f"step {step}/{steps}"
+        self.say(f"{where}, loss {float(method.last_losses['total']):.4f}, {left:.0f} s left in this fit")
 
 
 def _iso(seconds: float) -> str:
