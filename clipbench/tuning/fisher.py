@@ -155,7 +155,7 @@ class Drift:
             distance = compare(self.score, self.reference, current)
             if distance is not None:
                 self._move(distance)
-        if first and not self.from_zero:
+        if first:  # as it is: 0.9 x + 0.1 x is not x in float32
             self.reference = current.clone()
         elif self.reference is not None and self.reference_keep:
             self.reference = self.reference_keep * self.reference + (1 - self.reference_keep) * current
