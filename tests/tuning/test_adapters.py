@@ -58,7 +58,7 @@ def test_the_linear_stays_frozen_and_every_adapter_learns() -> None:
 
 def test_the_start_of_down_is_normal_with_standard_deviation_one_fiftieth() -> None:
     module = AdaptedLinear(nn.Linear(5, 400), 2, 2, torch.Generator().manual_seed(0))
-    first, second = (adapter.down.weight for adapter in module.adapters)
+    first, second = (adapter.down.weight.detach() for adapter in module.adapters)
     assert float(first.std()) == pytest.approx(0.02, rel=0.02)
     assert float(first.mean()) == pytest.approx(0, abs=5 * 0.02 / 400)
     assert not torch.equal(first, second)
