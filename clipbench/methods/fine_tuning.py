@@ -4,9 +4,9 @@ One method, told apart by which tensors move; numbers on ViT-B/16:
 
 - `full`, everything but the token embeddings and the logit scale: 124,323,840. AdamW 3e-5 with weight decay 0.1, a
   cosine per step after a warm-up, the gradient's norm clipped to 1, as WiSE-FT fine-tunes
-  (mlfoundations/wise-ft@58b7a4b README and `finetune.py` [code]: batch 512, 10 epochs, 500 warm-up steps of 25,000). Batch 32, the epochs of
-  CLIPFit and 50 warm-up steps are ours, made for a few shots; so is the text tower's part, where WiSE-FT trains the
-  image tower and a head. `full_image` and `full_text` are the two halves [ours].
+  (mlfoundations/wise-ft@58b7a4b README and `finetune.py` [code]: batch 512, 10 epochs, 500 warm-up steps of 25,000).
+  Batch 32, the epochs of CLIPFit and 50 warm-up steps are ours, made for a few shots; so is the text tower's part,
+  where WiSE-FT trains the image tower and a head. `full_image` and `full_text` are the two halves [ours].
 - `bitfit`, every bias vector, those of LayerNorms too (Ben Zaken et al., ACL 2022, arXiv 2106.10199): 171,008. Variants
   by `train`: without LayerNorms 138,240; as the code of 2SFS selects them, which misses the stacked biases of q, k and
   v, 124,928.
