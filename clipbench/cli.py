@@ -124,8 +124,16 @@ def _study(options: argparse.Namespace) -> int:
     from clipbench.resources import runs_dir
 
     only = [word for word in options.variants.replace(",", " ").split() if word]
-    study = load_study(options.name)
-    return run_study(study, options.results or runs_dir(), only, options.jobs, options.dry_run, options.root)
+    study, results = load_study(options.name), options.results or runs_dir()
+
+    def write(plan: Plan, console: Console) -> None:
+        from clipbench.report.study import write_study
+
+        suite = plan.request.suite
+        folder = study.folder(results)
+        write_study(study, plan.folder, folder, plan.cells, list(suite.datasets), suite.note).print(console)
+
+    return run_study(study, results, write, only, options.jobs, options.dry_run, options.root)
 
 
 def _add_table(commands: Any) -> None:

@@ -14,7 +14,7 @@ from clipbench.errors import ConfigError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from clipbench.bench.plan import Request
+    from clipbench.bench.request import Request
     from clipbench.bench.suites import Suite
 
 Rows = list[dict[str, Any]]

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from clipbench.bench.recipe import Config, Recipe, merge, resolve
+from clipbench.bench.request import Request
 from clipbench.errors import ConfigError
-
-if TYPE_CHECKING:
-    from clipbench.bench.plan import Request
 
 BENCH_TRAINER: Config = {
     "devices": 1,

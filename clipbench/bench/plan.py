@@ -13,8 +13,8 @@ from clipbench.bench.cell_config import cell_config
 from clipbench.bench.facts import DataFacts, described, file_digest, numeric_versions
 from clipbench.bench.recipe import Config, Recipe, merge
 from clipbench.bench.record import Cell, RecordStore, content_key, run_folder
+from clipbench.bench.request import Request
 from clipbench.bench.start import start_of
-from clipbench.bench.suites import Suite
 from clipbench.errors import DataError
 
 if TYPE_CHECKING:
@@ -28,35 +28,6 @@ WITHOUT_EFFECT = {
     "deterministic", "benchmark", "detect_anomaly", "reload_dataloaders_every_n_epochs",
 }  # fmt: skip
 DATA_WITHOUT_EFFECT = {"root", "num_workers", "path", "test_batch_size", "seed"}
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked for: a grid of recipes, datasets and seeds.
-
-    Attributes:
-        recipes: the recipes.
-        suite: the suite.
-        datasets: keys of the suite, empty: all.
-        seeds: seeds of the draw and the training.
-        shots: images per class.
-        protocol: name of the protocol.
-        backbone: instead of the suite's.
-        setting: `paper` or `fixed`.
-        data_root: where the real datasets lie, instead of the usual place.
-        user: the user's config and the command line, above the recipe.
-    """
-
-    recipes: tuple[Recipe, ...]
-    suite: Suite
-    datasets: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = (1, 2, 3)
-    shots: int = 16
-    protocol: str = "base_to_novel"
-    backbone: str | None = None
-    setting: str = "paper"
-    data_root: str | None = None
-    user: tuple[Config, ...] = field(default=(), hash=False)
 
 
 @dataclass(frozen=True)
@@ -259,9 +230,3 @@ def estimate(plan: Plan) -> float | None:
             return None
         total += sorted(times)[len(times) // 2]
     return total
-
-
-def requested_names(text: str | Sequence[str]) -> tuple[str, ...]:
-    """`a,b c` as names."""
-    words = text if isinstance(text, str) else ",".join(text)
-    return tuple(word for word in words.replace(",", " ").split() if word)

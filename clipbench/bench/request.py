@@ -1,14 +1,44 @@
-"""A request from the words of `clipbench bench`; torch-free, so that a wrong call is answered at once."""
+"""A request: what is asked of a bench, and how the words of `clipbench bench` make one; without torch."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from clipbench.bench.plan import Request, requested_names
-from clipbench.bench.recipe import Config, from_dotted, load_recipe, read_config, read_setting
-from clipbench.bench.suites import load_suite
+from clipbench.bench.recipe import Config, Recipe, from_dotted, load_recipe, read_config, read_setting
+from clipbench.bench.suites import Suite, load_suite
 from clipbench.errors import ConfigError
 from clipbench.protocols.base import protocol
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for: a grid of recipes, datasets and seeds.
+
+    Attributes:
+        recipes: the recipes.
+        suite: the suite.
+        datasets: keys of the suite, empty: all.
+        seeds: seeds of the draw and the training.
+        shots: images per class.
+        protocol: name of the protocol.
+        backbone: instead of the suite's.
+        setting: `paper` or `fixed`.
+        data_root: where the real datasets lie, instead of the usual place.
+        user: the user's config and the command line, above the recipe.
+    """
+
+    recipes: tuple[Recipe, ...]
+    suite: Suite
+    datasets: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (1, 2, 3)
+    shots: int = 16
+    protocol: str = "base_to_novel"
+    backbone: str | None = None
+    setting: str = "paper"
+    data_root: str | None = None
+    user: tuple[Config, ...] = field(default=(), hash=False)
 
 
 def request_from(options: argparse.Namespace) -> Request:
@@ -42,3 +72,9 @@ def request_from(options: argparse.Namespace) -> Request:
         protocol=options.protocol, backbone=options.backbone, setting=options.setting,
         data_root=options.root, user=tuple(user),
     )  # fmt: skip
+
+
+def requested_names(text: str | Sequence[str]) -> tuple[str, ...]:
+    """`a,b c` as names."""
+    words = text if isinstance(text, str) else ",".join(text)
+    return tuple(word for word in words.replace(",", " ").split() if word)

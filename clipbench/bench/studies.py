@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from clipbench.bench.plan import Plan, Request
+from clipbench.bench.plan import Plan
 from clipbench.bench.recipe import Config, Recipe, known_recipes, load_recipe
+from clipbench.bench.request import Request
 from clipbench.bench.suites import load_suite
 from clipbench.errors import ConfigError, UnknownName
 from clipbench.protocols.base import protocol
@@ -253,16 +254,18 @@ def _line(text: str) -> str:
 def run_study(
     study: Study,
     results: Path,
+    finish: Callable[[Plan, Console], None],
     only: Sequence[str] = (),
     jobs: int | None = None,
     dry_run: bool = False,
     data_root: str | None = None,
 ) -> int:
-    """Run what is missing of a study, then write its table and figures and print the table.
+    """Run what is missing of a study.
 
     Args:
         study: what to run.
         results: the folder of all runs.
+        finish: what is done with the plan in the end: table and figures.
         only: labels of some variants; the table shows the others as far as there are records.
         jobs: worker processes; None chooses.
         dry_run: print the plan and stop.
@@ -278,15 +281,9 @@ def run_study(
 
     request = study.request(only, data_root)
     from clipbench.bench.grid import run_bench
-    from clipbench.report.study import write_study
 
     console = Console()
     console.print(f"{study.title}\n{study.question}", highlight=False, markup=False)
     console.print(f"stated for 2 cores: about {study.minutes:g} minutes in all", highlight=False)
-
-    def finish(plan: Plan, console: Console) -> None:
-        write_study(
-            study, plan.folder, study.folder(results), plan.cells, list(request.suite.datasets), request.suite.note
-        ).print(console)
 
     return run_bench(request, study.folder(results), finish, jobs, dry_run, console)

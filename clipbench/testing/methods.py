@@ -14,10 +14,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from clipbench.bench.cell_config import cell_config
 from clipbench.bench.objects import ClipbenchCLI, build
-from clipbench.bench.plan import Request, cell_config, make_plan
+from clipbench.bench.plan import make_plan
 from clipbench.bench.recipe import from_dotted, load_recipe, merge
 from clipbench.bench.record import comparable
+from clipbench.bench.request import Request
 from clipbench.bench.run import run_cell
 from clipbench.bench.suites import Suite, load_suite
 from clipbench.errors import BackboneError, ClipbenchWarning

@@ -14,9 +14,10 @@ import pytest
 import yaml
 
 from clipbench.bench import launcher
-from clipbench.bench.plan import Plan, PlannedCell, Request, make_plan
+from clipbench.bench.plan import Plan, PlannedCell, make_plan
 from clipbench.bench.recipe import from_dotted, load_recipe
 from clipbench.bench.record import Record, RecordStore, read_record
+from clipbench.bench.request import Request
 from clipbench.bench.run import Outcome
 from clipbench.bench.start import start_of
 from clipbench.bench.suites import load_suite
