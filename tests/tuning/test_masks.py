@@ -340,7 +340,11 @@ def test_bits_come_back(entries: int, seed: int) -> None:
         unpack(torch.cat([bits, bits]), gate.shape)
 
 
-@pytest.mark.parametrize("rule", [TopK(0.9), TopK(1.0), Threshold(5e-3), Threshold(-0.3), Threshold(2.0)], ids=str)
+@pytest.mark.parametrize(
+    "rule",
+    [TopK(0.9), TopK(1.0), Threshold(5e-3), Threshold(-0.3), Threshold(2.0)],
+    ids=["top 0.9", "top 1", "above 0.005", "above -0.3", "above 2"],
+)
 def test_the_same_rule_makes_the_same_gate_of_bits(rule: Rule) -> None:
     scores = torch.randn(30, 11, generator=generator())
     gate = rule.gate(scores)
