@@ -239,7 +239,7 @@ def interval_of_run(steps: int, intervals: int, epoch: int | None, halved: bool)
 
     Args:
         steps: of the whole run.
-        intervals: about how many there shall be.
+        intervals: about how many there shall be; at most, of halved ones.
         epoch: steps of an epoch, where known.
         halved: whether an interval consists of two halves. These are then its alternate epochs, so that both have seen
             every image equally often, or alternate steps where an epoch is longer than an interval.
@@ -253,4 +253,4 @@ def interval_of_run(steps: int, intervals: int, epoch: int | None, halved: bool)
     if not halved:
         return max(1, round(wanted)), 1
     unit = epoch if epoch is not None and wanted >= epoch else 1
-    return 2 * unit * max(1, round(wanted / (2 * unit))), unit
+    return 2 * unit * math.ceil(wanted / (2 * unit)), unit  # not shorter than wanted: noise falls with the length

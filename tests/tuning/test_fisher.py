@@ -96,8 +96,8 @@ def test_a_group_without_a_score_stays_and_counts() -> None:
         (320, 64, None, False, (5, 1)),
         (200, 64, 2, False, (3, 1)),
         (10, 64, 2, False, (1, 1)),
-        (40, 8, 2, True, (4, 2)),  # 20 epochs: two each
-        (1200, 8, 12, True, (144, 12)),  # 100 epochs: twelve each
+        (40, 8, 2, True, (8, 2)),  # 20 epochs: four each
+        (1200, 8, 12, True, (168, 12)),  # 100 epochs: fourteen each
         (120, 8, 40, True, (16, 1)),  # an epoch longer than an interval: alternate steps
         (4, 8, 2, True, (2, 1)),
     ],
