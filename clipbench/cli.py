@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipbench import __version__
-from clipbench.errors import ClipbenchError
+from clipbench.errors import ClipbenchError, ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -256,11 +256,12 @@ def _data_draw(options: argparse.Namespace) -> int:
 
 
 def _add_analyze(commands: Any) -> None:
-    parser = commands.add_parser("analyze", help="how far parameters and features moved")
-    parser.add_argument("what", choices=["changes", "features"])
+    parser = commands.add_parser("analyze", help="how far parameters and features moved, what was frozen when")
+    parser.add_argument("what", choices=["changes", "features", "freezing"])
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--config", action="append", help="recipe or recipes to fit; repeated: YAML files that win")
     source.add_argument("--deliverable", type=Path, nargs="+", help="files of what was learned, instead of fits")
+    source.add_argument("--record", type=Path, nargs="+", help="freezing: records of runs with FisherFreezing")
     parser.add_argument("--every", type=int, default=10, help="changes: steps between two records of a fit")
     parser.add_argument("--out", type=Path, default=None, help="folder of the outcome (default: beside the records)")
     _add_grid(parser)
@@ -268,6 +269,16 @@ def _add_analyze(commands: Any) -> None:
 
 
 def _analyze(options: argparse.Namespace) -> int:
+    if (options.what == "freezing") != bool(options.record):
+        raise ConfigError(
+            "analyze freezing draws --record FILE...; changes and features take --config or --deliverable"
+        )
+    if options.record:
+        from clipbench.report.freezing import write_freezing
+
+        for record in options.record:
+            print(*write_freezing(record, options.out and options.out / record.stem).values(), sep="\n")
+        return 0
     from clipbench.analysis.command import run
 
     return run(options)

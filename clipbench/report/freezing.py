@@ -1,13 +1,12 @@
 """What FisherFreezing froze as one picture: the share still trained over the run, and when each group was frozen.
 
-    python -m clipbench.report.freezing RECORD [FILE WITHOUT ENDING]
+    clipbench analyze freezing --record RECORD
 
 Readable without colour: the longer a group was trained the darker its cell, and the step it was frozen at stands in it.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,8 +142,3 @@ def write_freezing(record: Path, path: Path | None = None) -> dict[str, Path]:
     cell = content.data["cell"]
     title = f"{cell['recipe']} on {cell['dataset']}, seed {cell['seed']}: FisherFreezing, {facts['mode']}"
     return save_figure(freezing_figure(facts, title), path or record.with_name(f"{record.stem}.freezing"))
-
-
-if __name__ == "__main__":
-    places = [Path(word) for word in sys.argv[1:3]]
-    print(*write_freezing(*places).values(), sep="\n")

@@ -10,6 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from clipbench.bench.record import write_record
+from clipbench.cli import main
 from clipbench.errors import RecordError
 from clipbench.report.freezing import OUTSIDE, STAYED, freezing_figure, write_freezing
 from tests.bench.records import cell, record
@@ -91,3 +92,12 @@ def test_a_record_is_drawn_as_png_and_pdf(tmp_path: Path) -> None:
 def test_a_record_without_freezing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="no record of a run with FisherFreezing"):
         write_freezing(write_record(tmp_path, record(cell())))
+
+
+def test_the_command_draws_records_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_record(tmp_path, record(cell()) | {"findings": {"fisher_freezing": FACTS}})
+    assert main(["analyze", "freezing", "--record", str(path), "--out", str(tmp_path / "drawn")]) == 0
+    assert {Path(line).suffix for line in capsys.readouterr().out.split()} == {".png", ".pdf"}
+    assert len(list((tmp_path / "drawn").iterdir())) == 2
+    assert main(["analyze", "changes", "--record", str(path)]) == 2
+    assert main(["analyze", "freezing", "--config", "clipfit"]) == 2
