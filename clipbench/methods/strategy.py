@@ -157,11 +157,13 @@ class Strategy(L.LightningModule):
             module.interpolate(alpha)
         with torch.no_grad():
             for name, parameter in self.built().items():
-                if id(parameter) not in theirs:
-                    parameter.lerp_(self._at_start[name].to(parameter), 1 - alpha)
+                if id(parameter) not in theirs:  # with a `start` the way back is to the pretrained value
+                    origin = self.backbone.pristine(name) if name in self.start_tensors else self._at_start[name]
+                    parameter.lerp_(origin.to(parameter), 1 - alpha)
             back = {
                 name: torch.lerp(self.backbone.pristine(name), value.to(self.device), alpha)
                 for name, value in self.start_tensors.items()
+                if name not in self.built()
             }
         self.backbone.overwrite(back)
         self.forget()

@@ -77,3 +77,18 @@ def test_prompts_are_no_weights(make: Callable[..., Method], tmp_path: Path) -> 
 def test_a_recipe_is_for_the_bench(make: Callable[..., Method]) -> None:
     with pytest.raises(ConfigError, match=r"no deliverable 'clipfit' .*clipbench bench"):
         make(CLIPFit, start="clipfit")
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.25, 1.0])
+def test_what_both_stages_trained_goes_back_to_the_pretrained_value(
+    make: Callable[..., Method], first: tuple[Path, torch.Tensor], alpha: float
+) -> None:
+    method = make(CLIPFit, image_norms=False, start=str(first[0]))
+    with torch.no_grad():
+        for parameter in method.built().values():
+            parameter.add_(torch.linspace(1, 0, parameter.numel()))
+    learned = {name: parameter.detach().clone() for name, parameter in method.built().items()}
+    method.interpolate(alpha)
+    for name, parameter in method.built().items():
+        expected = (1 - alpha) * method.backbone.pristine(name) + alpha * learned[name]
+        torch.testing.assert_close(parameter.detach(), expected)
