@@ -268,7 +268,7 @@ class Lending(nn.Module):
         if parametrize.is_parametrized(owner, leaf):
             parametrize.remove_parametrizations(owner, leaf, leave_parametrized=False)
 
-    def _is_random(self, tower: str) -> bool:
+    def is_random(self, tower: str) -> bool:
         """Whether something swapped into a tower, and in its place now, draws noise."""
         return any(
             name.startswith(f"{tower}.") and _draws_noise(module) and self.get_submodule(name) is module

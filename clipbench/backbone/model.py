@@ -161,7 +161,7 @@ class Backbone(Lending):
         Raises:
             BackboneError: a class is too long, or a foreign tower is asked for more than it can.
         """
-        share = not self._is_random("text")
+        share = not self.is_random("text")
         features: Tensor = self.text(plan, extra, before_block, after_block, share_prefix=share)
         return features
 

@@ -64,8 +64,9 @@ class TowerTuning(Method):
         return {**init_args, "start": None}
 
     def class_features(self, classnames: Sequence[str]) -> Tensor:
-        """The text tower as it is now on the prompts, (C, D); once, while nothing in that tower is trainable."""
-        if any(parameter.requires_grad for parameter in self.backbone.text.parameters()):
+        """The text tower as it is now on the prompts, (C, D); once, while nothing there is trainable or random."""
+        trainable = any(parameter.requires_grad for parameter in self.backbone.text.parameters())
+        if trainable or self.backbone.is_random("text"):
             return self.encode_prompts(classnames)
         names = tuple(classnames)
         return self.remember(("class features", names, self.templates, self.device), lambda: self._frozen(names))

@@ -20,6 +20,7 @@ from clipbench.methods.task import Task
 from clipbench.testing.backbones import write_batchnorm
 
 ALL = "both towers, blocks all, "
+NAMES = ("forest", "golden retriever")
 QKV = (ALL + "attn.q_proj and attn.k_proj and attn.v_proj",)
 
 
@@ -187,3 +188,20 @@ def test_what_cannot_be_is_refused(make: Callable[..., LoRA], small: str) -> Non
         make(LoRA, rank=49)
     with pytest.raises(ConfigError, match=r"'attn\.qproj' matches no Linear.*attn\.q_proj"):
         make(LoRA, train=[ALL + "attn.qproj"])
+
+
+def test_dropout_never_stays_in_remembered_class_features(make: Callable[..., LoRA]) -> None:
+    """Also where all factors of the text tower have been frozen on the way."""
+    method = make(LoRA, train=["text tower, blocks all, attn.q_proj"], dropout=0.5, rank=2)
+    with torch.no_grad():
+        for name, parameter in method.built().items():
+            if name.endswith(".B"):
+                parameter.normal_(generator=torch.Generator().manual_seed(0))
+            parameter.requires_grad_(False)
+    method.train()
+    noisy = [method.class_features(NAMES) for _ in range(2)]
+    method.eval()
+    quiet = method.class_features(NAMES)
+    assert not torch.equal(*noisy), "every step draws its own noise"
+    assert torch.equal(quiet, method.encode_prompts(NAMES))
+    assert not torch.equal(quiet, noisy[0])

@@ -189,7 +189,7 @@ def test_noise_depends_on_train_seed_and_step_alone(make: Callable[..., Peft], m
 
 
 @pytest.mark.parametrize(("config", "random"), [(LORA, False), (LORA | {"lora_dropout": 0.5}, True)])
-def test_it_says_whether_it_is_random(make: Callable[..., Peft], config: dict[str, Any], random: bool) -> None:
+def test_it_says_whether_itis_random(make: Callable[..., Peft], config: dict[str, Any], random: bool) -> None:
     method = make(Peft, config=config, train=[QV])
     assert all(module.stochastic == random for _, module in method.backbone.swapped())
 
