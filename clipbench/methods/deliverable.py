@@ -151,7 +151,7 @@ def method_of(header: Header, path: Path, backbone: str | None = None) -> Method
 
 
 def load_method(path: Path) -> Method:
-    """The method of a deliverable, built and loaded, ready for any class names (`class_features`).
+    """The method of a deliverable, built and loaded, in eval mode, ready for any class names (`class_features`).
 
     Raises:
         MethodError: its method is not registered, or it does not fit.
@@ -159,4 +159,4 @@ def load_method(path: Path) -> Method:
     method = method_of(read_header(path), path)
     method.configure_model()
     load_into(method, path)
-    return method
+    return method.eval()
