@@ -129,7 +129,7 @@ class Peft(LinearTuning):
         with _as_config_error(config.peft_type.value), _seeded(key(self.train_seed, "peft initialisation")):
             model: Any = peft.get_peft_model(cast(Any, tree), config)
             layers = {name: tree.get_submodule(name) for name in linears}
-            random, mergeable = is_random(layers), _can_merge(layers)
+            random, mergeable = _is_random(layers), _can_merge(layers)
         self._count = model.get_nb_trainable_parameters()[0]
         tuner = model.base_model
         self._budgets = [tuner] if hasattr(tuner, "update_and_allocate") else []  # in a list: no module of ours
@@ -172,7 +172,7 @@ def _tree_of_copies(linears: Mapping[str, nn.Linear]) -> nn.Module:
 
 
 @torch.no_grad()
-def is_random(layers: Mapping[str, nn.Module]) -> bool:
+def _is_random(layers: Mapping[str, nn.Module]) -> bool:
     """Whether a layer draws from torch's generator in training; tries every layer out on the way."""
     before = torch.get_rng_state()
     for layer in layers.values():
