@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +109,7 @@ class _Planner:
         self.planned: dict[str, PlannedCell] = {}
         self.asked: set[str] = set()
         self.troubles: list[str] = []
+        self._described: set[str] = set()
 
     def cells_of(
         self, recipe: Recipe, dataset: str, user: tuple[Config, ...], children: tuple[str, ...] = ()
@@ -120,6 +124,7 @@ class _Planner:
         """
         from clipbench.bench.objects import resolved
         from clipbench.methods import method_class
+        from clipbench.methods.deliverable import read_header
 
         request = dataclasses.replace(self.request, user=user)
         section = request.suite.datasets[dataset]
@@ -137,8 +142,7 @@ class _Planner:
                 merge(one, {"model": {"init_args": {"template_set": template_set}}}) for one in (config, full)
             )
         kind = method_class(full["model"]["class_path"])
-        # made here, so that a wrong setting or backbone is refused before anything is loaded
-        template_set = kind(**full["model"]["init_args"]).template_set
+        template_set = self._template_set(kind, full)
         found: dict[int, PlannedCell] = {}
         for seed in request.seeds:
             cell_full = copy.deepcopy(full)
@@ -157,9 +161,26 @@ class _Planner:
                 own |= {"model": {"init_args": {"start": str(file)}}}
                 identity["start"] = {"recipe": parents[seed].cell.recipe, "key": parents[seed].key}
             elif isinstance(start, Path):
-                identity["start"] = {"sha256": file_digest(start)}
+                inner = method_class(read_header(start).method)
+                identity["start"] = {"sha256": file_digest(start), "version": inner.version}
             found[seed] = self._planned(recipe, dataset, cell_full, merge(config, own), identity, parents.get(seed))
         return found
+
+    def _template_set(self, kind: type[Method], full: Config) -> str:
+        """The template set of a method; it is made and built on a described backbone on the way.
+
+        So a wrong setting, backbone or selection is refused before anything is loaded.
+        """
+        from clipbench.methods.described import described_method
+
+        arguments = full["model"]["init_args"]
+        method = kind(**arguments)
+        known = json.dumps([kind.__name__, arguments], sort_keys=True, default=str)
+        if known not in self._described and full["trainer"].get("max_epochs") != 0:  # 0: made of its start alone
+            self._described.add(known)
+            with suppress(NotImplementedError):  # it looks at values, of which there are none here
+                described_method(kind, arguments | ({"start": None} if "start" in arguments else {}), classes=2)
+        return method.template_set
 
     def _identity(self, full: Config, kind: type[Method], user: tuple[Config, ...]) -> dict[str, Any]:
         """What stands in the record's provenance and in the key."""
@@ -174,7 +195,9 @@ class _Planner:
             "backbone_spec": described(backbone),
             "changed": merged_user(user),
             "precision": full["trainer"]["precision"],
-            "versions": numeric_versions() | {"method": kind.version, "protocol": division.version},
+            "versions": numeric_versions()
+            | {"method": kind.version, "protocol": division.version}
+            | callback_versions(full["trainer"].get("callbacks") or []),
         }
         return identity
 
@@ -199,6 +222,17 @@ class _Planner:
         )
         undone = self.store.why_undone(cell, key)
         return self.planned.setdefault(key, PlannedCell(cell, key, config, full, identity, undone, parent))
+
+
+def callback_versions(callbacks: Sequence[Config]) -> dict[str, int]:
+    """The versions of those callbacks that have one: they move a method's numbers, as its own version would say."""
+    versions = {}
+    for callback in callbacks:
+        module, _, name = callback["class_path"].rpartition(".")
+        version = getattr(getattr(import_module(module), name), "version", None)
+        if isinstance(version, int):
+            versions[name] = version
+    return versions
 
 
 def merged_user(layers: Sequence[Config]) -> Config:

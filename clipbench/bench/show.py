@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from clipbench.bench.recipe import from_dotted, known_recipes, load_recipe, merge, read_setting
 from clipbench.bench.suites import known_suites, load_suite
-
-if TYPE_CHECKING:
-    from clipbench.methods.base import Method
 
 
 def list_methods() -> list[dict[str, Any]]:
@@ -113,6 +110,7 @@ def trained_by(config_name: str, backbone: str | None, settings: Sequence[str] =
     """
     from clipbench.bench.objects import check_keys
     from clipbench.methods import method_class
+    from clipbench.methods.described import described_method
 
     recipe = load_recipe(config_name)
     config = merge(recipe.sections, from_dotted(dict(read_setting(text) for text in settings)))
@@ -151,18 +149,6 @@ def trained_by(config_name: str, backbone: str | None, settings: Sequence[str] =
         facts["stored_at_most"] = True
     more = sum(tensor.numel() for tensor in described_method(kind, arguments, classes=3).built().values())
     return facts | ({"per_class": more - count} if more > count else {}) | ({"starts_from": start} if start else {})
-
-
-def described_method(kind: type[Method], arguments: Mapping[str, Any], classes: int) -> Method:
-    """A method built on a backbone without weights, for so many classes."""
-    from clipbench.backbone.clip import describe_backbone
-    from clipbench.methods.task import Task
-
-    method = kind(**arguments)
-    names = ("first class", "second class", "third class")[:classes]
-    method.bind(Task(names, ()), ("a photo of a {}.",), 1)
-    method.adopt(describe_backbone(arguments["backbone"]))
-    return method
 
 
 def said(facts: Mapping[str, Any]) -> str:

@@ -36,6 +36,7 @@ class Header:
         dataset: key of the dataset.
         classnames: the classes that were trained on.
         train_seed: the seed of initialisation and order.
+        active_entries: numbers still trained at the end, where some were frozen on the way; else None.
     """
 
     method: str
@@ -48,6 +49,11 @@ class Header:
     dataset: str
     classnames: list[str]
     train_seed: int
+    active_entries: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As it is stored."""
+        return {name: value for name, value in self.__dict__.items() if name != "active_entries" or value is not None}
 
 
 def save_deliverable(path: Path, method: Method, dataset: str, recipe: str | None = None) -> int:
@@ -67,10 +73,11 @@ def save_deliverable(path: Path, method: Method, dataset: str, recipe: str | Non
         dataset=dataset,
         classnames=list(method.task.train),
         train_seed=method.train_seed,
+        active_entries=method.active_entries,
     )
     stored = method.learned() | {f"{OF_START}{name}": tensor for name, tensor in method.start_tensors.items()}
     tensors = {name: tensor.cpu().contiguous() for name, tensor in stored.items()}
-    text = json.dumps(header.__dict__, sort_keys=True)
+    text = json.dumps(header.as_dict(), sort_keys=True)
     content = save(tensors, metadata={"clipbench": str(FORMAT), "header": text})
     write_bytes(path, content)
     return len(content)
@@ -147,6 +154,7 @@ def method_of(header: Header, path: Path, backbone: str | None = None) -> Method
     arguments = kind.loading_arguments(header.init_args)
     method = kind(**(arguments | {"backbone": backbone} if backbone else arguments))
     method.bind(Task(tuple(header.classnames), ()), header.templates, header.train_seed)
+    method.active_entries = header.active_entries
     return method
 
 

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import lightning as L
 from torch.optim import Optimizer
 
-from clipbench.errors import ClipbenchWarning
+from clipbench.errors import ClipbenchWarning, ConfigError
 from clipbench.methods.base import Method
 from clipbench.tuning.fisher import ScoreName
 from clipbench.tuning.fisher_groups import Group, Piece
@@ -57,6 +57,9 @@ class FisherFreezing(L.Callback):
         freezing: exact or masked.
     """
 
+    version: ClassVar[int] = 1
+    """Raise it when a change moves what is frozen, or when; it is part of a cell's key."""
+
     def __init__(
         self,
         mode: Mode = "corrected",
@@ -91,8 +94,17 @@ class FisherFreezing(L.Callback):
         self._step = -1
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Divide what is trained into groups and begin to watch them."""
+        """Divide what is trained into groups and begin to watch them.
+
+        Raises:
+            ConfigError: hooks would see the loss scale of 16-mixed, which moves, in every gradient.
+        """
         method = _method(pl_module)
+        if self.settings.estimate == "kronecker" and getattr(trainer.precision_plugin, "scaler", None) is not None:
+            raise ConfigError(
+                "the estimate `kronecker` (mode `faithful`) cannot be made under trainer.precision 16-mixed, where its "
+                "hooks see scaled gradients; use bf16-mixed or 32-true"
+            )
         tensors = {name: tensor for name, tensor in method.built().items() if tensor.requires_grad}
         self.watch = None
         if not tensors or not trainer.optimizers:
@@ -149,7 +161,7 @@ class FisherFreezing(L.Callback):
         method = _method(pl_module)
         self.watch.close(trainer.global_step)
         frozen = sum(group.size for group in self.watch.groups if group.name in self.watch.frozen_at)
-        method.active_entries = sum(tensor.numel() for tensor in method.built().values()) - frozen
+        method.active_entries = sum(tensor.numel() for tensor in self.watch.tensors.values()) - frozen
         method.findings["fisher_freezing"] = {"mode": self.mode} | self.watch.findings()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:

@@ -77,5 +77,5 @@ class LoRA(LinearTuning):
         return sum(self.rank * (inputs + outputs) for inputs, outputs in self.sizes.values())
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """The dropout masks of this step."""
-        self.noise.begin_step(self.global_step)
+        """The dropout masks of this step, others for every batch that is accumulated in it."""
+        self.noise.begin_step(self.global_step, self.batch_of_step(batch_idx))

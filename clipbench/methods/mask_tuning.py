@@ -6,6 +6,7 @@ back, and reports the kept share of every matrix.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -118,7 +119,8 @@ class MaskTuning(TowerTuning):
         if self.schedule == "cosine_per_step":
             rate, span = self._rate_of_step(), 1
         else:
-            rate, span = self._rate_of_epoch(), max(1, int(self.trainer.num_training_batches))
+            batches = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
+            rate, span = self._rate_of_epoch(), max(1, math.ceil(batches))
         return sum(rate(step // span) for step in range(steps))
 
     def on_fit_start(self) -> None:

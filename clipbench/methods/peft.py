@@ -7,7 +7,8 @@ the formula is that of the configuration's paper; the loss is cross-entropy, dis
 - Initialisation depends on the train seed alone, noise in training on the train seed and the step.
 - A deliverable holds what is trained. Where peft's initialisation changes the frozen weight as well (PiSSA, OLoRA),
   building anew repeats that from the same seed and weight.
-- WiSE-FT interpolates peft's tensors, which for products of two of them is not the line between the two weights.
+- WiSE-FT interpolates peft's tensors, which for products of two of them is not the line between the two weights; with
+  a `start` that changed the same Linears it is refused.
 - AdaLoRA's budget is updated, its orthogonality penalty is not part of the loss; initialisations that look at data
   (EVA, CorDA) are refused.
 
@@ -25,7 +26,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from clipbench.errors import ConfigError, UnknownName
+from clipbench.errors import ConfigError, MethodError, UnknownName
 from clipbench.methods.linear_tuning import LinearTuning
 from clipbench.randomness import key
 
@@ -147,9 +148,26 @@ class Peft(LinearTuning):
         self.trained = self.build()
         self._at_start = {name: tensor.detach().clone() for name, tensor in self.trained.items()}
 
+    def interpolate(self, alpha: float) -> None:
+        """Go back by 1 - alpha in peft's tensors.
+
+        Raises:
+            MethodError: a `start` changed one of the Linears: peft's layers hold copies of them, changed by some
+                initialisations, so that there is no way back to the pretrained weights.
+        """
+        held = {f"{name}.{leaf}" for name in self.sizes for leaf in ("weight", "bias")}
+        if changed := sorted(held & set(self.start_tensors)):
+            raise MethodError(
+                f"a Peft strategy that began from other weights cannot be interpolated: '{changed[0]}' of its start "
+                "lies inside peft's layers"
+            )
+        super().interpolate(alpha)
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
-        """A step under noise that depends on seed and step: peft draws from torch's global generator."""
-        with _seeded(key(self.train_seed, "peft noise", self.global_step), self.device):
+        """A step under noise that depends on seed, step and batch: peft draws from torch's global generator."""
+        batch_of_step = self.batch_of_step(batch_idx)
+        step = (self.global_step, batch_of_step) if batch_of_step else (self.global_step,)
+        with _seeded(key(self.train_seed, "peft noise", *step), self.device):
             return super().training_step(batch, batch_idx)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:

@@ -198,6 +198,10 @@ class Strategy(L.LightningModule):
             raise ConfigError("the schedule needs an end: give trainer.max_epochs or trainer.max_steps")
         return int(steps)
 
+    def batch_of_step(self, batch_idx: int) -> int:
+        """Which batch of its optimiser step a batch is: 0, unless gradients are accumulated."""
+        return batch_idx % self.trainer.accumulate_grad_batches
+
     def bind(self, task: Task, templates: Sequence[str], train_seed: int) -> None:
         """Take over a protocol's task, the templates of the dataset and the seed of everything but the draw."""
         self.task, self.templates, self.train_seed = task, tuple(templates), train_seed

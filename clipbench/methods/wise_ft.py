@@ -67,7 +67,7 @@ class WiSEFT(Method):
         if isinstance(self.start, str):
             path = Path(self.start)
             self.inner = inner_method(path, self.backbone)
-            self.hparams["start"] = dict(read_header(path).__dict__)
+            self.hparams["start"] = read_header(path).as_dict()
             self._between()
         else:
             self._untuned()  # the tensors of a deliverable come by `take`

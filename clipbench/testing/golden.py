@@ -6,7 +6,9 @@ since these stand in the content key of every record.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from clipbench.bench.facts import numeric_versions
 from clipbench.bench.objects import settings_of
+from clipbench.bench.plan import callback_versions
 from clipbench.bench.recipe import load_recipe
 from clipbench.methods import method_class
 from clipbench.methods.base import Method
@@ -42,12 +45,19 @@ def _moved(start: dict[str, Tensor], method: Method) -> dict[str, float]:
     return {kind: float(f"{square**0.5:.6g}") for kind, square in squares.items()}
 
 
-def golden_numbers(recipe: str, folder: Path) -> dict[str, Any]:
-    """Versions, loss terms and some logits after four epochs of a recipe on mini's EuroSAT with four shots, seed 1."""
-    settings: dict[str, Any] = {"trainer.max_epochs": 4}
+def golden_numbers(recipe: str, folder: Path, extra: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """Versions, loss terms and some logits after four epochs of a recipe on mini's EuroSAT with four shots, seed 1.
+
+    Args:
+        recipe: its name.
+        folder: for what the run writes.
+        extra: settings above the recipe's.
+    """
+    settings: dict[str, Any] = {"trainer.max_epochs": 4} | dict(extra)
     kind = load_recipe(recipe).method
     accepted = settings_of(method_class(kind))
     settings |= {f"model.{key}": value for key, value in LARGE.items() if key in accepted} | OF_METHOD.get(kind, {})
+    callbacks = settings.get("trainer.callbacks", [])
     subject = Subject(recipe, folder, settings=settings)
     with subject.objects() as objects:
         start = {name: tensor.detach().clone() for name, tensor in objects.model.built().items()}
@@ -55,7 +65,7 @@ def golden_numbers(recipe: str, folder: Path) -> dict[str, Any]:
         method = objects.model.eval()
         images = images_of(objects, 4)
         return {
-            "versions": numeric_versions() | {"method": method.version},
+            "versions": numeric_versions() | {"method": method.version} | callback_versions(callbacks),
             "losses": {name: round(float(term), 6) for name, term in method.last_losses.items()},
             "moved": _moved(start, method),
             "logits": {

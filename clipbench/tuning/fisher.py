@@ -94,8 +94,10 @@ class SquaredGradients:
         return {"sums": self._sums, "steps": self._steps}
 
     def resume(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint."""
-        self._sums, self._steps = dict(state["sums"]), list(state["steps"])
+        """Go on from a checkpoint, on the devices of the tensors."""
+        device = {name: self.tensors[group.pieces[0].tensor].device for name, group in self.groups.items()}
+        self._sums = {name: sums.to(device[name]) for name, sums in state["sums"].items()}
+        self._steps = list(state["steps"])
 
 
 def _places(group: Group, tensors: Mapping[str, nn.Parameter], most: int | None, seed: int) -> list[Tensor | None]:

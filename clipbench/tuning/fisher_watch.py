@@ -210,6 +210,9 @@ class FisherWatch:
         gone = [self.active.pop(name) for name in state["frozen_at"]]
         self.frozen_at = dict(state["frozen_at"])
         self._drifts = {name: Drift(**drift) for name, drift in state["drifts"].items()}
+        for name, drift in self._drifts.items():
+            if drift.reference is not None:  # checkpoints are read onto the CPU
+                drift.reference = drift.reference.to(self.tensors[self.active[name].pieces[0].tensor].device)
         if self._hooks is None:
             self._gradients.forget([group.name for group in gone])
             self._gradients.resume(state["estimator"])

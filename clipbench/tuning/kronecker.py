@@ -136,9 +136,10 @@ class KroneckerFisher:
         return [dict(sums.averages) for sums in self._sums.values()]
 
     def resume(self, state: Sequence[Mapping[str, Tensor]]) -> None:
-        """Go on from a checkpoint."""
-        for sums, averages in zip(self._sums.values(), state, strict=True):
-            sums.averages = dict(averages)
+        """Go on from a checkpoint, on the devices of the modules."""
+        for (module, sums), averages in zip(self._sums.items(), state, strict=True):
+            device = module.get_parameter("weight").device
+            sums.averages = {key: average.to(device) for key, average in averages.items()}
 
     def factors(self, name: str) -> tuple[Tensor, Tensor]:
         """The averages (H, S) behind a tensor's estimate."""

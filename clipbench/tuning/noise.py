@@ -17,18 +17,18 @@ class Noise:
 
     def __init__(self, seed: int, purpose: str) -> None:
         self.seed, self.purpose = seed, purpose
-        self._step = 0
+        self._step: tuple[int, ...] = (0,)
         self._generators: dict[torch.device, torch.Generator] = {}
 
-    def begin_step(self, step: int) -> None:
-        """From here on the noise is that of `step` (optimiser steps done)."""
-        self._step = step
+    def begin_step(self, step: int, batch: int = 0) -> None:
+        """From here on the noise is that of `step` (optimiser steps done), and of a batch of it that is accumulated."""
+        self._step = (step, batch) if batch else (step,)
         self._generators.clear()
 
     def generator(self, device: torch.device | str) -> torch.Generator:
         """The generator of this step on a device; who draws from it goes on where the last one stopped."""
         device = torch.device(device)
         if device not in self._generators:
-            seed = key(self.seed, self.purpose, self._step)
+            seed = key(self.seed, self.purpose, *self._step)
             self._generators[device] = torch.Generator(device).manual_seed(seed)
         return self._generators[device]

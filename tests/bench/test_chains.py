@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
 
 from clipbench.bench import launcher
 from clipbench.bench.plan import Plan, PlannedCell, make_plan
@@ -22,9 +24,13 @@ from clipbench.bench.run import Outcome
 from clipbench.bench.start import start_of
 from clipbench.bench.suites import load_suite
 from clipbench.cli import main
-from clipbench.errors import ConfigError
+from clipbench.errors import ConfigError, MethodError
+from clipbench.methods.clipfit import CLIPFit
+from clipbench.methods.deliverable import Header
+from clipbench.methods.fisher_freezing import FisherFreezing
 
 Recipes = Callable[..., str]
+OF_HEADER = [field.name for field in fields(Header) if field.name not in ("method", "active_entries")]
 
 
 @pytest.fixture
@@ -126,17 +132,47 @@ def test_circles_and_wrong_names(recipe: Recipes, tmp_path: Path) -> None:
     assert start_of({"model": {"init_args": {"start": None}}}, "none") is None
 
 
-def test_a_file_is_known_by_its_content(recipe: Recipes, tmp_path: Path) -> None:
-    (tmp_path / "a.safetensors").write_bytes(b"one")
-    (tmp_path / "b.safetensors").write_bytes(b"one")
-    keys = []
-    for name, content in (("a", b"one"), ("b", b"one"), ("b", b"two")):
-        (tmp_path / f"{name}.safetensors").write_bytes(content)
-        path = recipe("later", start=str(tmp_path / f"{name}.safetensors"))
-        (planned, _) = make_plan(request(path), tmp_path).cells
-        keys.append(planned.key)
+def test_a_file_is_known_by_its_content_and_the_version_of_its_method(
+    recipe: Recipes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def key(name: str, number: float) -> str:
+        file = tmp_path / f"{name}.safetensors"
+        header = json.dumps({"method": "CLIPFit"} | dict.fromkeys(OF_HEADER))
+        save_file({"x": torch.tensor(number)}, file, metadata={"clipbench": "1", "header": header})
+        (planned, _) = make_plan(request(recipe("later", start=str(file))), tmp_path).cells
         assert planned.start is None
-    assert keys[0] == keys[1] != keys[2]
+        return planned.key
+
+    assert key("a", 1.0) == key("b", 1.0) != key("b", 2.0)
+    before = key("a", 1.0)
+    monkeypatch.setattr(CLIPFit, "version", CLIPFit.version + 1)
+    assert key("a", 1.0) != before
+    (tmp_path / "c.safetensors").write_bytes(b"what is this")
+    with pytest.raises(MethodError, match="cannot be read as a deliverable"):
+        make_plan(request(recipe("later", start=str(tmp_path / "c.safetensors"))), tmp_path)
+
+
+def test_the_version_of_a_callback_is_part_of_the_key(
+    recipe: Recipes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    freezing = {"class_path": "clipbench.methods.fisher_freezing.FisherFreezing"}
+
+    def key(callbacks: list[dict[str, str]]) -> str:
+        (planned, _) = make_plan(request("clipfit", user={"trainer.callbacks": callbacks}), tmp_path).cells
+        return planned.key
+
+    before, without = key([freezing]), key([])
+    monkeypatch.setattr(FisherFreezing, "version", FisherFreezing.version + 1)
+    assert key([freezing]) != before
+    assert key([]) == without
+
+
+def test_a_selection_that_means_nothing_is_refused_by_the_plan(recipe: Recipes, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="blcks all"):
+        make_plan(request("mft", user={"model.train": ["text tower, blcks all, Linears"]}), tmp_path)
+    begun = recipe("begun", "FineTuning", start="clipfit", train=["text tower, biasses"])
+    with pytest.raises(ConfigError, match="biasses"):
+        make_plan(request(begun), tmp_path)
 
 
 def bench(tmp_path: Path, recipe: str, *words: str) -> int:

@@ -29,8 +29,8 @@ def make(small: str) -> Iterator[Callable[..., Method]]:
     def build(kind: type[Method], templates: tuple[str, ...] = ("a photo of a {}.",), **arguments: Any) -> Method:
         method = kind(**({"backbone": small} | arguments))
         method.bind(Task(BASE, (TestSplit("base", BASE, True), TestSplit("novel", NOVEL, False))), templates, 1)
+        made.append(method)  # before: a build that fails leaves things behind too
         method.configure_model()
-        made.append(method)
         return method
 
     yield build

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from clipbench.errors import ClipbenchWarning
+from clipbench.errors import ClipbenchWarning, ConfigError
 from clipbench.methods.base import Method
 from clipbench.methods.fisher_freezing import FisherFreezing
 from clipbench.testing.methods import Subject
@@ -218,6 +218,25 @@ def test_a_resumed_fit_ends_where_an_uninterrupted_one_does(mode: Any, tmp_path:
     for name, value in plain.values[-1].items():
         assert torch.equal(diary.values[-1][name], value), name
     assert told(method) == told(whole)
+
+
+def test_hooks_are_refused_where_the_loss_is_scaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(L.pytorch.plugins.Precision, "scaler", object(), raising=False)
+    with pytest.raises(ConfigError, match="16-mixed"):
+        fit(tmp_path, FisherFreezing("faithful", first_decision=2, decide_every=2))
+
+
+def test_a_second_fit_of_the_same_method_counts_what_is_still_trained(tmp_path: Path) -> None:
+    subject = Subject("full", tmp_path, settings=EARLY)
+    with subject.objects() as objects:
+        subject.fit(objects, FisherFreezing(width=1.0))
+        method = objects.model
+        active = method.active_count()
+        assert 0 < active < method.trained_count()
+        objects.trainer.callbacks[:] = [FisherFreezing(floor=1.0)]  # type: ignore[attr-defined]
+        objects.trainer.fit_loop.max_epochs = 2 * objects.trainer.max_epochs  # type: ignore[attr-defined,operator]
+        objects.trainer.fit(method, datamodule=objects.datamodule)
+        assert told(method)["active"][-1]["entries"] == method.active_count() == active
 
 
 def test_it_can_be_asked_for_in_yaml(tmp_path: Path) -> None:

@@ -172,8 +172,9 @@ def test_initialisation_depends_on_the_train_seed_alone(make: Callable[..., Peft
 @pytest.mark.filterwarnings("ignore:You are trying to `self.log")
 def test_noise_depends_on_train_seed_and_step_alone(make: Callable[..., Peft], monkeypatch: pytest.MonkeyPatch) -> None:
     method = learn(make(Peft, config=LORA | {"lora_dropout": 0.5}, train=[QV])).train()
-    step = 0
+    step, batch = 0, 0
     monkeypatch.setattr(Peft, "global_step", property(lambda self: step))
+    monkeypatch.setattr(Peft, "batch_of_step", lambda self, batch_idx: batch)
 
     def loss(seed: int) -> float:
         torch.manual_seed(seed)
@@ -184,8 +185,10 @@ def test_noise_depends_on_train_seed_and_step_alone(make: Callable[..., Peft], m
 
     first = loss(0)
     assert loss(1) == first
-    step = 1
-    assert loss(0) != first
+    batch = 1
+    accumulated = loss(0)
+    step, batch = 1, 0
+    assert len({first, accumulated, loss(0)}) == 3
 
 
 @pytest.mark.parametrize(("config", "random"), [(LORA, False), (LORA | {"lora_dropout": 0.5}, True)])

@@ -17,9 +17,12 @@ from clipbench.methods.clipfit import CLIPFit
 from clipbench.methods.coop import CoOp
 from clipbench.methods.deliverable import load_into, load_method, read_header, save_deliverable
 from clipbench.methods.fine_tuning import FineTuning
+from clipbench.methods.fisher_adaptune import FisherAdapTune
 from clipbench.methods.linear_probe import LinearProbe
 from clipbench.methods.lora import LoRA
 from clipbench.methods.mft import MFT
+from clipbench.methods.peft import Peft
+from clipbench.methods.ramt import RAMT
 from clipbench.methods.wise_ft import WiSEFT
 
 Make = Callable[..., Method]
@@ -28,7 +31,12 @@ INNER: dict[str, tuple[type[Method], dict[str, Any]]] = {
     "clipfit": (CLIPFit, {}),
     "lora": (LoRA, {}),
     "adapter": (Adapter, {}),
+    "dropout": (LoRA, {"dropout": 0.5}),
+    "peft": (Peft, {"config": {"peft_type": "LORA", "r": 2}}),
     "mft": (MFT, {"train": ["image tower, blocks all, Linears"], "keep": 0.7}),
+    "soft": (MFT, {"train": ["image tower, blocks all, Linears"], "rule": "soft"}),
+    "ramt": (RAMT, {"initial": 0.02}),
+    "fisher": (FisherAdapTune, {}),
 }
 
 
@@ -134,6 +142,39 @@ def test_back_through_two_stages(make: Make, tmp_path: Path) -> None:
         loaded.release()
 
 
+def test_back_through_two_stages_that_train_the_same(make: Make, tmp_path: Path) -> None:
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    tuned(make, first, CLIPFit)
+    expected = tuned(make, second, FineTuning, train=["text tower, biases"], start=str(first))
+    for alpha in (0.0, 1.0):
+        wise = make(WiSEFT, start=str(second), alpha=alpha)
+        torch.testing.assert_close(scores(wise), expected if alpha else zero_shot(wise), rtol=1e-5, atol=1e-5)
+        wise.release()
+
+
+def test_peft_that_began_from_other_weights_has_no_way_back(make: Make, tmp_path: Path) -> None:
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    tuned(make, first, FineTuning, train=["text tower, blocks all, attn.q_proj.bias"])
+    tuned(make, second, Peft, config=INNER["peft"][1]["config"], start=str(first))
+    with pytest.raises(MethodError, match="inside peft's layers"):
+        make(WiSEFT, start=str(second))
+
+
+def test_what_was_frozen_in_training_stays_known(make: Make, tmp_path: Path) -> None:
+    path, own = tmp_path / "tuned.safetensors", tmp_path / "wise.safetensors"
+    method = make(FisherAdapTune)
+    method.active_entries = 100
+    save_deliverable(path, method, "eurosat")
+    method.release()
+    wise = make(WiSEFT, start=str(path))
+    assert wise.active_count() == 100
+    save_deliverable(own, wise, "eurosat")
+    wise.release()
+    loaded = load_method(own)
+    assert loaded.active_count() == 100
+    loaded.release()
+
+
 def test_half_of_a_half_is_a_quarter(make: Make, tmp_path: Path) -> None:
     path, half = tmp_path / "tuned.safetensors", tmp_path / "half.safetensors"
     tuned(make, path, FineTuning)
@@ -174,7 +215,7 @@ def test_what_it_takes_from_the_deliverable(make: Make, small: str, tmp_path: Pa
     assert WiSEFT(backbone=small, start=str(path)).template_set == "single"
     assert WiSEFT(backbone=small, start=str(path), template_set="coop").template_set == "coop"
     wise = make(WiSEFT, start=str(path))
-    assert read_header(path).__dict__ == wise.hparams["start"]
+    assert read_header(path).as_dict() == wise.hparams["start"]
     assert set(wise.hparams) == {"backbone", "template_set", "start", "alpha"}
 
 

@@ -15,6 +15,7 @@ from clipbench.randomness import torch_generator
 from clipbench.tuning.fisher import Drift, SquaredGradients, compare, interval_of_run, threshold, to_freeze
 from clipbench.tuning.fisher_groups import matrix_groups, sliced_groups
 from clipbench.tuning.fisher_settings import CORRECTED, FAITHFUL, FisherSettings, settings_of_mode
+from clipbench.tuning.fisher_watch import FisherWatch
 
 X = 10 ** torch.linspace(-8, -4, 1000, dtype=torch.float64)
 
@@ -198,6 +199,24 @@ def test_what_is_frozen_is_watched_no_more() -> None:
         tensors[name].grad = None
     estimator.add()
     assert set(estimator.close()) == {groups[1].name}
+
+
+def test_a_checkpoint_is_taken_to_where_the_tensors_are() -> None:
+    """Lightning reads checkpoints onto the CPU, whatever the accelerator; `meta` stands for one here."""
+    tensors = parameters()
+    groups = matrix_groups(tensors, 1)
+    settings = settings_of_mode("corrected", {"interval": 2, "intervals": 1})
+    watch = FisherWatch(settings, nn.Module(), tensors, steps=8)
+    for step in range(3):
+        set_gradients(tensors, step)
+        watch.end_step(step)
+    elsewhere = {name: nn.Parameter(tensor.detach().to("meta")) for name, tensor in tensors.items()}
+    resumed = FisherWatch(settings, nn.Module(), elsewhere, steps=8)
+    resumed.resume(watch.state())
+    state = resumed.state()
+    held = [drift["reference"] for drift in state["drifts"].values()] + list(state["estimator"]["sums"].values())
+    assert len(held) == 2 * len(groups)
+    assert {tensor.device.type for tensor in held} == {"meta"}
 
 
 def test_modes_and_their_changes() -> None:

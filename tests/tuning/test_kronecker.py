@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -168,3 +170,14 @@ def test_hooks_cost_nothing_in_steps_that_do_not_listen(listening: bool) -> None
     assert (hooks.estimate(["0.weight"])["0.weight"] is not None) == listening
     hooks.remove()
     assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_averages_of_a_checkpoint_are_taken_to_where_the_modules_are() -> None:
+    model = mlp()
+    hooks, _, _ = run(model, normal(3, 8), accumulate=True)
+    elsewhere = copy.deepcopy(model).to("meta")  # as an accelerator would be
+    resumed = KroneckerFisher(elsewhere, dict(elsewhere.named_parameters()), accumulate=True)
+    resumed.resume(hooks.state())
+    held = [average for averages in resumed.state() for average in averages.values()]
+    assert held
+    assert {average.device.type for average in held} == {"meta"}

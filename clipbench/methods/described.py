@@ -1,0 +1,24 @@
+"""A method without weights: what it trains, by name and shape, before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from clipbench.backbone.clip import describe_backbone
+from clipbench.methods.base import Method
+from clipbench.methods.task import Task
+
+
+def described_method(kind: type[Method], arguments: Mapping[str, Any], classes: int) -> Method:
+    """A method built on a backbone without weights, for so many classes.
+
+    Raises:
+        ConfigError: a wrong argument, or a selection that means nothing on this backbone.
+        BackboneError: the backbone lacks an ability that the method needs.
+    """
+    method = kind(**arguments)
+    names = ("first class", "second class", "third class")[:classes]
+    method.bind(Task(names, ()), ("a photo of a {}.",), 1)
+    method.adopt(describe_backbone(arguments["backbone"]))
+    return method
