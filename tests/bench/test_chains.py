@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from clipbench.bench import launcher
 from clipbench.bench.plan import Plan, PlannedCell, make_plan
@@ -135,18 +135,20 @@ def test_circles_and_wrong_names(recipe: Recipes, tmp_path: Path) -> None:
 def test_a_file_is_known_by_its_content_and_the_version_of_its_method(
     recipe: Recipes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def key(name: str, number: float) -> str:
-        file = tmp_path / f"{name}.safetensors"
-        header = json.dumps({"method": "CLIPFit"} | dict.fromkeys(OF_HEADER))
-        save_file({"x": torch.tensor(number)}, file, metadata={"clipbench": "1", "header": header})
-        (planned, _) = make_plan(request(recipe("later", start=str(file))), tmp_path).cells
+    header = json.dumps({"method": "CLIPFit"} | dict.fromkeys(OF_HEADER))
+    content = [save({"x": torch.tensor(x)}, {"clipbench": "1", "header": header}) for x in (1.0, 2.0)]
+
+    def key(name: str, which: int) -> str:
+        (tmp_path / f"{name}.safetensors").write_bytes(content[which])
+        path = recipe("later", start=str(tmp_path / f"{name}.safetensors"))
+        planned = make_plan(request(path), tmp_path).cells[0]
         assert planned.start is None
         return planned.key
 
-    assert key("a", 1.0) == key("b", 1.0) != key("b", 2.0)
-    before = key("a", 1.0)
+    assert key("a", 0) == key("b", 0) != key("b", 1)
+    before = key("a", 0)
     monkeypatch.setattr(CLIPFit, "version", CLIPFit.version + 1)
-    assert key("a", 1.0) != before
+    assert key("a", 0) != before
     (tmp_path / "c.safetensors").write_bytes(b"what is this")
     with pytest.raises(MethodError, match="cannot be read as a deliverable"):
         make_plan(request(recipe("later", start=str(tmp_path / "c.safetensors"))), tmp_path)
@@ -158,8 +160,7 @@ def test_the_version_of_a_callback_is_part_of_the_key(
     freezing = {"class_path": "clipbench.methods.fisher_freezing.FisherFreezing"}
 
     def key(callbacks: list[dict[str, str]]) -> str:
-        (planned, _) = make_plan(request("clipfit", user={"trainer.callbacks": callbacks}), tmp_path).cells
-        return planned.key
+        return make_plan(request("clipfit", user={"trainer.callbacks": callbacks}), tmp_path).cells[0].key
 
     before, without = key([freezing]), key([])
     monkeypatch.setattr(FisherFreezing, "version", FisherFreezing.version + 1)
