@@ -68,7 +68,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_bench(commands: Any) -> None:
     bench = commands.add_parser("bench", help="run a grid of cells and print the leaderboard")
-    bench.add_argument("--method", "-m", required=True, help="recipe or recipes, separated by commas; or a YAML file")
+    bench.add_argument(
+        "--method", "-m", required=True, help="recipe or recipes, separated by commas; a YAML file; or all"
+    )
     _add_grid(bench)
     bench.add_argument("--config", action="append", default=[], help="a YAML file whose settings win over the recipe's")
     bench.add_argument("--jobs", type=int, default=None, help="worker processes (default: 2 for many cells on a CPU)")

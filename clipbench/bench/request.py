@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from clipbench.bench.recipe import Config, Recipe, from_dotted, load_recipe, read_config, read_setting
+from clipbench.bench.recipe import Config, Recipe, from_dotted, known_recipes, load_recipe, read_config, read_setting
 from clipbench.bench.suites import Suite, load_suite
 from clipbench.errors import ConfigError
 from clipbench.protocols.base import protocol
@@ -51,7 +51,9 @@ def request_from(options: argparse.Namespace) -> Request:
     datasets = requested_names(options.datasets)
     suite.choose(list(datasets))
     protocol(options.protocol)
-    recipes = requested_names(options.method)
+    recipes: Sequence[str] = requested_names(options.method)
+    if "all" in recipes:
+        recipes = [name for one in recipes for name in (known_recipes() if one == "all" else [one])]
     if not recipes:
         raise ConfigError("--method names no recipe (clipbench list methods)")
     if options.jobs is not None and options.jobs < 1:

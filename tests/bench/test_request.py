@@ -1,0 +1,53 @@
+"""What a command line asks for."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from clipbench.bench.recipe import known_recipes
+from clipbench.bench.request import Request, request_from
+from clipbench.errors import ConfigError, UnknownName
+
+
+def asked(**changes: object) -> Request:
+    words: dict[str, object] = {
+        "method": "clipfit", "suite": "mini", "datasets": "", "seeds": "1", "shots": 16, "protocol": "base_to_novel",
+        "backbone": None, "setting": "paper", "root": None, "config": [], "set": [], "jobs": None,
+    }  # fmt: skip
+    return request_from(argparse.Namespace(**(words | changes)))
+
+
+def names(request: Request) -> list[str]:
+    return [recipe.name for recipe in request.recipes]
+
+
+def test_all_is_every_recipe_once() -> None:
+    assert names(asked(method="all")) == list(known_recipes())
+    assert names(asked(method="coop,all")) == ["coop", *(name for name in known_recipes() if name != "coop")]
+
+
+def test_words_are_separated_by_commas_or_blanks_and_meant_once() -> None:
+    request = asked(method="coop clipfit,coop", seeds="2,1,2", datasets="dtd eurosat")
+    assert names(request) == ["coop", "clipfit"]
+    assert (request.seeds, request.datasets) == ((2, 1), ("dtd", "eurosat"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"method": " "}, ConfigError, "names no recipe"),
+        ({"method": "clipfti"}, UnknownName, "clipfit"),
+        ({"suite": "minni"}, UnknownName, "mini"),
+        ({"datasets": "dtdd"}, UnknownName, "dtd"),
+        ({"seeds": "one"}, ConfigError, "whole numbers"),
+        ({"seeds": "-1"}, ConfigError, "none below 0"),
+        ({"shots": 0}, ConfigError, "at least one image"),
+        ({"jobs": 0}, ConfigError, "at least one process"),
+        ({"protocol": "base2novel"}, UnknownName, "base_to_novel"),
+    ],
+)
+def test_senseless_words_are_refused(changes: dict[str, object], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        asked(**changes)
