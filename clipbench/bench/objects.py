@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import inspect
 import json
 import logging
@@ -81,7 +82,12 @@ def build(config: Config) -> ClipbenchCLI:
     Raises:
         ConfigError: a key or value that does not fit; names the nearest right key.
     """
-    return _parsed(config, build=True)
+    check_keys(config)
+    quiet_lightning()
+    try:
+        return ClipbenchCLI(_for_parser(config))
+    except argparse.ArgumentError as error:
+        raise ConfigError(one_sentence(str(error))) from error
 
 
 def resolved(config: Config) -> Config:
@@ -90,21 +96,28 @@ def resolved(config: Config) -> Config:
     Raises:
         ConfigError: a key or value that does not fit.
     """
-    namespace = _parsed(config, build=False)
-    result = namespace.parser.dump(namespace.config, format="json", skip_none=False)
-
+    check_keys(config)
+    quiet_lightning()
+    parser = _parser()
+    try:
+        namespace = parser.parse_object(_for_parser(config))
+    except argparse.ArgumentError as error:
+        raise ConfigError(one_sentence(str(error))) from error
+    result = parser.dump(namespace, format="json", skip_none=False)
     return {
         key: value for key, value in json.loads(result).items() if key not in ("config", "seed_everything", "optimizer")
     }
 
 
-def _parsed(config: Config, build: bool) -> ClipbenchCLI:
-    check_keys(config)
-    quiet_lightning()
-    try:
-        return ClipbenchCLI({key: value for key, value in config.items() if key != "ckpt_path"}, build=build)
-    except argparse.ArgumentError as error:
-        raise ConfigError(one_sentence(str(error))) from error
+@functools.cache
+def _parser() -> LightningArgumentParser:
+    """A parser that builds nothing; making it takes three quarters of the time of resolving a config."""
+    smallest = {"model": {"class_path": "ZeroShot"}, "data": {"class_path": "FewShotDataModule"}}
+    return ClipbenchCLI(smallest, build=False).parser
+
+
+def _for_parser(config: Config) -> Config:
+    return {key: value for key, value in config.items() if key != "ckpt_path"}
 
 
 def one_sentence(text: str) -> str:
