@@ -38,7 +38,7 @@ FRONT = "Pareto front"
 FROZEN_NOVEL = f"{FROZEN} answers zero-shot on novel classes, not ranked"
 ASIDE = (60, 120, 300, 240, 0, 180, 90, 270, 30, 150, 330, 210)
 """Where a name goes, in degrees: off the level steps of the front first."""
-UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"))
+UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
 
 class Point(NamedTuple):
@@ -205,11 +205,11 @@ def _limit(axes: Axes, points: Sequence[Point], others: Sequence[float]) -> None
 
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,), numticks=20))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
 
 
-def _short(value: float) -> str:
-    """`20 k` for 20000, `5 m` for 0.005."""
+def short_number(value: float) -> str:
+    """`20 k` for 20000, and 0.05 as it is: a share has no milli."""
     size, unit = next(((size, unit) for size, unit in UNITS if value >= 0.999 * size), UNITS[-1])
     return f"{value / size:.3g} {unit}".strip()
 

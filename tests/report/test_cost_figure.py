@@ -17,7 +17,16 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
 from clipbench.errors import UnknownName
-from clipbench.report.cost_figure import COST_AXES, FRONT, FROZEN_NOVEL, accuracy_vs_cost, canvas, draw_costs, pareto
+from clipbench.report.cost_figure import (
+    COST_AXES,
+    FRONT,
+    FROZEN_NOVEL,
+    accuracy_vs_cost,
+    canvas,
+    draw_costs,
+    pareto,
+    short_number,
+)
 from tests.report.boards import board, outcomes
 
 SCORES = {"zero_shot": (20, 30), "cheap": (28, 29), "dear": (32, 31), "worse": (27, 28), "tip_adapter": (36, 34)}
@@ -111,6 +120,11 @@ def test_every_column_of_cost_can_be_the_axis(x: str) -> None:
         assert "not drawn: tip_adapter (unknown cost)" in axes.get_title()
     else:
         assert len(points_of(axes)) == 4
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.05, "0.05"), (0.5, "0.5"), (1, "1"), (20_000, "20 k"), (1e6, "1 M")])
+def test_ticks_are_short(value: float, text: str) -> None:
+    assert short_number(value) == text
 
 
 def test_another_column_suggests_the_nearest() -> None:
