@@ -290,7 +290,9 @@ def _add_predict(commands: Any) -> None:
     parser = commands.add_parser("predict", help="use what was learned on your own images")
     parser.add_argument("images", nargs="+", help="image files and folders")
     parser.add_argument("--deliverable", type=Path, required=True)
-    parser.add_argument("--classes", required=True, help="class names, separated by commas")
+    parser.add_argument(
+        "--classes", default=None, help="class names, separated by commas (default: those that were trained on)"
+    )
     parser.add_argument("--top", type=int, default=3)
     parser.add_argument("--format", default="text", choices=["text", "json"])
     parser.set_defaults(run=_predict)
@@ -299,7 +301,8 @@ def _add_predict(commands: Any) -> None:
 def _predict(options: argparse.Namespace) -> int:
     from clipbench.bench.predict import predict
 
-    names = [name.strip() for name in options.classes.split(",") if name.strip()]
+    given = options.classes
+    names = None if given is None else [name.strip() for name in given.split(",") if name.strip()]
     rows = predict(options.images, options.deliverable, names, options.top)
     if options.format == "json":
         print(json.dumps(rows, indent=1))

@@ -123,7 +123,7 @@ def _for_parser(config: Config) -> Config:
 def one_sentence(text: str) -> str:
     """jsonargparse's message as one line, without the type zoo."""
     lines = [line.strip(" -") for line in text.splitlines()]
-    noise = r"(Subtypes|Errors|Expected a <class 'NoneType'>|Does not validate against any|Given value type)"
+    noise = r"(Subtypes|Errors|Expected a <class 'NoneType'>|Does not validate against any|Given value( type|: Name))"
     useful = [line for line in lines if line and not re.match(noise, line)]
     return "; ".join(useful)
 

@@ -11,7 +11,7 @@ import torch
 from clipbench.data.images import check_images, decode
 from clipbench.data.views import ViewPolicy, evaluation_view
 from clipbench.errors import ConfigError, DataError
-from clipbench.methods.deliverable import load_method
+from clipbench.methods.deliverable import load_method, read_header
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 
@@ -35,13 +35,15 @@ def find_images(places: Sequence[str]) -> list[Path]:
     return found
 
 
-def predict(places: Sequence[str], deliverable: Path, classnames: Sequence[str], top: int = 3) -> list[dict[str, Any]]:
+def predict(
+    places: Sequence[str], deliverable: Path, classnames: Sequence[str] | None = None, top: int = 3
+) -> list[dict[str, Any]]:
     """The most probable classes of every image.
 
     Args:
         places: image files and folders.
         deliverable: what was learned.
-        classnames: any class names, not only those trained on.
+        classnames: any class names; None: those that were trained on.
         top: how many classes to name.
 
     Returns:
@@ -53,6 +55,8 @@ def predict(places: Sequence[str], deliverable: Path, classnames: Sequence[str],
     """
     if top < 1:
         raise ConfigError(f"--top {top}: at least one class is to be named")
+    if classnames is None:
+        classnames = read_header(deliverable).classnames
     if len(classnames) < 2:
         raise ConfigError("--classes needs at least two names, separated by commas")
     files = find_images(places)

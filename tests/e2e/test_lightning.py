@@ -17,6 +17,7 @@ from clipbench.bench.lightning_run import merged_config
 from clipbench.bench.objects import resolved
 from clipbench.bench.recipe import known_recipes
 from clipbench.cli import main
+from clipbench.methods.deliverable import read_header
 
 FAST = ["--trainer.max_epochs", "2", "--data.shots", "2", "--trainer.enable_progress_bar", "false"]
 
@@ -69,20 +70,22 @@ def test_predict_on_own_images(tmp_path: Path, capsys: pytest.CaptureFixture[str
     Image.new("RGB", (60, 50), (20, 200, 30)).save(tmp_path / "a.png")
     capsys.readouterr()
     classes = "river in green land beside a sea,houses in gray land beside a town"
-    words = [
-        "predict",
-        str(tmp_path / "a.png"),
-        "--deliverable",
-        str(deliverable),
-        "--classes",
-        classes,
-        "--format",
-        "json",
-    ]
-    assert main(words) == 0
+    words = ["predict", str(tmp_path / "a.png"), "--deliverable", str(deliverable), "--format", "json"]
+    assert main([*words, "--classes", classes]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert {name for name, _ in row["classes"]} == set(classes.split(","))
     assert sum(share for _, share in row["classes"]) == pytest.approx(1, abs=1e-4)
+    trained = read_header(deliverable).classnames
+    assert main([*words, "--top", str(len(trained))]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert {name for name, _ in row["classes"]} == set(trained)
+
+
+def test_a_manifest_without_its_file_is_one_short_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--config", "clipfit", "--data", "Manifest"]) == 2
+    told = capsys.readouterr().err.strip()
+    assert "required: path" in told
+    assert len(told) < 200
 
 
 def test_own_folder_of_images_without_code(tmp_path: Path) -> None:
