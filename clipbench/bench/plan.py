@@ -176,7 +176,7 @@ class _Planner:
         arguments = full["model"]["init_args"]
         method = kind(**arguments)
         known = json.dumps([kind.__name__, arguments], sort_keys=True, default=str)
-        if known not in self._described and full["trainer"].get("max_epochs") != 0:  # 0: made of its start alone
+        if known not in self._described and not kind.made_of_start:
             self._described.add(known)
             with suppress(NotImplementedError):  # it looks at values, of which there are none here
                 described_method(kind, arguments | ({"start": None} if "start" in arguments else {}), classes=2)

@@ -118,7 +118,7 @@ def trained_by(config_name: str, backbone: str | None, settings: Sequence[str] =
     kind, arguments = method_class(config["model"]["class_path"]), dict(config["model"].get("init_args") or {})
     arguments["backbone"] = backbone or arguments.get("backbone", "mini")
     start = arguments.get("start")
-    if start is not None and config["trainer"].get("max_epochs") == 0:
+    if kind.made_of_start:
         return trained_by(str(start), arguments["backbone"]) | {"recipe": recipe.name, "made_of": start}
     if start is not None:
         arguments["start"] = None

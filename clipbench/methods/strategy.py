@@ -53,6 +53,8 @@ class Strategy(L.LightningModule):
     """Abilities that the towers must have: tower to names."""
     novel_rule: str = "own"
     """"own", or "frozen": zero-shot answers for classes that were not trained on."""
+    made_of_start: ClassVar[bool] = False
+    """Whether it trains nothing and is made of what its `start` learned."""
     starts_at_zero_shot: bool = True
     """Whether the untrained method has the logits of zero-shot with the same templates."""
     exempt: Mapping[str, str] = {}

@@ -37,6 +37,7 @@ class WiSEFT(Method):
         alpha: share of the tuned model.
     """
 
+    made_of_start = True
     starts_at_zero_shot = False
     exempt: Mapping[str, str] = {
         "check_trains_what_it_declares": "the tuned model was trained before; what lies between is computed",

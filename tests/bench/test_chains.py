@@ -171,6 +171,11 @@ def test_the_version_of_a_callback_is_part_of_the_key(
 def test_a_selection_that_means_nothing_is_refused_by_the_plan(recipe: Recipes, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="blcks all"):
         make_plan(request("mft", user={"model.train": ["text tower, blcks all, Linears"]}), tmp_path)
+    with pytest.raises(ConfigError, match="nowhere"):  # also where it is the start that means nothing
+        make_plan(
+            request(recipe("between", "WiSEFT", 1, start=recipe("odd", "FineTuning", train=["text tower, nowhere"]))),
+            tmp_path,
+        )
     begun = recipe("begun", "FineTuning", start="clipfit", train=["text tower, biasses"])
     with pytest.raises(ConfigError, match="biasses"):
         make_plan(request(begun), tmp_path)
