@@ -8,8 +8,8 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from clipbench.bench.cell_config import cell_config
@@ -142,7 +142,9 @@ class _Planner:
                 merge(one, {"model": {"init_args": {"template_set": template_set}}}) for one in (config, full)
             )
         kind = method_class(full["model"]["class_path"])
-        template_set = self._template_set(kind, full)
+        # made here, so that a wrong setting or backbone is refused before anything is loaded
+        template_set = kind(**full["model"]["init_args"]).template_set
+        self._describe(kind, full)
         found: dict[int, PlannedCell] = {}
         for seed in request.seeds:
             cell_full = copy.deepcopy(full)
@@ -166,21 +168,16 @@ class _Planner:
             found[seed] = self._planned(recipe, dataset, cell_full, merge(config, own), identity, parents.get(seed))
         return found
 
-    def _template_set(self, kind: type[Method], full: Config) -> str:
-        """The template set of a method; it is made and built on a described backbone on the way.
-
-        So a wrong setting, backbone or selection is refused before anything is loaded.
-        """
+    def _describe(self, kind: type[Method], full: Config) -> None:
+        """Build a method on a described backbone, so that a wrong selection is refused before anything is loaded."""
         from clipbench.methods.described import described_method
 
         arguments = full["model"]["init_args"]
-        method = kind(**arguments)
         known = json.dumps([kind.__name__, arguments], sort_keys=True, default=str)
         if known not in self._described and not kind.made_of_start:
             self._described.add(known)
             with suppress(NotImplementedError):  # it looks at values, of which there are none here
-                described_method(kind, arguments | ({"start": None} if "start" in arguments else {}), classes=2)
-        return method.template_set
+                described_method(kind, arguments, classes=2)
 
     def _identity(self, full: Config, kind: type[Method], user: tuple[Config, ...]) -> dict[str, Any]:
         """What stands in the record's provenance and in the key."""
@@ -228,10 +225,10 @@ def callback_versions(callbacks: Sequence[Config]) -> dict[str, int]:
     """The versions of those callbacks that have one: they move a method's numbers, as its own version would say."""
     versions = {}
     for callback in callbacks:
-        module, _, name = callback["class_path"].rpartition(".")
-        version = getattr(getattr(import_module(module), name), "version", None)
+        kind = resolve_name(callback["class_path"])
+        version = getattr(kind, "version", None)
         if isinstance(version, int):
-            versions[name] = version
+            versions[kind.__name__] = version
     return versions
 
 

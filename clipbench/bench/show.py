@@ -120,14 +120,12 @@ def trained_by(config_name: str, backbone: str | None, settings: Sequence[str] =
     start = arguments.get("start")
     if kind.made_of_start:
         return trained_by(str(start), arguments["backbone"]) | {"recipe": recipe.name, "made_of": start}
-    if start is not None:
-        arguments["start"] = None
     method = described_method(kind, arguments, classes=2)
     trained = {name: parameter.numel() for name, parameter in method.built().items()}
     count = sum(trained.values())
     rows: dict[tuple[str, str], list[int]] = {}
     for name, size in trained.items():
-        rows.setdefault((_tower(name), _kind(name)), []).append(size)
+        rows.setdefault((_tower(name), kind_of(name)), []).append(size)
     towers = {tower: sum(sum(sizes) for (where, _), sizes in rows.items() if where == tower) for tower, _ in rows}
     facts: dict[str, Any] = {
         "recipe": recipe.name,
@@ -171,6 +169,6 @@ def _tower(name: str) -> str:
     return name.partition(".")[0] if name.startswith(("image.", "text.")) else "added"
 
 
-def _kind(name: str) -> str:
+def kind_of(name: str) -> str:
     """A tensor's kind: its name without tower and block number."""
     return ".".join(part for part in name.split(".") if not part.isdigit() and part not in ("image", "text", "blocks"))

@@ -11,13 +11,13 @@ from clipbench.methods.task import Task
 
 
 def described_method(kind: type[Method], arguments: Mapping[str, Any], classes: int) -> Method:
-    """A method built on a backbone without weights, for so many classes.
+    """A method built on a backbone without weights, for so many classes, and without its `start`.
 
     Raises:
         ConfigError: a wrong argument, or a selection that means nothing on this backbone.
         BackboneError: the backbone lacks an ability that the method needs.
     """
-    method = kind(**arguments)
+    method = kind(**(dict(arguments) | ({"start": None} if "start" in arguments else {})))
     names = ("first class", "second class", "third class")[:classes]
     method.bind(Task(names, ()), ("a photo of a {}.",), 1)
     method.adopt(describe_backbone(arguments["backbone"]))

@@ -78,4 +78,4 @@ class LoRA(LinearTuning):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """The dropout masks of this step, others for every batch that is accumulated in it."""
-        self.noise.begin_step(self.global_step, self.batch_of_step(batch_idx))
+        self.noise.begin_step(*self.step_of_noise(batch_idx))

@@ -165,9 +165,7 @@ class Peft(LinearTuning):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
         """A step under noise that depends on seed, step and batch: peft draws from torch's global generator."""
-        batch_of_step = self.batch_of_step(batch_idx)
-        step = (self.global_step, batch_of_step) if batch_of_step else (self.global_step,)
-        with _seeded(key(self.train_seed, "peft noise", *step), self.device):
+        with _seeded(key(self.train_seed, "peft noise", *self.step_of_noise(batch_idx)), self.device):
             return super().training_step(batch, batch_idx)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:

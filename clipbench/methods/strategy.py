@@ -200,9 +200,10 @@ class Strategy(L.LightningModule):
             raise ConfigError("the schedule needs an end: give trainer.max_epochs or trainer.max_steps")
         return int(steps)
 
-    def batch_of_step(self, batch_idx: int) -> int:
-        """Which batch of its optimiser step a batch is: 0, unless gradients are accumulated."""
-        return batch_idx % self.trainer.accumulate_grad_batches
+    def step_of_noise(self, batch_idx: int) -> tuple[int, ...]:
+        """What the noise of a batch depends on: steps done, and which batch of the step it is, beyond the first."""
+        batch = batch_idx % self.trainer.accumulate_grad_batches
+        return (self.global_step, batch) if batch else (self.global_step,)
 
     def bind(self, task: Task, templates: Sequence[str], train_seed: int) -> None:
         """Take over a protocol's task, the templates of the dataset and the seed of everything but the draw."""

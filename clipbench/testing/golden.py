@@ -18,6 +18,7 @@ from clipbench.bench.facts import numeric_versions
 from clipbench.bench.objects import settings_of
 from clipbench.bench.plan import callback_versions
 from clipbench.bench.recipe import load_recipe
+from clipbench.bench.show import kind_of
 from clipbench.methods import method_class
 from clipbench.methods.base import Method
 from clipbench.methods.task import TestSplit
@@ -37,9 +38,7 @@ def _moved(start: dict[str, Tensor], method: Method) -> dict[str, float]:
     """How far what is trained has moved, by kind of tensor: names without tower and block."""
     squares: dict[str, float] = {}
     for name, tensor in method.built().items():
-        kind = ".".join(
-            part for part in name.split(".") if not part.isdigit() and part not in ("image", "text", "blocks")
-        )
+        kind = kind_of(name)
         if not kind.startswith(NOISE):
             squares[kind] = squares.get(kind, 0.0) + float((tensor.detach() - start[name]).double().square().sum())
     return {kind: float(f"{square**0.5:.6g}") for kind, square in squares.items()}

@@ -7,28 +7,8 @@ Three answers, Fisher values being known up to noise and to one common factor (t
 - `centred_distance`: the same after each side lost its median, its expected value by chance subtracted.
 - `paired_drift`: entry by entry, with the noise measured by two halves of each interval instead of assumed.
 
-Measured on the embedded backbone, full fine-tuning (60 groups of 256 to 65,536 entries, EuroSAT, DTD and UCF101, 20
-epochs of 2 or 3 steps, learning rates 1e-4 and 3e-4), against the logarithm of group size and against the true drift,
-that is the same quantity between the parameters of two epochs from ten epochs of other views each:
-
-|  | `centred_distance` | `paired_drift` |
-|---|---|---|
-| correlation of E with size, mean of the run: Pearson | -0.72 to -0.78 | -0.19 to +0.06 |
-| Spearman | -0.65 to -0.69 | -0.18 to +0.11 |
-| the same with a learning rate of 1e-9: Pearson | -0.67 to -0.76 | -0.04 to +0.17 |
-| Spearman | -0.48 to -0.63 | -0.02 to +0.08 |
-| order of the groups with and without training: Spearman | +0.75 to +0.90 | -0.49 to +0.56 |
-| order against the true drift, first eight epochs, by windows of four: Spearman | -0.01 to +0.31 | +0.74 to +0.90 |
-| later epochs, by windows of four | -0.11 to +0.14 | +0.49 to +0.82 |
-| windows of two | +0.06 to +0.39 | -0.44 to +0.81 |
-
-(intervals of 1/64 of the run for `centred_distance`, of two epochs in the first five rows for `paired_drift`). So the
-size in `centred_distance` is noise: it is there without any training, and so is its order of the groups. The true drift
-has next to none of it (Spearman with size 0.00 to -0.21). `paired_drift` needs windows of some epochs: of two it is
-mostly noise once the learning rate has fallen. Halves of single steps are no good where an epoch has few: they divide
-the images of an epoch between them, so that noise looks larger inside an interval than between two. What helped less:
-256 entries of each group in `centred_distance` (Pearson +0.2 to +0.6), the Wasserstein distance of the centred values
-(-0.5 to -0.9), histograms of halves with the same subtraction (-0.5 to +0.5, drift hardly told from noise).
+`centred_distance` correlates with the size of a group, by noise alone, and orders groups as it would without training;
+`paired_drift` does neither and follows the true drift, given windows of some epochs (measured: docs/analysis.md).
 
 All work in float64 on flat tensors of any device and return plain numbers.
 """

@@ -19,7 +19,7 @@
 
 `corrected` with `score: jsd` takes 64 intervals a run, decides every 8 from the 16th on, and watches all entries of a
 group. `paired` took its place since its E does not follow the size of a group (correlation -0.19 to +0.06 instead of
--0.72 to -0.78) and does follow the true drift (`drift.py` has the figures), and since it watches 2,048 entries of a
+-0.72 to -0.78) and does follow the true drift (docs/analysis.md), and since it watches 2,048 entries of a
 group at most, which costs nothing that could be measured (`jsd` triples a step of the embedded backbone while all
 groups are active). Its intervals are whole pairs of epochs, and not shorter than an eighth of the run.
 

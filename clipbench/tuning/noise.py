@@ -20,9 +20,9 @@ class Noise:
         self._step: tuple[int, ...] = (0,)
         self._generators: dict[torch.device, torch.Generator] = {}
 
-    def begin_step(self, step: int, batch: int = 0) -> None:
-        """From here on the noise is that of `step` (optimiser steps done), and of a batch of it that is accumulated."""
-        self._step = (step, batch) if batch else (step,)
+    def begin_step(self, *step: int) -> None:
+        """From here on the noise is that of a step: optimiser steps done, and perhaps which batch of it."""
+        self._step = step
         self._generators.clear()
 
     def generator(self, device: torch.device | str) -> torch.Generator:

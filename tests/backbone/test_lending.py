@@ -127,7 +127,7 @@ def test_noise_in_the_text_tower_is_not_shared_by_classes(backbone: Backbone) ->
     assert not torch.allclose(noisy[0], noisy[1])
 
 
-def test_a_module_may_say_itself_whether_itis_random(backbone: Backbone) -> None:
+def test_a_module_may_say_itself_whether_it_is_random(backbone: Backbone) -> None:
     quiet = backbone.reparametrise("text.blocks.0.mlp.fc", lambda linear: Scaled(linear, 0.5))
     quiet.stochastic = False
     backbone.train()

@@ -174,12 +174,12 @@ def test_noise_depends_on_train_seed_and_step_alone(make: Callable[..., Peft], m
     method = learn(make(Peft, config=LORA | {"lora_dropout": 0.5}, train=[QV])).train()
     step, batch = 0, 0
     monkeypatch.setattr(Peft, "global_step", property(lambda self: step))
-    monkeypatch.setattr(Peft, "batch_of_step", lambda self, batch_idx: batch)
+    monkeypatch.setattr(Peft, "trainer", SimpleNamespace(accumulate_grad_batches=2))
 
     def loss(seed: int) -> float:
         torch.manual_seed(seed)
         before = torch.get_rng_state()
-        value = method.training_step(batch_of(method), 0)
+        value = method.training_step(batch_of(method), batch)
         assert torch.equal(torch.get_rng_state(), before)
         return float(value.detach())  # type: ignore[union-attr]
 
@@ -192,7 +192,7 @@ def test_noise_depends_on_train_seed_and_step_alone(make: Callable[..., Peft], m
 
 
 @pytest.mark.parametrize(("config", "random"), [(LORA, False), (LORA | {"lora_dropout": 0.5}, True)])
-def test_it_says_whether_itis_random(make: Callable[..., Peft], config: dict[str, Any], random: bool) -> None:
+def test_it_says_whether_it_is_random(make: Callable[..., Peft], config: dict[str, Any], random: bool) -> None:
     method = make(Peft, config=config, train=[QV])
     assert all(module.stochastic == random for _, module in method.backbone.swapped())
 

@@ -185,7 +185,7 @@ def test_dropout_is_on_the_branch_alone_and_in_training_alone() -> None:
     assert torch.equal(module(x), module.linear(x))
 
 
-def test_it_says_whether_itis_random() -> None:
+def test_it_says_whether_it_is_random() -> None:
     assert around(frozen(), P).stochastic
     assert not around(frozen(), 0.0).stochastic
 
