@@ -2,10 +2,11 @@
 
 ClipbenchError
 |- ConfigError        a wrong call or a wrong file of settings (exit status 2)
-|  `- UnknownName     a name that is not known; suggests the nearest one
+|  |- UnknownName     a name that is not known; suggests the nearest one
+|  `- UnreadSetting   a setting that nothing would read
 |- DataError          missing, damaged or surprising data
 |- BackboneError      weights that cannot be loaded, or a tower without the ability that is asked for
-|- MethodError        a method that cannot go on (a loss that is not finite, a deliverable of another backbone)
+|- MethodError        a method that cannot go on (a loss that is not finite, weights of another backbone)
 `- RecordError        a record or run folder that cannot be read or written
 """
 
@@ -43,6 +44,20 @@ class UnknownName(ConfigError):
         shown = ", ".join(known[:40]) + (f" and {len(known) - 40} more" if len(known) > 40 else "")
         super().__init__(f"unknown {kind} '{name}'{hint} (known: {shown or 'none'})")
         self.kind, self.name, self.nearest = kind, name, near[0] if near else None
+
+
+class UnreadSetting(ConfigError):
+    """A setting that nothing would read under the other settings, so that no record may state it.
+
+    Args:
+        name: of the setting.
+        value: as given.
+        reason: why nothing reads it.
+    """
+
+    def __init__(self, name: str, value: object, reason: str) -> None:
+        super().__init__(f"{name}={value!r} is read by nothing: {reason}; leave {name} out (null)")
+        self.name = name
 
 
 class DataError(ClipbenchError):

@@ -151,9 +151,7 @@ _LOCK = Lock()
 
 
 def load_backbone(name: str) -> Backbone:
-    """The shared instance of a backbone: loaded once a process, frozen, in eval mode.
-
-    Whoever lends tensors of it calls `restore()` at the end.
+    """The shared instance of a backbone: loaded once a process, frozen, in eval mode, immutable.
 
     Args:
         name: see `spec.py`, for example "ViT-B-16/openai" or "mini".
@@ -164,7 +162,9 @@ def load_backbone(name: str) -> Backbone:
     """
     with _LOCK:
         if name not in _SHARED:
-            _SHARED[name] = build_backbone(name)
+            backbone = build_backbone(name)
+            backbone.share()
+            _SHARED[name] = backbone
         return _SHARED[name]
 
 

@@ -1,8 +1,14 @@
-"""The backbone as an object: two towers and a logit scale, frozen, in eval mode, lent and restored."""
+"""The backbone as an object: two towers and a logit scale, frozen, in eval mode, never written to once it is loaded.
+
+A method takes a `view()`: a copy of the structure on the same storage, in which tensors become trainable and Linears are
+replaced (`view.py`). The backbone itself stays what was loaded, so it is the frozen twin that teachers use.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import copy
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -10,18 +16,21 @@ from torch import Tensor, nn
 
 from clipbench.backbone import foreign, hashing, weights
 from clipbench.backbone.image import ImageTower
-from clipbench.backbone.lending import Lending
 from clipbench.backbone.prompts import PromptPlan
 from clipbench.backbone.shapes import Foreign
 from clipbench.backbone.spec import BackboneSpec
 from clipbench.backbone.text import TextTower
 from clipbench.backbone.tokenizer import Tokenizer
 from clipbench.backbone.tokens import Hooks
+from clipbench.errors import BackboneError
+
+if TYPE_CHECKING:
+    from clipbench.backbone.view import BackboneView
 
 INITIAL_LOG_SCALE = 2.6592600369327783  # log(1 / 0.07), open_clip's start
 
 
-class Backbone(Lending):
+class Backbone(nn.Module):
     """A frozen CLIP.
 
     Args:
@@ -61,8 +70,60 @@ class Backbone(Lending):
         self.register_buffer("_std", std.view(-1, 1, 1), persistent=False)
         self._tokenizer: Tokenizer | None = None
         self._known: Collection[int] | None = None
+        self._shared = False
+        self._copies: dict[tuple[torch.device, torch.dtype], Backbone] = {}
         self.requires_grad_(False)
         self.eval()
+
+    # A loaded backbone is shared and immutable; what methods change are views of it
+
+    def view(self) -> BackboneView:
+        """A copy of the structure that shares every tensor, for one method to train and change."""
+        from clipbench.backbone.view import BackboneView
+
+        return BackboneView(self)
+
+    def share(self) -> None:
+        """From here on every conversion and every loading of other tensors is refused."""
+        self._shared = True
+
+    def twin(self, device: torch.device, dtype: torch.dtype) -> Backbone:
+        """This backbone on a device in a floating dtype: itself, or a copy that is made once and shared by all views."""
+        mine = self.logit_scale
+        if (mine.device, mine.dtype) == (device, dtype):
+            return self
+        if (device, dtype) not in self._copies:
+            memo: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in self.parameters()}
+            memo |= {id(shared): shared for shared in (self.spec, self._tokenizer, self._known, self._copies)}
+            other = copy.deepcopy(self, memo)
+            other._shared = False
+            self._copies[device, dtype] = other.to(device=device, dtype=dtype)
+            self._copies[device, dtype].share()
+        return self._copies[device, dtype]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Backbone:
+        """Every conversion (`to`, `half`, `cuda` ...) comes through here."""
+        if self._shared:
+            raise BackboneError(
+                f"backbone '{self.spec.name}' is shared by the process and stays as it was loaded; convert a `view()`"
+            )
+        super()._apply(fn, recurse)
+        return self
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """As in torch, until the backbone is shared."""
+        if self._shared:
+            raise BackboneError(f"backbone '{self.spec.name}' is shared by the process: load into a `view()`")
+        return super().load_state_dict(*args, **kwargs)
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Frozen modules stay in eval mode, whatever is asked for."""
+        super().train(False)
+        return self
+
+    def size(self) -> int:
+        """How many parameters it has."""
+        return sum(parameter.numel() for parameter in self.parameters())
 
     @property
     def embed_dim(self) -> int:
@@ -134,7 +195,7 @@ class Backbone(Lending):
             shape = self.spec.text_shape
             end = shape.end_of_text if not isinstance(shape, Foreign) and shape.packed else None
             self._tokenizer = Tokenizer(self.spec, end, self._known)
-            self.text.pad = self._tokenizer.pad
+        self.text.pad = self._tokenizer.pad
         return self._tokenizer(texts)
 
     def encode_text(
@@ -146,8 +207,8 @@ class Backbone(Lending):
     ) -> Tensor:
         """Features of classes.
 
-        The prefix that all classes share is computed once, unless a hook is marked per class or a module that was
-        swapped in draws noise.
+        The prefix that all classes share is computed once, unless a hook is marked per class or a module that
+        replaces a Linear draws noise.
 
         Args:
             plan: prompts of C classes.
@@ -161,19 +222,12 @@ class Backbone(Lending):
         Raises:
             BackboneError: a class is too long, or a foreign tower is asked for more than it can.
         """
-        share = not self.is_random("text")
-        features: Tensor = self.text(plan, extra, before_block, after_block, share_prefix=share)
+        features: Tensor = self.text(plan, extra, before_block, after_block, share_prefix=not self.is_random("text"))
         return features
 
-    def frozen_image_features(self, images: Tensor) -> Tensor:
-        """(B, D) features by the backbone as it was loaded, detached, whatever has been trained since."""
-        with torch.no_grad(), self.pristine_tensors():
-            return self.encode_image(images)
-
-    def frozen_text_features(self, plan: PromptPlan) -> Tensor:
-        """(C, D) features by the backbone as it was loaded, detached, whatever has been trained since."""
-        with torch.no_grad(), self.pristine_tensors():
-            return self.encode_text(plan)
+    def is_random(self, tower: str) -> bool:
+        """Whether a tower ("image" or "text") draws noise now; the loaded one never does."""
+        return False
 
     def logits(self, image_features: Tensor, class_features: Tensor) -> Tensor:
         """Scaled cosine similarities, in float32 or wider whatever the autocast.
@@ -194,17 +248,15 @@ class Backbone(Lending):
 
     def compute_hash(self) -> str:
         """SHA-256 of all tensors as they are now (persistent buffers count, order does not)."""
-        with self._original():
-            return hashing.hash_tensors(self.state_dict().items())
+        return hashing.hash_tensors(self.state_dict().items())
 
     def to_open_clip_state_dict(self) -> dict[str, Tensor]:
         """All tensors in open_clip's names and packing, bit-identical to those that were loaded."""
         out = {"logit_scale": self.logit_scale.detach()}
         if self.logit_bias is not None:
             out["logit_bias"] = self.logit_bias.detach()
-        with self._original():
-            for tower in (self.image, self.text):
-                out |= weights.to_open_clip(tower.state_dict(), tower.table())
+        for tower in (self.image, self.text):
+            out |= weights.to_open_clip(tower.state_dict(), tower.table())
         return out
 
 

@@ -19,54 +19,82 @@ What is whose:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from clipbench.errors import ConfigError
-from clipbench.methods.linear_tuning import LinearTuning
+from clipbench.methods.base import Method
+from clipbench.randomness import torch_generator
 from clipbench.tuning.adapters import AdaptedLinear, adapter_count
+from clipbench.tuning.distillation import Distillation
+from clipbench.tuning.linears import NO_BATCHNORM, WrappedLinears
+from clipbench.tuning.selection import needs_of
 
 Points = Literal["attn", "mlp", "both"]
 LINEARS: dict[Points, str] = {"attn": "attn.out_proj", "mlp": "mlp.proj", "both": "attn.out_proj and mlp.proj"}
 
 
-class Adapter(LinearTuning):
+class Adapter(Method):
     """Bottleneck adapters.
 
     Args:
         where: towers and blocks, as the first parts of a selection ("image tower, last 4 blocks").
-        points: after the attention (attn), after the MLP (mlp), or both.
-        n: adapters in sequence at each point.
+        points: after the attention ("attn"), after the MLP ("mlp"), or "both".
+        n_adapters: adapters in sequence at each point, 1 or more.
         reduction: their hidden width is the tower's width // reduction, at least 1.
-        shared: the arguments of `TowerTuning`.
+        distillation_weight: weight of the distillation from the class features before training; 0: none.
+        shared: the arguments of `Method`.
     """
 
     def __init__(
         self,
         where: Sequence[str] = ("both towers, blocks all",),
         points: Points = "attn",
-        n: int = 2,
+        n_adapters: int = 2,
         reduction: int = 16,
+        distillation_weight: float = 0.0,
         **shared: Any,
     ) -> None:
-        if isinstance(where, str):
-            raise ConfigError(f"where is a list of towers and blocks, not '{where}'; write ['{where}']")
-        if n < 1 or reduction < 1:
-            raise ConfigError(f"n and reduction must be 1 or more: {n=}, {reduction=}")
-        self.selection = tuple(f"{place}, {LINEARS[points]}" for place in where)
         super().__init__(**shared)
-        self.n, self.reduction = n, reduction
+        if n_adapters < 1 or reduction < 1:
+            raise ConfigError(f"n_adapters and reduction must be 1 or more: {n_adapters=}, {reduction=}")
+        self.linears = WrappedLinears(selection(where, points))
+        self.n_adapters, self.reduction = n_adapters, reduction
+        self.distillation = Distillation(distillation_weight)
+        if "image" in self.requires():
+            self.exempt = NO_BATCHNORM
+
+    def requires(self) -> Mapping[str, set[str]]:
+        """What the selection needs."""
+        return needs_of(selection(self.hparams["where"], self.hparams["points"]))
 
     def build(self) -> dict[str, nn.Parameter]:
         """Put the adapters after every selected Linear."""
-        return self.surround(
-            lambda name, linear: AdaptedLinear(
-                linear, self.n, self.reduction, self.train_generator(f"adapters of {name}")
-            )
-        )
+        return self.linears.replace(self.backbone, self._adapted)
 
-    def trained_count(self) -> int:
+    def _adapted(self, name: str, linear: nn.Linear) -> AdaptedLinear:
+        generator = torch_generator(self.train_seed, f"adapters of {name}")
+        return AdaptedLinear(linear, self.n_adapters, self.reduction, generator)
+
+    def num_trainable(self) -> int:
         """n (2 d h + h + d) at every point, with h = d // reduction."""
-        return sum(adapter_count(width, self.n, self.reduction) for _, width in self.sizes.values())
+        widths = [width for _, width in self.linears.sizes.values()]
+        return sum(adapter_count(width, self.n_adapters, self.reduction) for width in widths)
+
+    def losses(self, logits: Tensor, labels: Tensor, classes: Tensor) -> dict[str, Tensor]:
+        """Cross-entropy, and the distillation where it has a weight."""
+        terms = super().losses(logits, labels, classes)
+        return terms | self.distillation.terms(classes, self.prompts, self.classnames)
+
+
+def selection(where: Sequence[str], points: Points) -> list[str]:
+    """The Linears after which adapters stand, as sentences.
+
+    Raises:
+        ConfigError: `where` is no list.
+    """
+    if isinstance(where, str):
+        raise ConfigError(f"where is a list of towers and blocks, not '{where}'; write ['{where}']")
+    return [f"{place}, {LINEARS[points]}" for place in where]

@@ -17,29 +17,29 @@ Differences from the official code (minglllli/CLIPFit@4dde049):
 from __future__ import annotations
 
 import warnings
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from clipbench.errors import ClipbenchWarning, ConfigError
-from clipbench.methods.tower_tuning import TowerTuning
+from clipbench.methods.base import Method
+from clipbench.tuning.distillation import Distillation
 from clipbench.tuning.selection import select_tensors
 
 TEXT_BIASES = "text tower, blocks all, mlp.proj.bias"
 IMAGE_NORMS = "image tower, LayerNorm"
 
 
-class CLIPFit(TowerTuning):
+class CLIPFit(Method):
     """CLIPFit.
 
     Args:
         distillation_weight: lambda; 8 in base-to-novel, in few-shot 8 for DTD and SUN397 and 2 elsewhere.
-        text_biases: train the text tower's part.
-        image_norms: train the image tower's part.
-        shared: the arguments of `TowerTuning`.
+        text_biases: whether to train the biases of the text tower.
+        image_norms: whether to train the LayerNorms of the image tower.
+        shared: the arguments of `Method`.
     """
-
-    needs: ClassVar = {"text": {"transformer"}}
 
     def __init__(
         self,
@@ -48,27 +48,36 @@ class CLIPFit(TowerTuning):
         image_norms: bool = True,
         **shared: Any,
     ) -> None:
-        super().__init__(distillation_weight, **shared)
+        super().__init__(**shared)
         if not (text_biases or image_norms):
             raise ConfigError("CLIPFit with neither text_biases nor image_norms trains nothing")
-        self.text_biases = text_biases
-        self.image_norms = image_norms
+        self.text_biases, self.image_norms = text_biases, image_norms
+        self.distillation = Distillation(distillation_weight)
+
+    def requires(self) -> Mapping[str, set[str]]:
+        """Blocks with an MLP in the text tower."""
+        return {"text": {"transformer"}}
 
     def build(self) -> dict[str, nn.Parameter]:
-        """Borrow the text biases and the image norms from the backbone."""
+        """Unfreeze the text biases and the image norms."""
         sentences = [TEXT_BIASES] if self.text_biases else []
         if self.image_norms and self._norms():
             sentences.append(IMAGE_NORMS)
         elif self.image_norms:
-            name = self.backbone.spec.name
+            name = self.backbone_name
             message = f"the image tower of '{name}' has no LayerNorm: CLIPFit trains text biases alone"
             warnings.warn(message, ClipbenchWarning, stacklevel=2)
-        return self.backbone.lend(select_tensors(self.backbone, sentences) if sentences else ())
+        return self.backbone.unfreeze(select_tensors(self.backbone, sentences) if sentences else ())
 
-    def trained_count(self) -> int:
+    def num_trainable(self) -> int:
         """Text layers x width, and two vectors of the image width per LayerNorm."""
         text = self.backbone.text_layers * self.backbone.text_width if self.text_biases else 0
         return text + sum(2 * norm.normalized_shape[0] for norm in self._norms() if self.image_norms)
+
+    def losses(self, logits: Tensor, labels: Tensor, classes: Tensor) -> dict[str, Tensor]:
+        """Cross-entropy and the distillation from the class features before training."""
+        terms = super().losses(logits, labels, classes)
+        return terms | self.distillation.terms(classes, self.prompts, self.classnames)
 
     def _norms(self) -> list[nn.LayerNorm]:
         return [module for module in self.backbone.image.modules() if isinstance(module, nn.LayerNorm)]

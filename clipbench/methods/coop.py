@@ -10,14 +10,15 @@ own have no meaning for other classes, so there the zero-shot prompts answer (`n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
 from clipbench.errors import ConfigError
 from clipbench.methods.base import Method
 from clipbench.randomness import torch_generator
+from clipbench.tuning.choices import refuse_unread
 from clipbench.tuning.context import Context, Position
 
 
@@ -26,37 +27,38 @@ class CoOp(Method):
 
     Args:
         context_words: initial words, one vector a token; empty: normal noise of standard deviation 0.02.
-        n_context: number of vectors where they start from noise (else the words give it).
-        position: where the class name stands: at the end, in the middle or in front.
+        n_context: number of vectors, where they start from noise; None: 16. Words give it themselves.
+        position: where the class name stands: at the "end", in the "middle" or in "front".
         class_specific: vectors of each class's own instead of shared ones.
         shared: the arguments of `Method`.
     """
 
-    needs: ClassVar = {"text": {"transformer"}}
-
     def __init__(
         self,
         context_words: str = "a photo of a",
-        n_context: int = 16,
+        n_context: int | None = None,
         position: Position = "end",
         class_specific: bool = False,
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
-        if n_context < 1:
+        if context_words:
+            refuse_unread("context_words give the number of vectors", n_context=n_context)
+        self.context_words, self.n_context = context_words, 16 if n_context is None else n_context
+        if self.n_context < 1:
             raise ConfigError(f"CoOp needs at least one context vector, n_context is {n_context}")
-        self.context_words = context_words
-        self.n_context = n_context
         self.position: Position = position
         self.class_specific = class_specific
-        self.novel_rule = "frozen" if class_specific else "own"
         if class_specific:
-            reason = "vectors of a class's own belong to its place among the trained classes, not to its name"
-            self.exempt = {"check_permuted_classes_permute_logits": reason}
+            self.novel_rule, self.class_bound = "frozen", ("context.vectors",)
+
+    def requires(self) -> Mapping[str, set[str]]:
+        """A text tower that takes vectors in place of words."""
+        return {"text": {"transformer"}}
 
     def build(self) -> dict[str, nn.Parameter]:
         """Make the context vectors."""
-        classes = len(self.task.train) if self.class_specific else None
+        classes = len(self.classnames) if self.class_specific else None
         if self.context_words:
             start = Context.from_words(self.backbone, self.context_words, classes)
         else:
@@ -71,12 +73,15 @@ class CoOp(Method):
         written = (f"{self.context_words} {{}}.",)
         return self.position == "end" and bool(self.context_words) and self.templates == written
 
-    def trained_count(self) -> int:
+    def num_trainable(self) -> int:
         """M x W, or C x M x W."""
         length = len(self.backbone.tokenize([self.context_words])[0]) - 2 if self.context_words else self.n_context
-        return length * self.backbone.text_width * (len(self.task.train) if self.class_specific else 1)
+        return length * self.backbone.text_width * (len(self.classnames) if self.class_specific else 1)
 
     def class_features(self, classnames: Sequence[str]) -> Tensor:
         """The frozen text tower on the prompts with the learned context, (C, D)."""
-        plan = self.remember(("context", tuple(classnames)), lambda: self.context.plan(self.backbone, classnames))
+        owners = [self.classnames.index(name) for name in classnames] if self.class_specific else None
+        plan = self.prompts.cached(
+            ("context", tuple(classnames)), lambda: self.context.plan(self.backbone, classnames, owners)
+        )
         return self.backbone.encode_text(plan, extra=self.context.rows())

@@ -20,33 +20,48 @@ tensors are float32 here, as there. Loss: cross-entropy, nothing else; CLIPFit's
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from clipbench.methods.tower_tuning import TowerTuning
-from clipbench.tuning.selection import select_tensors
+from clipbench.methods.base import Method
+from clipbench.tuning.distillation import Distillation
+from clipbench.tuning.selection import needs_of, select_tensors
 
 
-class FineTuning(TowerTuning):
+class FineTuning(Method):
     """Fine-tuning of selected tensors.
 
     Args:
-        train: the tensors, as sentences.
-        shared: the arguments of `TowerTuning`.
+        train: the tensors, as sentences (`tuning/selection.py`).
+        distillation_weight: weight of the distillation from the class features before training; 0: none.
+        shared: the arguments of `Method`.
     """
 
     def __init__(
-        self, train: Sequence[str] = ("both towers, everything, except token_embedding.weight",), **shared: Any
+        self,
+        train: Sequence[str] = ("both towers, everything, except token_embedding.weight",),
+        distillation_weight: float = 0.0,
+        **shared: Any,
     ) -> None:
         super().__init__(**shared)
-        self.selection = train if isinstance(train, str) else tuple(train)
+        self.selection = tuple(train)
+        self.distillation = Distillation(distillation_weight)
+
+    def requires(self) -> Mapping[str, set[str]]:
+        """What the selection needs."""
+        return needs_of(self.hparams["train"])
 
     def build(self) -> dict[str, nn.Parameter]:
-        """Borrow the tensors from the backbone."""
-        return self.backbone.lend(select_tensors(self.backbone, self.selection))
+        """Unfreeze the tensors."""
+        return self.backbone.unfreeze(select_tensors(self.backbone, self.selection))
 
-    def trained_count(self) -> int:
+    def num_trainable(self) -> int:
         """The entries of the selected tensors."""
         return sum(tensor.numel() for tensor in select_tensors(self.backbone, self.selection).values())
+
+    def losses(self, logits: Tensor, labels: Tensor, classes: Tensor) -> dict[str, Tensor]:
+        """Cross-entropy, and the distillation where it has a weight."""
+        terms = super().losses(logits, labels, classes)
+        return terms | self.distillation.terms(classes, self.prompts, self.classnames)

@@ -11,38 +11,37 @@ rate and epochs. Of the paper only the abstract could be read: what is frozen wh
 that (`mode: faithful`) or without (`corrected`, the default); `clipbench.tuning.fisher_settings` lists the differences.
 
 "Parameter-efficient" is true of the end only: `trained_parameters` counts all, `trained_parameters_end` what is left,
-and the deliverable stores every tensor that has moved, which is hundreds of megabytes for full fine-tuning.
+and the learned weights hold every tensor that has moved, which is hundreds of megabytes for full fine-tuning.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clipbench.errors import ConfigError
-from clipbench.methods.fine_tuning import FineTuning
+from clipbench.methods.base import Method
 from clipbench.methods.fisher_freezing import FisherFreezing
-from clipbench.methods.linear_tuning import needs_of
+from clipbench.tuning.distillation import Distillation
 from clipbench.tuning.fisher_settings import Mode, settings_of_mode
+from clipbench.tuning.selection import needs_of, select_tensors
 
 ALL_BUT_EMBEDDINGS = ("both towers, blocks all, everything", "both towers, LayerNorm", "both towers, proj")
 
 
-class FisherAdapTune(FineTuning):
+class FisherAdapTune(Method):
     """FisherAdapTune.
 
     Args:
-        train: the tensors to begin with, as sentences.
-        mode: `corrected` or `faithful`.
+        train: the tensors to begin with, as sentences (`tuning/selection.py`).
+        mode: "corrected" or "faithful".
         freezing: settings of `FisherFreezing` that differ from the mode's, by name.
-        distillation_weight: lambda.
-        shared: the arguments of `TowerTuning`.
+        distillation_weight: lambda, the weight of the distillation from the class features before training.
+        shared: the arguments of `Method`.
     """
-
-    needs: ClassVar = {"image": {"transformer"}, "text": {"transformer"}}  # of the default; an object has its own
 
     def __init__(
         self,
@@ -52,37 +51,50 @@ class FisherAdapTune(FineTuning):
         distillation_weight: float = 8.0,
         **shared: Any,
     ) -> None:
-        self.needs = needs_of(train)  # type: ignore[misc]
-        settings_of_mode(mode, freezing or {})  # a wrong one is told before anything is loaded
+        settings_of_mode(mode, freezing or {})  # a wrong one is refused before anything is loaded
         if "mode" in (freezing or {}):
             raise ConfigError("the mode of FisherAdapTune is its argument `mode`, not a setting below `freezing`")
-        super().__init__(train=train, distillation_weight=distillation_weight, **shared)
+        super().__init__(**shared)
+        self.selection = tuple(train)
         self.mode: Mode = mode
         self.freezing = dict(freezing or {})
-        if "image" in self.needs:
+        self.distillation = Distillation(distillation_weight)
+        if "image" in self.requires():
             reason = "the blocks are those of our transformer, which has neither BatchNorm nor dropout"
             self.exempt = {"check_batchnorm_and_dropout_stay_frozen": reason}
 
+    def requires(self) -> Mapping[str, set[str]]:
+        """What the selection needs."""
+        return needs_of(self.hparams["train"])
+
+    def build(self) -> dict[str, nn.Parameter]:
+        """Unfreeze the tensors to begin with."""
+        return self.backbone.unfreeze(select_tensors(self.backbone, self.selection))
+
+    def num_trainable(self) -> int:
+        """The entries of the tensors to begin with."""
+        return sum(tensor.numel() for tensor in select_tensors(self.backbone, self.selection).values())
+
     def configure_callbacks(self) -> list[FisherFreezing]:  # type: ignore[override]
-        """Lightning asks for it before a fit."""
+        """The callback that freezes what has settled; Lightning asks for it before a fit."""
         return [FisherFreezing(self.mode, **self.freezing)]
 
-    def learned(self) -> dict[str, Tensor]:
-        """The tensors that have moved; those that were frozen before they did are the pretrained ones."""
-        return {name: tensor for name, tensor in super().learned().items() if not self._is_as_built(name, tensor)}
+    def losses(self, logits: Tensor, labels: Tensor, classes: Tensor) -> dict[str, Tensor]:
+        """Cross-entropy and the distillation."""
+        terms = super().losses(logits, labels, classes)
+        return terms | self.distillation.terms(classes, self.prompts, self.classnames)
 
-    def take(self, tensors: Mapping[str, Tensor]) -> None:
+    def adapter_state_dict(self) -> dict[str, Tensor]:
+        """The tensors that have moved; those that were frozen before they did are what they began as."""
+        return {name: tensor for name, tensor in self.weights.state().items() if not self._has_stayed(name, tensor)}
+
+    def load_adapter_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
         """Put those tensors back; the others stay as they are.
 
         Raises:
             MethodError: they are not of this selection, or of another shape.
         """
-        trained = self.built()
-        self.refuse_other_shapes(tensors, {name: tuple(trained[name].shape) for name in tensors if name in trained})
-        with torch.no_grad():
-            for name, tensor in tensors.items():
-                trained[name].copy_(tensor)
-        self.forget()
+        self.weights.load(tensors, partial=True)
 
-    def _is_as_built(self, name: str, tensor: Tensor) -> bool:
-        return torch.equal(tensor, self._at_start[name].to(tensor.device))
+    def _has_stayed(self, name: str, tensor: Tensor) -> bool:
+        return torch.equal(tensor, self.weights.beginning(name).to(tensor.device))

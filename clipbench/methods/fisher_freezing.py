@@ -26,6 +26,7 @@ from clipbench.tuning.fisher_groups import Group, Piece
 from clipbench.tuning.fisher_settings import Mode, settings_of_mode
 from clipbench.tuning.fisher_watch import FisherWatch
 from clipbench.tuning.freezing import ExactFreezing, Freezing, MaskedFreezing
+from clipbench.tuning.optimisation import total_steps
 
 
 class FisherFreezing(L.Callback):
@@ -105,11 +106,11 @@ class FisherFreezing(L.Callback):
                 "the estimate `kronecker` (mode `faithful`) cannot be made under trainer.precision 16-mixed, where its "
                 "hooks see scaled gradients; use bf16-mixed or 32-true"
             )
-        tensors = {name: tensor for name, tensor in method.built().items() if tensor.requires_grad}
+        tensors = {name: tensor for name, tensor in method.trainable.items() if tensor.requires_grad}
         self.watch = None
         if not tensors or not trainer.optimizers:
             return
-        steps = method.total_steps()
+        steps = total_steps(trainer)
         self.watch = FisherWatch(self.settings, method, tensors, steps, _steps_of_epoch(trainer), method.train_seed)
         how = ExactFreezing if self.settings.freezing == "exact" else MaskedFreezing
         self._freezing = how(tensors, trainer.optimizers)
@@ -119,7 +120,6 @@ class FisherFreezing(L.Callback):
             if isinstance(self._freezing, MaskedFreezing):
                 self._freezing.decays = self._resumed["decays"]
             self._resumed = None
-            method.forget()
         elif self.watch.first_decision() > steps:
             warnings.warn(
                 f"FisherFreezing decides first at step {self.watch.first_decision()}, but the run has {steps} steps: "
@@ -144,8 +144,6 @@ class FisherFreezing(L.Callback):
         settled = self.watch.end_step(trainer.global_step)
         if settled:
             self._freezing.freeze(_pieces(settled))
-            if isinstance(self._freezing, ExactFreezing):
-                _method(pl_module).forget()  # a tower without anything trainable has features that can be remembered
         if isinstance(self._freezing, MaskedFreezing):
             self._freezing.decay()
 
@@ -161,8 +159,8 @@ class FisherFreezing(L.Callback):
         method = _method(pl_module)
         self.watch.close(trainer.global_step)
         frozen = sum(group.size for group in self.watch.groups if group.name in self.watch.frozen_at)
-        method.active_entries = sum(tensor.numel() for tensor in self.watch.tensors.values()) - frozen
-        method.findings["fisher_freezing"] = {"mode": self.mode} | self.watch.findings()
+        method.weights.active_entries = sum(tensor.numel() for tensor in self.watch.tensors.values()) - frozen
+        method.diagnostics["fisher_freezing"] = {"mode": self.mode} | self.watch.diagnostics()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Leave no hook behind."""

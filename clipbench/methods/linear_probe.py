@@ -11,7 +11,7 @@ towards that end. The last winner counts. The final fit sees the train draw alon
 
 Ours: features in float64; where there is no val draw, cross-validation inside the train draw (the k-th image of each
 class in fold k mod 4, fewer folds where a class has fewer images); with one image per class there is nothing to choose
-by, and C is 1. Findings in the record say which. The probe has no weights for other classes: zero-shot answers there.
+by, and C is 1. The diagnostics of the record say which. The probe has no weights for other classes: zero-shot answers there.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipbench.errors import MethodError, UnknownName
+from clipbench.errors import UnknownName
 from clipbench.methods.base import Method
 
 LOG10_C = (6, 4, 2, 0, -2, -4, -6)
@@ -101,35 +101,39 @@ class LinearProbe(Method):
     """Linear probe.
 
     Args:
-        backbone: which backbone; any.
-        template_set: of the zero-shot answers for classes that were not trained on.
+        backbone: name of the backbone; any.
+        template_set: the named set of templates of the zero-shot answers for classes that were not trained on.
+        start: file of learned weights whose image features are probed; None: the pretrained ones.
         max_iter: iterations of L-BFGS at most.
     """
 
+    has_optimizer: ClassVar[bool] = False
     novel_rule = "frozen"
+    class_bound = ("weight", "bias")
+    starts_at_zero_shot = False
+    interpolates: ClassVar[bool] = False
     exempt: Mapping[str, str] = {
         "check_goes_back_to_where_it_began": "a head that starts at zero is no model to go back towards"
     }
-    starts_at_zero_shot = False
 
-    def __init__(self, backbone: str = "mini", template_set: str = "coop", max_iter: int = 1000) -> None:
-        super().__init__(backbone=backbone, template_set=template_set)
-        for name in set(self.hparams) - {"backbone", "template_set", "max_iter"}:
-            del self.hparams[name]  # there is no optimiser to set
+    def __init__(
+        self, backbone: str = "mini", template_set: str = "coop", start: str | None = None, max_iter: int = 1000
+    ) -> None:
+        super().__init__(backbone, template_set, start)
         self.max_iter = max_iter
         self.automatic_optimization = False
 
     def build(self) -> dict[str, nn.Parameter]:
         """The weight and bias of a linear layer over the trained classes, zero."""
-        classes, device = len(self.task.train), self.backbone.logit_scale.device
+        classes, device = len(self.classnames), self.backbone.logit_scale.device
         self.weight = nn.Parameter(torch.zeros(classes, self.backbone.embed_dim, device=device))
         self.bias = nn.Parameter(torch.zeros(classes, device=device))
         self.fitted = False
         return {"weight": self.weight, "bias": self.bias}
 
-    def trained_count(self) -> int:
+    def num_trainable(self) -> int:
         """C (D + 1)."""
-        return len(self.task.train) * (self.backbone.embed_dim + 1)
+        return len(self.classnames) * (self.backbone.embed_dim + 1)
 
     def class_features(self, classnames: Sequence[str]) -> Tensor:
         """The rows of weight and bias of trained classes, (C, D + 1).
@@ -138,9 +142,9 @@ class LinearProbe(Method):
             UnknownName: a class that was not trained on.
         """
         rows = torch.cat([self.weight, self.bias[:, None]], dim=1)
-        if tuple(classnames) == self.task.train:
+        if tuple(classnames) == self.classnames:
             return rows
-        place = {name: row for row, name in enumerate(self.task.train)}
+        place = {name: row for row, name in enumerate(self.classnames)}
         for name in classnames:
             if name not in place:
                 raise UnknownName("class of this linear probe", name, place)
@@ -152,16 +156,9 @@ class LinearProbe(Method):
         with torch.autocast(features.device.type, enabled=False):
             return F.linear(features.float(), classes[:, :-1].float(), classes[:, -1].float())
 
-    def interpolate(self, alpha: float) -> None:
-        """There is no way back.
-
-        Raises:
-            MethodError: always.
-        """
-        raise MethodError("a linear probe is not made from the pretrained model: there is nothing to go back towards")
-
-    def configure_optimizers(self) -> None:
-        """None: L-BFGS runs inside scikit-learn."""
+    def on_fit_start(self) -> None:
+        """Every fit solves the probe once."""
+        self.fitted = False
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
         """One step is all: -1 ends the epoch."""
@@ -177,14 +174,14 @@ class LinearProbe(Method):
         with torch.no_grad():
             self.weight.copy_(torch.from_numpy(probe.weight))
             self.bias.copy_(torch.from_numpy(probe.bias))
-        self.findings |= {"log10_c": log10_c, "converged": probe.converged}
+        self.diagnostics |= {"log10_c": log10_c, "converged": probe.converged}
         scores = torch.from_numpy(features @ probe.weight.T + probe.bias)
         cross_entropy = F.cross_entropy(scores, torch.from_numpy(labels))
         self.last_losses = {"cross_entropy": cross_entropy, "total": cross_entropy}
         self.fitted = True
 
     def _fit(self, features: Array, labels: Array, log10_c: float) -> Probe:
-        return fit_probe(features, labels, len(self.task.train), log10_c, self.max_iter)
+        return fit_probe(features, labels, len(self.classnames), log10_c, self.max_iter)
 
     @torch.no_grad()
     def _features(self, loader: Iterable[Any]) -> tuple[Array, Array]:
@@ -197,7 +194,7 @@ class LinearProbe(Method):
         return np.concatenate(features), np.concatenate(labels)
 
     def _choose(self, features: Array, labels: Array, val_features: Array, val_labels: Array) -> float:
-        """log10 C, by the val draw or else by cross-validation; what it was chosen by goes into the findings."""
+        """log10 C, by the val draw or else by cross-validation; what it was chosen by goes into the diagnostics."""
         if len(val_labels):
             chosen_by, total = "val draw", len(val_labels)
 
@@ -206,7 +203,7 @@ class LinearProbe(Method):
         else:
             folds, total = folds_of(labels), len(labels)
             if folds.max() == 0:
-                self.findings = {"chosen_by": "nothing: one image in a class and no val draw"}
+                self.diagnostics = {"chosen_by": "nothing: one image in a class and no val draw"}
                 return 0.0
             chosen_by = f"cross-validation with {folds.max() + 1} folds inside the train draw"
 
@@ -218,8 +215,8 @@ class LinearProbe(Method):
                     right += int((probe.predict(features[out]) == labels[out]).sum())
                 return right
 
-        remembered = cache(correct)
-        chosen = choose_log10_c(remembered)
-        right = remembered(chosen)
-        self.findings = {"chosen_by": chosen_by, "correct": right, "total": total, "val_accuracy": 100 * right / total}
+        counted = cache(correct)
+        chosen = choose_log10_c(counted)
+        right = counted(chosen)
+        self.diagnostics = {"chosen_by": chosen_by, "correct": right, "total": total, "val_accuracy": 100 * right / total}
         return chosen

@@ -21,27 +21,33 @@ Recipes:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from clipbench.errors import ConfigError
-from clipbench.methods.linear_tuning import LinearTuning
+from clipbench.methods.base import Method
+from clipbench.randomness import torch_generator
+from clipbench.tuning.distillation import Distillation
+from clipbench.tuning.linears import NO_BATCHNORM, WrappedLinears
 from clipbench.tuning.low_rank import LowRankLinear, Scaling, gamma_of
 from clipbench.tuning.noise import Noise
+from clipbench.tuning.optimisation import step_of
+from clipbench.tuning.selection import needs_of
 
 
-class LoRA(LinearTuning):
+class LoRA(Method):
     """LoRA.
 
     Args:
-        train: the Linears that get factors, as sentences.
-        rank: r.
-        alpha: scale of the product.
-        scaling: plain (alpha / r) or rank_stabilised (alpha / sqrt(r)).
-        dropout: on the input of the factors, in training; while it is on, classes share no computed prefix.
-        shared: the arguments of `TowerTuning`.
+        train: the Linears that get factors, as sentences (`tuning/selection.py`).
+        rank: r, 1 or more.
+        alpha: scale of the product, above 0.
+        scaling: "plain" (alpha / r) or "rank_stabilised" (alpha / sqrt(r)).
+        dropout: probability to drop an entry of the factors' input in training; classes then share no computed prefix.
+        distillation_weight: weight of the distillation from the class features before training; 0: none.
+        shared: the arguments of `Method`.
     """
 
     def __init__(
@@ -51,31 +57,42 @@ class LoRA(LinearTuning):
         alpha: float = 1.0,
         scaling: Scaling = "rank_stabilised",
         dropout: float = 0.0,
+        distillation_weight: float = 0.0,
         **shared: Any,
     ) -> None:
-        self.selection = train if isinstance(train, str) else tuple(train)  # type: ignore[assignment]
         super().__init__(**shared)
         if rank < 1 or alpha <= 0 or not 0 <= dropout < 1:
             raise ConfigError(
                 f"rank must be 1 or more, alpha above 0, dropout in [0, 1): {rank=}, {alpha=}, {dropout=}"
             )
-        self.rank, self.alpha, self.dropout = rank, alpha, dropout
-        self.scaling: Scaling = scaling
+        self.linears = WrappedLinears(train)
+        self.rank, self.dropout, self.gamma = rank, dropout, gamma_of(rank, alpha, scaling)
+        self.distillation = Distillation(distillation_weight)
+        if "image" in self.requires():
+            self.exempt = NO_BATCHNORM
+
+    def requires(self) -> Mapping[str, set[str]]:
+        """What the selection needs."""
+        return needs_of(self.hparams["train"])
 
     def build(self) -> dict[str, nn.Parameter]:
         """Put factors beside every selected Linear."""
         self.noise = Noise(self.train_seed, "dropout of low-rank factors")
-        return self.surround(self._factors)
+        return self.linears.replace(self.backbone, self._factors)
 
     def _factors(self, name: str, linear: nn.Linear) -> LowRankLinear:
-        gamma = gamma_of(self.rank, self.alpha, self.scaling)
-        generator = self.train_generator(f"low-rank factors of {name}")
-        return LowRankLinear(linear, self.rank, gamma, self.dropout, generator, self.noise)
+        generator = torch_generator(self.train_seed, f"low-rank factors of {name}")
+        return LowRankLinear(linear, self.rank, self.gamma, self.dropout, generator, self.noise)
 
-    def trained_count(self) -> int:
+    def num_trainable(self) -> int:
         """r (in + out) for every selected Linear."""
-        return sum(self.rank * (inputs + outputs) for inputs, outputs in self.sizes.values())
+        return sum(self.rank * (inputs + outputs) for inputs, outputs in self.linears.sizes.values())
+
+    def losses(self, logits: Tensor, labels: Tensor, classes: Tensor) -> dict[str, Tensor]:
+        """Cross-entropy, and the distillation where it has a weight."""
+        terms = super().losses(logits, labels, classes)
+        return terms | self.distillation.terms(classes, self.prompts, self.classnames)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """The dropout masks of this step, others for every batch that is accumulated in it."""
-        self.noise.begin_step(*self.step_of_noise(batch_idx))
+        self.noise.begin_step(*step_of(self.trainer, batch_idx))

@@ -1,11 +1,11 @@
-"""Any configuration of the peft library as the strategy (DoRA, VeRA, PiSSA, OFT ...), on the same Linears as `LoRA`.
+"""Any configuration of the peft library as the method (DoRA, VeRA, PiSSA, OFT ...), on the same Linears as `LoRA`.
 
 The layers are peft's own (huggingface/peft), put around copies of the selected Linears and into the places of these. So
 the formula is that of the configuration's paper; the loss is cross-entropy, distillation optional. What is ours [ours]:
 
 - Which Linears is said by `train`, never by the configuration (`target_modules` and its kin are refused).
 - Initialisation depends on the train seed alone, noise in training on the train seed and the step.
-- A deliverable holds what is trained. Where peft's initialisation changes the frozen weight as well (PiSSA, OLoRA),
+- What is stored is what is trained. Where peft's initialisation changes the frozen weight as well (PiSSA, OLoRA),
   building anew repeats that from the same seed and weight.
 - WiSE-FT interpolates peft's tensors, which for products of two of them is not the line between the two weights; with
   a `start` that changed the same Linears it is refused.
@@ -26,9 +26,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from clipbench.errors import ConfigError, MethodError, UnknownName
-from clipbench.methods.linear_tuning import LinearTuning
+from clipbench.errors import ConfigError, UnknownName
+from clipbench.methods.base import Method
 from clipbench.randomness import key
+from clipbench.tuning.distillation import Distillation
+from clipbench.tuning.linears import NO_BATCHNORM, WrappedLinears
+from clipbench.tuning.optimisation import step_of
+from clipbench.tuning.selection import needs_of
 
 OURS = (
     *("target_modules", "exclude_modules", "modules_to_save", "target_parameters", "trainable_token_indices"),
@@ -69,13 +73,14 @@ class MergeablePeftLinear(PeftLinear):
         return out
 
 
-class Peft(LinearTuning):
-    """A strategy of the peft library.
+class Peft(Method):
+    """A tuner of the peft library.
 
     Args:
-        train: the Linears that peft's layers stand in for, as sentences.
-        config: peft's configuration, `peft_type` and its settings.
-        shared: the arguments of `TowerTuning`.
+        train: the Linears that peft's layers stand in for, as sentences (`tuning/selection.py`).
+        config: peft's configuration: `peft_type` and its settings; None: DoRA.
+        distillation_weight: weight of the distillation from the class features before training; 0: none.
+        shared: the arguments of `Method`.
 
     Raises:
         ConfigError: peft is not installed, or does not take the configuration.
@@ -85,14 +90,22 @@ class Peft(LinearTuning):
         self,
         train: Sequence[str] = ("both towers, blocks all, attn.q_proj and attn.v_proj",),
         config: dict[str, Any] | None = None,
+        distillation_weight: float = 0.0,
         **shared: Any,
     ) -> None:
-        self.selection = train if isinstance(train, str) else tuple(train)  # type: ignore[assignment]
         super().__init__(**shared)
+        self.linears = WrappedLinears(train)
         self.config = dict(config or {"peft_type": "LORA", "use_dora": True})
         self._peft_config(["any"])
+        self.distillation = Distillation(distillation_weight)
         self._count = 0
         self._budgets: list[Any] = []
+        if "image" in self.requires():
+            self.exempt = NO_BATCHNORM
+
+    def requires(self) -> Mapping[str, set[str]]:
+        """What the selection needs."""
+        return needs_of(self.hparams["train"])
 
     def _peft_config(self, targets: list[str]) -> Any:
         """The configuration as peft's object."""
@@ -109,7 +122,7 @@ class Peft(LinearTuning):
             raise UnknownName("peft_type", name, types)
         known = {field.name for field in dataclasses.fields(types[name])}
         if "target_modules" not in known:
-            raise ConfigError(f"peft_type {name} does not work on Linears, so it cannot be a strategy here")
+            raise ConfigError(f"peft_type {name} does not work on Linears, so it cannot be a method here")
         for setting in settings:
             if setting in OURS:
                 raise ConfigError(f"'{setting}' of peft's configuration is not for you to set here: say it in `train`")
@@ -121,10 +134,10 @@ class Peft(LinearTuning):
             return types[name](target_modules=targets, **settings)
 
     def build(self) -> dict[str, nn.Parameter]:
-        """Let peft put its layers around copies of all selected Linears at once, then put these into the backbone."""
+        """Let peft put its layers around copies of all selected Linears at once, then put these into the view."""
         import peft
 
-        linears = self.selected()
+        linears = self.linears.select(self.backbone)
         tree = _tree_of_copies(linears)
         config = self._peft_config(list(linears))
         with _as_config_error(config.peft_type.value), _seeded(key(self.train_seed, "peft initialisation")):
@@ -135,37 +148,22 @@ class Peft(LinearTuning):
         tuner = model.base_model
         self._budgets = [tuner] if hasattr(tuner, "update_and_allocate") else []  # in a list: no module of ours
         kind = MergeablePeftLinear if mergeable else PeftLinear
-        return self.surround(lambda name, linear: kind(layers[name], random).train(linear.training))
+        return self.linears.replace(
+            self.backbone, lambda name, linear: kind(layers[name], random).train(linear.training)
+        )
 
-    def trained_count(self) -> int:
+    def num_trainable(self) -> int:
         """What peft itself counts."""
         return self._count
 
-    def begin_from(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put start weights into the backbone, and build anew: peft's layers hold copies of the weights."""
-        self.backbone.restore()
-        super().begin_from(tensors)
-        self.trained = self.build()
-        self._at_start = {name: tensor.detach().clone() for name, tensor in self.trained.items()}
-
-    def interpolate(self, alpha: float) -> None:
-        """Go back by 1 - alpha in peft's tensors.
-
-        Raises:
-            MethodError: a `start` changed one of the Linears: peft's layers hold copies of them, changed by some
-                initialisations, so that there is no way back to the pretrained weights.
-        """
-        held = {f"{name}.{leaf}" for name in self.sizes for leaf in ("weight", "bias")}
-        if changed := sorted(held & set(self.start_tensors)):
-            raise MethodError(
-                f"a Peft strategy that began from other weights cannot be interpolated: '{changed[0]}' of its start "
-                "lies inside peft's layers"
-            )
-        super().interpolate(alpha)
+    def losses(self, logits: Tensor, labels: Tensor, classes: Tensor) -> dict[str, Tensor]:
+        """Cross-entropy, and the distillation where it has a weight."""
+        terms = super().losses(logits, labels, classes)
+        return terms | self.distillation.terms(classes, self.prompts, self.classnames)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
         """A step under noise that depends on seed, step and batch: peft draws from torch's global generator."""
-        with _seeded(key(self.train_seed, "peft noise", *self.step_of_noise(batch_idx)), self.device):
+        with _seeded(key(self.train_seed, "peft noise", *step_of(self.trainer, batch_idx)), self.device):
             return super().training_step(batch, batch_idx)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:

@@ -2,7 +2,7 @@
 
     theta(alpha) = (1 - alpha) theta_0 + alpha theta_1
 
-with theta_0 before and theta_1 after any strategy of clipbench, alpha 0.5 by default; 0 is the untouched model, 1 the
+with theta_0 before and theta_1 after any method of clipbench, alpha 0.5 by default; 0 is the untouched model, 1 the
 tuned one (mlfoundations/wise-ft@58b7a4b `src/wise_ft.py` [code]: every tensor of image tower and head). Nothing is
 trained and alpha is fixed beforehand: no test image chooses it.
 
@@ -13,31 +13,31 @@ class features; here they come from the text tower, for base and novel classes a
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from clipbench.errors import ConfigError
+from clipbench.errors import ConfigError, MethodError
 from clipbench.methods.base import Method
-from clipbench.methods.deliverable import Header, method_of, read_header
-from clipbench.methods.start import inner_method
-from clipbench.methods.task import Task, TestSplit
+from clipbench.methods.weights_file import Header, Learned, read_header, read_learned
 
 
 class WiSEFT(Method):
     """WiSE-FT.
 
     Args:
-        backbone: that of the tuned model.
-        template_set: of the prompts; null: that of the tuned model.
-        start: the tuned model: a deliverable, or a recipe, which the bench runs first. (A deliverable of WiSE-FT holds
-            in this place the header of the one that it came from.)
-        alpha: share of the tuned model.
+        backbone: name of the backbone, that of the tuned model.
+        template_set: the named set of templates that prompts are made from; None: that of the tuned model.
+        start: the tuned model: a file of learned weights, or in a bench a recipe, which runs first. (In the weights of
+            WiSE-FT the header of that file stands here.)
+        alpha: share of the tuned model, from 0 to 1.
     """
 
-    made_of_start = True
+    has_optimizer: ClassVar[bool] = False
+    derived: ClassVar[bool] = True
     starts_at_zero_shot = False
     exempt: Mapping[str, str] = {
         "check_trains_what_it_declares": "the tuned model was trained before; what lies between is computed",
@@ -53,77 +53,35 @@ class WiSEFT(Method):
     ) -> None:
         if template_set is None and isinstance(start, str) and Path(start).is_file():
             template_set = read_header(Path(start)).template_set
-        super().__init__(backbone=backbone, template_set=template_set)  # type: ignore[arg-type]
-        for name in set(self.hparams) - {"backbone", "template_set", "start", "alpha"}:
-            del self.hparams[name]  # there is no optimiser to set
-        self.hparams["template_set"] = template_set
+        super().__init__(backbone, template_set, start)  # type: ignore[arg-type]
         if not 0 <= alpha <= 1:
             raise ConfigError(f"alpha of WiSE-FT must be in [0, 1], it is {alpha}")
-        self.start = start
         self.alpha = alpha
 
     def build(self) -> dict[str, nn.Parameter]:
-        """Load the tuned model onto the backbone and go back from it, by 1 - alpha."""
-        self._begins_from: dict[str, Tensor] = {}
+        """The tuned model, gone back by 1 - alpha."""
         if isinstance(self.start, str):
-            path = Path(self.start)
-            self.inner = inner_method(path, self.backbone)
-            self.hparams["start"] = read_header(path).as_dict()
-            self._between()
-        else:
-            self._untuned()  # the tensors of a deliverable come by `take`
-        return self.inner.built()
+            if not Path(self.start).is_file():
+                raise ConfigError(f"start: there is no file '{self.start}' (a recipe's name is for `clipbench bench`)")
+            self._interpolated(read_learned(Path(self.start)))
+            self.hparams["start"] = self.tuned.header.as_dict()
+        elif self._given is not None:
+            self._interpolated(dataclasses.replace(self._given, header=Header(**self.hparams["start"])))
+        return self.trainable
 
-    def _untuned(self) -> None:
-        """The tuned model's method as it was before, on a free backbone."""
-        self.inner = method_of(Header(**self.hparams["start"]), Path("the start of WiSE-FT"), self.backbone_name)
-        self.inner.adopt(self.backbone)
-
-    def _between(self) -> None:
-        """Keep what was learned, and interpolate."""
-        self.inner.bind(Task(self.inner.task.train, self.task.tests), self.templates, self.inner.train_seed)
+    def _interpolated(self, tuned: Learned) -> None:
+        self.tuned, self.inner = tuned, Method.from_learned(tuned, self.backbone_name)
+        if not self.inner.interpolates:
+            raise MethodError(f"what {type(self.inner).__name__} learned is not made from the pretrained model: no way back")
         self.novel_rule = self.inner.novel_rule
-        self.start_tensors = {name: tensor.clone() for name, tensor in self.inner.start_tensors.items()}
-        self._tuned = {name: tensor.clone() for name, tensor in self.inner.learned().items()}
-        self.inner.interpolate(self.alpha)
-        self.forget()
+        self.inner.weights.interpolate(self.alpha)
+        self.backbone, self.trainable = self.inner.backbone, self.inner.trainable
+        self.weights, self.prompts = self.inner.weights, self.inner.prompts
+        self.prompts.templates = self.templates
 
-    def trained_count(self) -> int:
+    def num_trainable(self) -> int:
         """That of the tuned model."""
-        return self.inner.trained_count()
-
-    def active_count(self) -> int:
-        """That of the tuned model."""
-        return self.inner.active_count()
-
-    def learned(self) -> dict[str, Tensor]:
-        """What the tuned model learned; the header says of which method it is, and alpha."""
-        return self._tuned
-
-    def begin_from(self, tensors: Mapping[str, Tensor]) -> None:
-        """The weights that the tuned model began from; `take` follows."""
-        self._begins_from = dict(tensors)
-
-    def take(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put the tuned model in place, afresh, and interpolate."""
-        self.backbone.restore()
-        self._untuned()
-        if self._begins_from:
-            self.inner.begin_from(self._begins_from)
-        self.inner.take(tensors)
-        self._between()
-        self.trained = self.inner.built()
-
-    def interpolate(self, alpha: float) -> None:
-        """Go back from here towards the pretrained model."""
-        self.inner.interpolate(alpha)
-        self.forget()
-
-    def release(self) -> None:
-        """Give the backbone back."""
-        super().release()
-        if hasattr(self, "inner"):
-            del self.inner
+        return self.inner.num_trainable()
 
     def class_features(self, classnames: Sequence[str]) -> Tensor:
         """Those between, (C, D)."""
@@ -137,12 +95,10 @@ class WiSEFT(Method):
         """Those between, (B, C)."""
         return self.inner.logits(images, classes)
 
-    def uses_frozen(self, split: TestSplit) -> bool:
-        """As the tuned model does."""
-        return self.inner.uses_frozen(split)
+    def adapter_state_dict(self) -> dict[str, Tensor]:
+        """What the tuned model learned; the header says of which method it is, and alpha."""
+        return dict(self.tuned.tensors)
 
-    def configure_optimizers(self) -> None:
-        """None: nothing is trained."""
-
-    def training_step(self, batch: Any, batch_idx: int) -> None:
-        """None: nothing is trained."""
+    def load_adapter_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put the tuned model in place, afresh, and interpolate."""
+        self._interpolated(dataclasses.replace(self.tuned, tensors=tensors))

@@ -6,24 +6,31 @@ The row that every base-to-novel table starts with uses one hand-written templat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 
 from clipbench.methods.base import Method
 
 
 class ZeroShot(Method):
-    """Zero-shot CLIP."""
+    """Zero-shot CLIP.
+
+    Args:
+        backbone: name of the backbone.
+        template_set: the named set of templates that prompts are made from.
+        start: file of learned weights to classify with instead of the pretrained ones.
+    """
+
+    has_optimizer: ClassVar[bool] = False
+
+    def __init__(self, backbone: str = "mini", template_set: str = "coop", start: str | None = None) -> None:
+        super().__init__(backbone, template_set, start)
 
     def build(self) -> dict[str, nn.Parameter]:
         """Nothing is trained."""
         return {}
 
-    def trained_count(self) -> int:
+    def num_trainable(self) -> int:
         """0."""
         return 0
-
-    def class_features(self, classnames: Sequence[str]) -> Tensor:
-        """The text features of the prompts, (C, D)."""
-        return self.encode_prompts(classnames)

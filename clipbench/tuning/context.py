@@ -57,20 +57,28 @@ class Context(nn.Module):
         """The vectors as rows: (M, W) or (C * M, W)."""
         return self.vectors.flatten(0, -2)
 
-    def plan(self, backbone: Backbone, classnames: Sequence[str]) -> PromptPlan:
+    def plan(
+        self, backbone: Backbone, classnames: Sequence[str], owners: Sequence[int] | None = None
+    ) -> PromptPlan:
         """The prompts of the classes, with the context's rows in place.
 
+        Args:
+            backbone: tokenizes.
+            classnames: of C classes.
+            owners: with class-specific vectors: whose vectors each class has; None: the c-th class has the c-th.
+
         Raises:
-            ConfigError: class-specific vectors meet another number of classes.
+            ConfigError: class-specific vectors meet another number of classes, and nothing says whose each has.
         """
-        if self.class_specific and len(classnames) != len(self.vectors):
+        if self.class_specific and owners is None and len(classnames) != len(self.vectors):
             raise ConfigError(f"the context has vectors of {len(self.vectors)} classes, {len(classnames)} were given")
         names = [name.replace("_", " ") for name in classnames]
         whole, bare = backbone.tokenize([f"{name}." for name in names]), backbone.tokenize(names)
         vocabulary = backbone.vocab_size
         sequences = []
         for number, (tokens, name) in enumerate(zip(whole, bare, strict=True)):
-            first = vocabulary + (number * self.length if self.class_specific else 0)
+            owner = number if owners is None else owners[number]
+            first = vocabulary + (owner * self.length if self.class_specific else 0)
             vectors = list(range(first, first + self.length))
             start, (word, rest), end = tokens[:1], self._split(tokens[1:-1], len(name) - 2), tokens[-1:]
             half = self.length // 2

@@ -170,7 +170,7 @@ class FisherWatch:
             self._timeline.pop()
         self._timeline.append((step, entries(self.active.values()), len(self.active)))
 
-    def findings(self) -> dict[str, Any]:
+    def diagnostics(self) -> dict[str, Any]:
         """What happened, as plain JSON: every group with its drift over time, and how much was active when.
 
         All steps count those that are done. `frozen_at` is null for a group that stayed; `drift` holds E at

@@ -19,7 +19,7 @@ from clipbench.errors import MethodError
 from clipbench.tuning.topk import ExactCut, drop_count
 
 RuleName = Literal["topk_abs", "threshold", "soft"]
-InitName = Literal["magnitude", "normal", "kaiming_uniform", "constant"]
+ScoreInit = Literal["magnitude", "normal", "kaiming_uniform", "constant"]
 
 
 class Rule(Protocol):
@@ -128,7 +128,7 @@ def make_rule(name: RuleName, keep: float, threshold: float) -> Rule:
     return Threshold(threshold) if name == "threshold" else Soft()
 
 
-def initial_scores(weight: Tensor, init: InitName, value: float, generator: torch.Generator) -> Tensor:
+def initial_scores(weight: Tensor, init: ScoreInit, value: float, generator: torch.Generator) -> Tensor:
     """Scores to begin with.
 
     Args:

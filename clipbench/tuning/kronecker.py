@@ -28,8 +28,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
-HOOKED = ("Linear", "Conv2d", "BatchNorm2d", "LayerNorm")  # by the name of the class, as published
+HOOKED = (nn.Linear, nn.Conv2d, nn.BatchNorm2d, nn.LayerNorm)  # these classes themselves, as published
 PACKED = ("attn.q_proj", "attn.k_proj", "attn.v_proj", "attn.out_proj")
 
 
@@ -77,7 +78,8 @@ class KroneckerFisher:
         self._sums: dict[nn.Module, _Sums] = {}
         self._handles: list[Any] = []
         for path, module in root.named_modules():
-            if type(module).__name__ not in HOOKED or (packed_attention and path.endswith(PACKED)):
+            kind = parametrize.type_before_parametrizations(module)
+            if kind not in HOOKED or (packed_attention and path.endswith(PACKED)):
                 continue
             parameters = dict(module.named_parameters(recurse=False))
             weight = parameters.get("weight")
@@ -170,7 +172,7 @@ class KroneckerFisher:
     def _taker(self, module: nn.Module, sums: _Sums) -> Callable[[Tensor], None]:
         def take(grad: Tensor) -> None:
             s = grad.detach().float()
-            channels = 1 if isinstance(module, nn.Conv2d) or type(module).__name__ == "BatchNorm2d" else -1
+            channels = 1 if isinstance(module, nn.Conv2d | nn.BatchNorm2d) else -1
             rows = s.movedim(channels, -1).flatten(0, -2)
             shown = rows.sum(dim=0) if _is_norm(module) else rows.square().sum(dim=0)
             sums.rows_out += len(s) if _is_norm(module) else len(rows)
@@ -180,7 +182,7 @@ class KroneckerFisher:
 
 
 def _is_norm(module: nn.Module) -> bool:
-    return type(module).__name__ in ("BatchNorm2d", "LayerNorm")
+    return isinstance(module, nn.BatchNorm2d | nn.LayerNorm)
 
 
 def _rows_of(module: nn.Module, h: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipbench.backbone.transformer import Frozen
+from clipbench.backbone.view import state_of
 from clipbench.errors import MethodError
 from clipbench.tuning.gates import Rule
 
@@ -74,7 +75,7 @@ class Mask(Frozen):
         """The rule's gate for the scores as they are now, without the factor of `interpolate`."""
         if not self.rule.hard:
             return self.rule.gate(self.scores)
-        now = _state(self.scores)
+        now = state_of([self.scores])
         if self._sought is None or self._sought[0] != now:
             with torch.inference_mode(False), torch.no_grad():  # a later step may need it in its graph
                 self._sought = (now, self.rule.gate(self.scores))
@@ -83,12 +84,12 @@ class Mask(Frozen):
     def forward(self, weight: Tensor) -> Tensor:
         """W * g, of the weight's shape."""
         learns = torch.is_grad_enabled() and (self.scores.requires_grad or weight.requires_grad)
-        now = (_state(weight), _state(self.scores), self.alpha, learns)
+        now = (state_of([weight, self.scores]), self.alpha, learns)
         if self._formed is None or self._formed[0] != now:
             self._formed = None
             if learns:
                 formed = self._form(weight)
-                formed.register_hook(_forgetting(self))  # its graph is good for one backward pass
+                formed.register_hook(_clearing(self))  # its graph is good for one backward pass
             else:
                 with torch.inference_mode(False), torch.no_grad():
                     formed = self._form(weight)
@@ -110,9 +111,13 @@ class Mask(Frozen):
         """Go back towards the weight without a mask: W (1 - alpha + alpha g), on top of earlier calls."""
         self.alpha *= alpha
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Let go of the weight that was formed."""
         self._formed = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # what was formed may be part of a graph, which can be neither copied nor pickled
+        return self.__dict__ | {"_formed": None, "_sought": None}
 
     @torch.no_grad()
     def kept(self) -> float:
@@ -121,20 +126,15 @@ class Mask(Frozen):
         return int(gate.sum()) / gate.numel() if self.rule.hard else float(gate.mean())
 
 
-def _state(tensor: Tensor) -> tuple[int, int]:
-    """Equal as long as a tensor's values are the same ones in the same place."""
-    return tensor.data_ptr() if not tensor.is_meta else id(tensor), tensor._version
-
-
-def _forgetting(mask: Mask) -> Callable[[Tensor], None]:
+def _clearing(mask: Mask) -> Callable[[Tensor], None]:
     there = weakref.ref(mask)
 
-    def forget(_: Tensor) -> None:
+    def clear(_: Tensor) -> None:
         found = there()
         if found is not None:
-            found.forget()
+            found.clear_cache()
 
-    return forget
+    return clear
 
 
 class MaskedLinear(Frozen):

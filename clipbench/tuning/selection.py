@@ -79,6 +79,25 @@ def read_sentence(text: str) -> Sentence:
     return Sentence(text, TOWERS[parts[0]], blocks, _listed(parts[-1]), _listed(unwanted) if unwanted else ())
 
 
+def needs_of(sentences: Sequence[str]) -> dict[str, set[str]]:
+    """What a selection needs of the towers: blocks are those of our transformers, and so are their bare projections.
+
+    Raises:
+        ConfigError: a sentence cannot be read.
+    """
+    if isinstance(sentences, str):
+        raise ConfigError(f"a selection is a list of sentences, not '{sentences}'; write ['{sentences}']")
+    read = [(read_sentence(text), means_projection(text)) for text in sentences]
+    towers = {tower for sentence, bare in read if sentence.blocks is not None or bare for tower in sentence.towers}
+    return {tower: {"transformer"} for tower in sorted(towers)}
+
+
+def means_projection(text: str) -> bool:
+    """Whether a sentence means the bare projection of a tower: "image tower, proj"."""
+    sentence = read_sentence(text)
+    return sentence.blocks is None and sentence.wanted == ("proj",)
+
+
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in re.split(r"\s+and\s+", text))
 

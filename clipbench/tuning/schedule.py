@@ -1,4 +1,4 @@
-"""Optimisers and the learning rate over the epochs or the steps.
+"""The learning rate over the epochs or the steps of a fit.
 
 Per epoch the schedule is the field's: a warm-up at a constant rate, then a cosine that starts anew after it (Dassl
 0.6.3, `ConstantWarmupScheduler` around `CosineAnnealingLR`). Per step it is torch's `CosineAnnealingLR`, after a linear
@@ -8,12 +8,8 @@ warm-up where one is asked for.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Literal
 
-from torch.optim import SGD, Adam, AdamW, Optimizer
-
-OptimizerName = Literal["sgd", "adam", "adamw"]
 ScheduleName = Literal["cosine", "cosine_per_step", "constant"]
 
 
@@ -48,14 +44,3 @@ def learning_rate_of_step(step: int, steps: int, lr: float, warmup_steps: int = 
         return lr * (step + 1) / warmup_steps
     left = max(1, steps - warmup_steps)
     return final_lr + 0.5 * (lr - final_lr) * (1 + math.cos(math.pi * min(step - warmup_steps, left) / left))
-
-
-def make_optimizer(
-    name: OptimizerName, groups: Iterable[dict[str, Any]], lr: float, momentum: float, weight_decay: float
-) -> Optimizer:
-    """The optimiser over parameter groups; weight decay is the optimiser's own kind (decoupled in AdamW alone)."""
-    groups = list(groups)
-    if name == "sgd":
-        return SGD(groups, lr=lr, momentum=momentum, weight_decay=weight_decay)
-    kind = {"adam": Adam, "adamw": AdamW}[name]
-    return kind(groups, lr=lr, weight_decay=weight_decay)

@@ -1,0 +1,50 @@
+"""The settings of a method: the names of its init arguments, also as files of earlier versions have them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from clipbench.errors import UnreadSetting
+
+FORMER = {  # names before version 0.2.0, by method
+    "Adapter": {"n": "n_adapters"},
+    "MFT": {"init": "score_init", "init_value": "score_scale", "travel": "lr_rule"},
+    "RAMT": {"l": "gdr_lambda", "initial": "score_init"},
+}
+
+
+def settings_of(kind: type) -> list[str]:
+    """The names of all init arguments of a class, those that its base classes take included."""
+    names: dict[str, None] = {}
+    for base in kind.__mro__:
+        if "__init__" not in base.__dict__:
+            continue
+        parameters = inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]
+        names |= dict.fromkeys(p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL))
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return [name for name in names if name != "self"]
+
+
+def from_stored(kind: type, stored: Mapping[str, Any], **changes: Any) -> Any:
+    """An object of a class from the arguments that a file holds, of this or an earlier version.
+
+    Files of earlier versions name some arguments otherwise, and hold settings that nothing read.
+
+    Args:
+        kind: the class.
+        stored: argument to value.
+        changes: arguments that win over the stored ones.
+    """
+    former, known = FORMER.get(kind.__name__, {}), settings_of(kind)
+    arguments = {former.get(name, name): value for name, value in stored.items()} | changes
+    arguments = {name: value for name, value in arguments.items() if name in known}
+    while True:
+        try:
+            return kind(**arguments)
+        except UnreadSetting as error:
+            if error.name not in arguments or error.name in changes:
+                raise
+            del arguments[error.name]

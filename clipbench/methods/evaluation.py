@@ -1,0 +1,124 @@
+"""What a validation or test measures: micro accuracy of every split, and which images were right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassAccuracy
+
+from clipbench.data.task import Task, TestSplit
+from clipbench.errors import ConfigError
+
+
+class Evaluation(nn.Module):
+    """The accuracies of one run over some splits.
+
+    Attributes:
+        metrics: name of a split to its metric; a module, so that Lightning finds and moves it.
+        correct: name of a test split to the correctness of its batches, in the order of its images.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.metrics = nn.ModuleDict()
+        self.correct: dict[str, list[Tensor]] = {}
+
+    def begin(self, task: Task) -> None:
+        """Forget the last run; make the metrics of this one's splits, which Lightning looks for before the first log."""
+        splits = [_validated(task), *task.tests]
+        # one class alone is a degenerate task that torchmetrics refuses
+        sizes = {split.name: max(2, len(split.classnames)) for split in splits}
+        self.metrics = nn.ModuleDict(
+            {name: MulticlassAccuracy(num_classes=size, average="micro") for name, size in sizes.items()}
+        )
+        self.correct = {}
+
+    def update(self, split: TestSplit, logits: Tensor, labels: Tensor) -> MulticlassAccuracy:
+        """Take a batch; returns the split's metric, in [0, 1].
+
+        Args:
+            split: of the batch.
+            logits: (B, C).
+            labels: (B,), counted inside the split.
+        """
+        accuracy: Any = self.metrics[split.name]
+        accuracy.update(logits, labels)
+        self.correct.setdefault(split.name, []).append((logits.argmax(dim=-1) == labels).cpu())
+        return accuracy
+
+    def outcome(self, split: str) -> Tensor:
+        """Which images of a split were right, (N,) bool."""
+        return torch.cat(self.correct[split])
+
+
+def labelled(batch: Any) -> tuple[Tensor, Tensor]:
+    """Images and labels of a batch of ours, or of a plain pair."""
+    return (batch.image, batch.label) if hasattr(batch, "image") else (batch[0], batch[1])
+
+
+def split_of(batch: Any, task: Task, validating: bool, loader: int, loaders: int) -> TestSplit:
+    """The split that a batch is of: it says so itself, or it is a plain pair of images and labels of the task.
+
+    Args:
+        batch: of a val or test loader.
+        task: what is measured.
+        validating: whether the trained classes are validated rather than a split tested.
+        loader: number of the loader.
+        loaders: how many there are.
+
+    Raises:
+        ConfigError: a batch of a split that the task does not have, or a plain one of which nothing says what it is.
+    """
+    trained = _validated(task)
+    name = getattr(batch, "split", None)
+    known = {split.name: split for split in task.tests} | {"val": trained, "train": trained}
+    if name in known:
+        return known[name]
+    if name is None and validating:
+        return trained
+    if name is None and loaders == len(task.tests):
+        return task.tests[loader]
+    what = f"split '{name}'" if name else f"{loaders} plain loaders"
+    raise ConfigError(
+        f"nothing says which classes {what} is about: '{task.dataset}' has the test splits "
+        f"{', '.join(split.name for split in task.tests) or 'none'}; test with its data module"
+    )
+
+
+def _validated(task: Task) -> TestSplit:
+    return TestSplit("val", task.train, trained=True)
+
+
+def task_of(trainer: Any) -> tuple[Task, int] | None:
+    """The task and the train seed of a trainer's data module; None where there is none of ours.
+
+    Raises:
+        ConfigError: the trainer has several devices.
+    """
+    if trainer is not None and trainer.world_size > 1:
+        raise ConfigError(f"a method is fitted and tested on one device, not on {trainer.world_size}: trainer.devices=1")
+    data = getattr(trainer, "datamodule", None)
+    return None if getattr(data, "task", None) is None else (data.task, data.train_seed)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Within this context a module is in eval mode; afterwards all its parts are in the modes that they were in."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+
+
+def not_finite(method: str, step: int, terms: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
+    """The sentence for a loss that is not finite: its terms, and the first tensor that is not."""
+    shown = ", ".join(f"{name} {term.item():g}" for name, term in terms.items())
+    bad = next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), "none but the loss")
+    return f"the loss of {method} is not finite at step {step} ({shown}); first tensor: {bad}"

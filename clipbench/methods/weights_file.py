@@ -1,0 +1,154 @@
+"""Files of learned weights: what a method learned and nothing else, safetensors with a header that says whose it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from clipbench.atomic import write_bytes
+from clipbench.data.task import Task
+from clipbench.errors import MethodError
+from clipbench.methods import method_class, registered
+
+if TYPE_CHECKING:
+    from clipbench.methods.base import Method
+
+FORMAT = 1
+OF_START = "start/"  # prefix of the weights that a method with `start` began from
+
+
+@dataclass(frozen=True)
+class Header:
+    """What learned weights belong to.
+
+    Attributes:
+        method: class of the method.
+        init_args: its arguments.
+        recipe: name of the recipe, where there was one.
+        backbone: name of the backbone.
+        backbone_hash: hash of its loaded tensors.
+        template_set: named set of the prompts.
+        templates: the templates themselves.
+        dataset: key of the dataset.
+        classnames: the classes that were trained on.
+        train_seed: the seed of initialisation and order.
+        active_entries: numbers still trained at the end, where some were frozen on the way; else None.
+        class_path: import path of the class, for people: a name in a file is never imported.
+    """
+
+    method: str
+    init_args: dict[str, Any]
+    recipe: str | None
+    backbone: str
+    backbone_hash: str
+    template_set: str
+    templates: list[str]
+    dataset: str
+    classnames: list[str]
+    train_seed: int
+    active_entries: int | None = None
+    class_path: str | None = None
+
+    @property
+    def task(self) -> Task:
+        """The classes that were trained on, as a task without tests."""
+        return Task(self.dataset, None, tuple(self.classnames), ())
+
+    def as_dict(self) -> dict[str, Any]:
+        """As it is stored: without what is None by default."""
+        optional = {field.name for field in fields(self) if field.default is None}
+        return {name: value for name, value in self.__dict__.items() if name not in optional or value is not None}
+
+
+    def refuse_other(self, method: str, backbone: str, backbone_hash: str) -> None:
+        """Raise MethodError unless this is what a method of that class learned on that backbone."""
+        if self.method != method:
+            raise MethodError(f"learned by {self.method}, not by {method}")
+        if self.backbone_hash != backbone_hash:
+            raise MethodError(
+                f"learned on backbone '{self.backbone}' ({self.backbone_hash[:12]}), "
+                f"not on '{backbone}' ({backbone_hash[:12]})"
+            )
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a method learned, and all that is needed to make that method again.
+
+    Attributes:
+        header: whose it is.
+        tensors: what was learned, by name (`Method.adapter_state_dict`).
+        start: tensors of the backbone that it started from, by name.
+    """
+
+    header: Header
+    tensors: Mapping[str, Tensor]
+    start: Mapping[str, Tensor]
+
+    def write(self, path: Path) -> int:
+        """Write a file, whole or not at all; returns its size in bytes.
+
+        Raises:
+            RecordError: the folder is read-only or full.
+        """
+        stored = dict(self.tensors) | {f"{OF_START}{name}": tensor for name, tensor in self.start.items()}
+        plain = {name: tensor.cpu().contiguous() for name, tensor in stored.items()}
+        text = json.dumps(self.header.as_dict(), sort_keys=True)
+        content = save(plain, metadata={"clipbench": str(FORMAT), "header": text})
+        write_bytes(path, content)
+        return len(content)
+
+
+def read_learned(path: Path) -> Learned:
+    """What a file of learned weights holds.
+
+    Raises:
+        MethodError: no such file, not learned weights, or of a newer format.
+    """
+    header = read_header(path)
+    with safe_open(path, framework="pt") as file:
+        stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    start = {name.removeprefix(OF_START): stored.pop(name) for name in list(stored) if name.startswith(OF_START)}
+    return Learned(header, stored, start)
+
+
+def read_header(path: Path) -> Header:
+    """What learned weights belong to.
+
+    Raises:
+        MethodError: no such file, not learned weights, or of a newer format.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise MethodError(f"'{path}' cannot be read as learned weights: {error}") from error
+    if "clipbench" not in metadata:
+        raise MethodError(f"'{path}' is a safetensors file but no learned weights of clipbench")
+    if int(metadata["clipbench"]) > FORMAT:
+        raise MethodError(f"'{path}' has format {metadata['clipbench']} of weights, this clipbench reads up to {FORMAT}")
+    try:
+        return Header(**json.loads(metadata["header"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise MethodError(f"the header of the weights '{path}' is damaged ({error})") from error
+
+
+def class_of(header: Header) -> type[Method]:
+    """The class of the method that learned something; a name in a file is never imported.
+
+    Raises:
+        MethodError: it is not registered.
+    """
+    if header.method not in registered():
+        raise MethodError(
+            f"learned by '{header.class_path or header.method}', which is not installed here; a class of one's own "
+            f"loads it by {header.method}.load(path) (installed: {', '.join(registered())})"
+        )
+    return method_class(header.method)

@@ -1,0 +1,77 @@
+"""Class features from hand-written prompts: the templates of a dataset, filled with class names, through the text tower.
+
+With several templates a class feature is the mean of the unit features, not normalised again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clipbench.backbone.model import Backbone
+from clipbench.backbone.prompts import PromptPlan
+from clipbench.backbone.view import BackboneView, state_of
+from clipbench.data.templates import fill
+
+T = TypeVar("T")
+
+
+class ClassPrompts:
+    """The prompts of any classes, and their features.
+
+    Args:
+        backbone: a method's view.
+        templates: sentences with `{}` for the class name.
+        lower_case: write class names in lower case.
+    """
+
+    def __init__(self, backbone: BackboneView, templates: Sequence[str], lower_case: bool = False) -> None:
+        self.backbone, self.templates, self.lower_case = backbone, tuple(templates), lower_case
+        self._values: dict[Hashable, tuple[Any, Any]] = {}
+
+    def plan(self, classnames: Sequence[str]) -> PromptPlan:
+        """All filled templates, class by class, template by template inside a class."""
+        names = tuple(name.lower() for name in classnames) if self.lower_case else tuple(classnames)
+
+        def make() -> PromptPlan:
+            texts = [fill(template, name) for name in names for template in self.templates]
+            return PromptPlan(self.backbone.tokenize(texts))
+
+        return self.cached(("plan", names), make)
+
+    def features(self, classnames: Sequence[str]) -> Tensor:
+        """Features (C, D) by the text tower as it is now; encoded once while nothing there is trainable or random."""
+        tensors = list(self.backbone.text.parameters())
+        if any(tensor.requires_grad for tensor in tensors) or self.backbone.is_random("text"):
+            return self._over_templates(self.backbone.encode_text(self.plan(classnames)))
+        return self.cached(
+            ("now", tuple(classnames)), lambda: self._frozen(self.backbone, classnames), state_of(tensors)
+        )
+
+    def pretrained_features(self, classnames: Sequence[str]) -> Tensor:
+        """Features (C, D) by the pretrained text tower, without gradient: zero-shot CLIP's; encoded once."""
+        twin = self.backbone.pretrained
+        key = ("pretrained", tuple(classnames), twin.logit_scale.device)
+        return self.cached(key, lambda: self._frozen(twin, classnames))
+
+    def cached(self, key: Hashable, make: Callable[[], T], state: Any = ()) -> T:
+        """The value of `key` under these templates, made on first use and whenever it came from another state."""
+        key = (key, self.templates)
+        if key not in self._values or self._values[key][0] != state:
+            self._values[key] = (state, make())
+        return self._values[key][1]
+
+    def _frozen(self, backbone: Backbone, classnames: Sequence[str]) -> Tensor:
+        # not as inference tensors, which a later training step could not use
+        with torch.inference_mode(False), torch.no_grad():
+            return self._over_templates(backbone.encode_text(self.plan(classnames)))
+
+    def _over_templates(self, features: Tensor) -> Tensor:
+        count = len(self.templates)
+        if count == 1:
+            return features
+        return F.normalize(features, dim=-1).unflatten(0, (-1, count)).mean(dim=1)

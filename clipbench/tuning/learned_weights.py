@@ -1,0 +1,121 @@
+"""What a method learned, as named tensors: read, put back, and weakened towards where it began."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from clipbench.backbone.view import BackboneView, Interpolable
+from clipbench.errors import MethodError
+
+
+class LearnedWeights:
+    """The trained tensors of a method and the weights that it started from.
+
+    Args:
+        backbone: the method's view, with everything in place.
+        trainable: name to trained parameter.
+        start: tensors of the backbone that other weights stand in for, by name.
+    """
+
+    def __init__(
+        self, backbone: BackboneView, trainable: Mapping[str, nn.Parameter], start: Mapping[str, Tensor]
+    ) -> None:
+        self.backbone, self.trainable, self.start = backbone, trainable, dict(start)
+        self.active_entries: int | None = None
+        """Numbers still trained at the end, where some were frozen on the way."""
+        known = dict(backbone.pretrained.named_parameters())
+        inside = self._knowing_the_way()
+        self.began = {
+            name: parameter.detach().clone()
+            for name, parameter in trainable.items()
+            if name not in known and id(parameter) not in inside
+        }
+        """Trained tensors that have no pretrained value, as they began."""
+
+    def _knowing_the_way(self) -> set[int]:
+        """Ids of the parameters of modules that interpolate themselves."""
+        modules = [module for module in self.backbone.replaced.values() if isinstance(module, Interpolable)]
+        return {id(parameter) for module in modules for parameter in module.parameters()}
+
+    def num_active(self) -> int:
+        """How many numbers are still trained; fewer than at the start where some were frozen on the way."""
+        if self.active_entries is not None:
+            return self.active_entries
+        return sum(parameter.numel() for parameter in self.trainable.values() if parameter.requires_grad)
+
+    def names_in(self, module: nn.Module) -> dict[str, Tensor]:
+        """The trained tensors by the names that they have as parameters of a module."""
+        trained = {id(parameter) for parameter in self.trainable.values()}
+        return {name: p for name, p in module.named_parameters(remove_duplicate=False) if id(p) in trained}
+
+    def state(self) -> dict[str, Tensor]:
+        """The trained tensors, detached."""
+        return {name: tensor.detach() for name, tensor in self.trainable.items()}
+
+    def load(self, tensors: Mapping[str, Tensor], partial: bool = False) -> None:
+        """Put values into the trained tensors.
+
+        Args:
+            tensors: name to value.
+            partial: whether some may be missing; these stay as they are.
+
+        Raises:
+            MethodError: names or shapes do not fit.
+        """
+        wanted = {name: p for name, p in self.trainable.items() if not partial or name in tensors}
+        refuse_other_shapes(tensors, wanted)
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                wanted[name].copy_(tensor)
+
+    def beginning(self, name: str) -> Tensor:
+        """The value that a trained tensor of the backbone began with: that of the start, else the pretrained one."""
+        return self.start[name] if name in self.start else self.backbone.pretrained_tensor(name)
+
+    @torch.no_grad()
+    def interpolate(self, alpha: float) -> None:
+        """Go back from what was learned towards where it began: (1 - alpha) start + alpha now.
+
+        Tensors of the backbone go back to their pretrained values, those of the start too; modules in the place of
+        Linears know the way themselves; other tensors go back to how they began.
+
+        Raises:
+            MethodError: a tensor of the start lies inside a module that holds a copy of it (peft's layers).
+
+        Source: Wortsman et al., CVPR 2022 (arXiv 2109.01903), weight interpolation.
+        """
+        for name in self.start:
+            module = self.backbone.replaced.get(name.rpartition(".")[0])
+            if module is not None and not isinstance(module, Interpolable):
+                raise MethodError(f"'{name}' of the start lies inside a {type(module).__name__}: there is no way back")
+        inside = self._knowing_the_way()
+        for module in self.backbone.replaced.values():
+            if isinstance(module, Interpolable):
+                module.interpolate(alpha)
+        for name, parameter in self.trainable.items():
+            if id(parameter) not in inside:
+                origin = self.began[name] if name in self.began else self.backbone.pretrained_tensor(name)
+                parameter.lerp_(origin.to(parameter), 1 - alpha)
+        back = {
+            name: torch.lerp(self.backbone.pretrained_tensor(name), value.to(self.backbone.logit_scale.device), alpha)
+            for name, value in self.start.items()
+            if name not in self.trainable
+        }
+        self.backbone.replace_tensors(back)
+        self.backbone.clear_cache()
+
+    def lie_in_the_backbone(self) -> bool:
+        """Whether all that was learned can be written into the backbone's tensors (a context and adapters cannot)."""
+        return self.backbone.can_hold(self.trainable.values())
+
+
+def refuse_other_shapes(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raise MethodError where stored tensors are not of the expected names and shapes."""
+    found = {(name, tuple(tensor.shape)) for name, tensor in tensors.items()}
+    wanted = {(name, tuple(tensor.shape)) for name, tensor in expected.items()}
+    if found != wanted:
+        missing, extra = sorted(wanted - found)[:3], sorted(found - wanted)[:3]
+        raise MethodError(f"the stored tensors do not fit: missing {missing}, not expected {extra}")
