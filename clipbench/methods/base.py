@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics.classification import MulticlassAccuracy
 
+from clipbench.data.task import TestSplit
 from clipbench.errors import ConfigError, MethodError
 from clipbench.methods.schedule import learning_rate, learning_rate_of_step, make_optimizer
 from clipbench.methods.strategy import Strategy
-from clipbench.methods.task import TestSplit
 
 
 class Method(Strategy):

@@ -12,10 +12,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from clipbench.atomic import write_bytes
+from clipbench.data.task import Task
 from clipbench.errors import MethodError
 from clipbench.methods import method_class, registered
 from clipbench.methods.base import Method
-from clipbench.methods.task import Task
 
 FORMAT = 1
 OF_START = "start/"  # prefix of the weights that a method with `start` began from
@@ -153,7 +153,8 @@ def method_of(header: Header, path: Path, backbone: str | None = None) -> Method
     kind = method_class(header.method)
     arguments = kind.loading_arguments(header.init_args)
     method = kind(**(arguments | {"backbone": backbone} if backbone else arguments))
-    method.bind(Task(tuple(header.classnames), ()), header.templates, header.train_seed)
+    task = Task(header.dataset, None, tuple(header.classnames), ())
+    method.bind(task, header.templates, header.train_seed)
     method.active_entries = header.active_entries
     return method
 

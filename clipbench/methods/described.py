@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from clipbench.backbone.clip import describe_backbone
+from clipbench.data.task import Task
 from clipbench.methods.base import Method
-from clipbench.methods.task import Task
 
 
 def described_method(kind: type[Method], arguments: Mapping[str, Any], classes: int) -> Method:
@@ -19,6 +19,7 @@ def described_method(kind: type[Method], arguments: Mapping[str, Any], classes: 
     """
     method = kind(**(dict(arguments) | ({"start": None} if "start" in arguments else {})))
     names = ("first class", "second class", "third class")[:classes]
-    method.bind(Task(names, ()), ("a photo of a {}.",), 1)
+    template = "a photo of a {}."
+    method.bind(Task("described", template, names, ()), (template,), 1)
     method.adopt(describe_backbone(arguments["backbone"]))
     return method

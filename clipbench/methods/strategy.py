@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from clipbench.backbone.clip import Backbone, load_backbone
 from clipbench.backbone.lending import Interpolable, Mergeable
 from clipbench.backbone.prompts import PromptPlan
-from clipbench.backbone.spec import require, resolve_spec
+from clipbench.backbone.spec import Preprocessing, require, resolve_spec
+from clipbench.data.task import Task
 from clipbench.errors import ConfigError, MethodError
 from clipbench.methods.schedule import OptimizerName, ScheduleName
-from clipbench.methods.task import Task
 from clipbench.randomness import torch_generator
 
 T = TypeVar("T")
@@ -199,6 +199,11 @@ class Strategy(L.LightningModule):
         if not math.isfinite(steps) or steps < 1:
             raise ConfigError("the schedule needs an end: give trainer.max_epochs or trainer.max_steps")
         return int(steps)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How images are prepared for the backbone; a data module in the same trainer asks for it."""
+        return resolve_spec(self.backbone_name).preprocessing
 
     def step_of_noise(self, batch_idx: int) -> tuple[int, ...]:
         """What the noise of a batch depends on: steps done, and which batch of the step it is, beyond the first."""

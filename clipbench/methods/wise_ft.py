@@ -13,17 +13,18 @@ class features; here they come from the text tower, for base and novel classes a
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from clipbench.data.task import TestSplit
 from clipbench.errors import ConfigError
 from clipbench.methods.base import Method
 from clipbench.methods.deliverable import Header, method_of, read_header
 from clipbench.methods.start import inner_method
-from clipbench.methods.task import Task, TestSplit
 
 
 class WiSEFT(Method):
@@ -81,7 +82,8 @@ class WiSEFT(Method):
 
     def _between(self) -> None:
         """Keep what was learned, and interpolate."""
-        self.inner.bind(Task(self.inner.task.train, self.task.tests), self.templates, self.inner.train_seed)
+        task = dataclasses.replace(self.task, train=self.inner.task.train)
+        self.inner.bind(task, self.templates, self.inner.train_seed)
         self.novel_rule = self.inner.novel_rule
         self.start_tensors = {name: tensor.clone() for name, tensor in self.inner.start_tensors.items()}
         self._tuned = {name: tensor.clone() for name, tensor in self.inner.learned().items()}
