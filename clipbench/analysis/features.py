@@ -16,14 +16,14 @@ from torch import Tensor
 
 from clipbench.bench.objects import build
 from clipbench.bench.plan import PlannedCell
+from clipbench.bench.recipe import merge
 from clipbench.bench.record import RecordStore, read_record
 from clipbench.bench.suites import Suite
 from clipbench.data.base import DataModule
+from clipbench.data.task import TestSplit
 from clipbench.errors import ConfigError
 from clipbench.methods.base import Method
 from clipbench.methods.deliverable import load_method, read_header
-from clipbench.methods.task import TestSplit
-from clipbench.protocols import assign
 
 COLUMNS = (
     "dataset", "seed", "split", "trained", "label", "class", "images",
@@ -103,7 +103,7 @@ def of_cell(planned: PlannedCell, store: RecordStore) -> Rows:
     method = load_method(path) if path.is_file() else objects.model
     try:
         method.configure_model()  # one that trains nothing has no deliverable
-        assign(planned.cell.protocol, objects.datamodule, method)
+        _bind(method, objects.datamodule)
         rows = feature_rows(method, objects.datamodule)
     finally:
         _give_back(method)
@@ -126,18 +126,19 @@ def of_deliverable(path: Path, suite: Suite, protocol: str, root: str | None) ->
     header = read_header(path)
     record = path.parent.parent / "records" / f"{path.stem}.json"
     if record.is_file():
-        config = read_record(record).data["config"]
-        section, protocol = config["data"], config["protocol"]
+        found = read_record(record)
+        section, protocol = found.data["config"]["data"], found.cell.protocol
     else:
         section = suite.choose([header.dataset])[header.dataset]
         if root and section["class_path"] == "FewShotDataModule":
             section = section | {"init_args": section["init_args"] | {"root": root}}
     whole = {"model": {"class_path": "ZeroShot", "init_args": {"backbone": header.backbone}}, "data": section}
-    data = build(whole | {"protocol": protocol, "trainer": {"logger": False, "enable_checkpointing": False}}).datamodule
+    whole["trainer"] = {"logger": False, "enable_checkpointing": False}
+    data = build(merge(whole, {"data": {"init_args": {"protocol": protocol}}})).datamodule
     method = load_method(path)
     try:
         trained = method.task.train
-        assign(protocol, data, method)
+        _bind(method, data)
         if method.task.train != trained:
             raise ConfigError(
                 f"'{path}' was trained on {len(trained)} classes from '{trained[0]}' on, which are not those of "
@@ -146,6 +147,11 @@ def of_deliverable(path: Path, suite: Suite, protocol: str, root: str | None) ->
         return feature_rows(method, data)
     finally:
         _give_back(method)
+
+
+def _bind(method: Method, data: DataModule) -> None:
+    data.preprocessing = method.preprocessing
+    method.bind(data.task, data.templates(method.template_set), data.train_seed)
 
 
 def _give_back(method: Method) -> None:

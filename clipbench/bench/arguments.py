@@ -54,8 +54,8 @@ def choose_recipe(configs: Sequence[str], settings: dict[str, Any]) -> tuple[Rec
             recipe = load_recipe_or_saved(name, content)
             layers = [{key: value for key, value in layer.items() if key != "model"} for layer in layers]
         else:
-            layers.append(content)
-    command_line = from_dotted(settings)
+            layers.append(protocol_of_data(content))
+    command_line = protocol_of_data(from_dotted(settings))
     chosen = (command_line.get("model") or {}).get("class_path")
     if recipe is None:
         if chosen is None:
@@ -74,6 +74,13 @@ def load_recipe_or_saved(name: str, content: Config) -> Recipe:
     """A recipe, or the resolved config that a run saved (which has top-level keys of the command line too)."""
     if "seed_everything" not in content:
         return load_recipe(name)
-    sections = {key: content.get(key) or {} for key in ("model", "data", "trainer")}
-    top = {key: content[key] for key in ("protocol",) if key in content}
-    return Recipe(Path(name).stem, merge(sections, top), (), {})
+    content = protocol_of_data(content)
+    return Recipe(Path(name).stem, {key: content.get(key) or {} for key in ("model", "data", "trainer")}, (), {})
+
+
+def protocol_of_data(config: Config) -> Config:
+    """The config with `protocol`, a short word on the command line and a key of older configs, among the data's."""
+    if "protocol" not in config:
+        return config
+    rest = {key: value for key, value in config.items() if key != "protocol"}
+    return merge(rest, {"data": {"init_args": {"protocol": config["protocol"]}}})

@@ -50,7 +50,7 @@ def cell_config(request: Request, recipe: Recipe, dataset: str, section: Config,
     sections = dict(recipe.sections)
     sections["data"] = {key: value for key, value in (sections.get("data") or {}).items() if key != "class_path"}
     recipe = Recipe(recipe.name, sections, recipe.overrides, recipe.about)
-    axes = {"data": {"init_args": {"shots": request.shots, "seed": seed}}, "protocol": request.protocol}
+    axes = {"data": {"init_args": {"shots": request.shots, "seed": seed, "protocol": request.protocol}}}
     return merge(resolve(recipe, base, context, request.user, request.setting), axes)
 
 
@@ -83,7 +83,7 @@ def check_user_layers(layers: Sequence[Config], recipe: Recipe) -> None:
             raise ConfigError("a bench takes its data from --suite; a folder or manifest stands in a suite file")
         if "backbone" in (model.get("init_args") or {}):
             raise ConfigError("a bench takes model.backbone from --backbone, or from the suite")
-        if layer.get("protocol"):
+        if layer.get("protocol") or "protocol" in arguments:
             raise ConfigError("a bench takes the protocol from --protocol")
 
 

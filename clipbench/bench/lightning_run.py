@@ -17,7 +17,7 @@ from clipbench.bench.cell_config import data_context, default_precision
 from clipbench.bench.objects import ClipbenchCLI, one_sentence, resolved
 from clipbench.bench.recipe import Config, Recipe, merge, resolve
 from clipbench.bench.start import start_of
-from clipbench.bench.suites import known_suites, load_suite
+from clipbench.data.preprocessing import backbone_of_suite
 from clipbench.errors import ConfigError
 from clipbench.methods.deliverable import load_into, save_deliverable
 
@@ -71,11 +71,9 @@ def merged_config(words: Sequence[str]) -> tuple[Config, Config, str]:
         "trainer": {"precision": default_precision()} | ALONE,
     }
     context = _context(merge(merge(base, recipe.sections), top))
-    base["model"]["init_args"]["backbone"] = _backbone_of(context["suite"])
+    base["model"]["init_args"]["backbone"] = backbone_of_suite(context["suite"])
     context.setdefault("backbone", base["model"]["init_args"]["backbone"])
-    config = resolve(recipe, base, context, layers)
-    config.setdefault("protocol", "base_to_novel")
-    return config, of_method, recipe.name
+    return resolve(recipe, base, context, layers), of_method, recipe.name
 
 
 def _context(config: Config) -> dict[str, Any]:
@@ -84,16 +82,11 @@ def _context(config: Config) -> dict[str, Any]:
     arguments = data.get("init_args") or {}
     folder = Path(str(arguments.get("root") or arguments.get("path") or "own")).stem
     context = data_context(data, "own", folder) | {
-        "protocol": config.get("protocol", "base_to_novel"),
+        "protocol": arguments.get("protocol", "base_to_novel"),
         "shots": arguments.get("shots", 16),
     }
     given = (model.get("init_args") or {}).get("backbone")
     return context | ({"backbone": given} if given else {})
-
-
-def _backbone_of(suite: str) -> str:
-    """The backbone of a packaged suite; for all other data that of the real benchmark."""
-    return load_suite(suite if suite in known_suites() else "clip11").backbone
 
 
 def run_lightning(subcommand: str, words: Sequence[str]) -> int:
@@ -150,7 +143,7 @@ One LightningCLI run. RECIPE is a packaged recipe or a YAML file with model, dat
   --model NAME --model.KEY VALUE      the method and its settings
   --data NAME --data.KEY VALUE        FewShotDataModule (default), ImageFolder or Manifest, and its settings
   --trainer.KEY VALUE                 any argument of Lightning's Trainer
-  --protocol NAME                     base_to_novel (default) or few_shot
+  --protocol NAME                     base_to_novel (default) or few_shot; short for --data.protocol
   --deliverable FILE                  start from, or test, what was learned before
   --ckpt_path FILE                    resume from a checkpoint
   --print_config                      print the resolved config and stop

@@ -20,7 +20,7 @@ from clipbench.data.module import DataModule
 from clipbench.errors import ConfigError, UnknownName
 from clipbench.methods import load_all, method_class
 from clipbench.methods.base import Method
-from clipbench.protocols import assign, protocol
+from clipbench.protocols import protocol
 
 # Lightning's CLI calls jsonargparse by names that are on their way out; that is for its next release to mend
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
@@ -30,7 +30,7 @@ DATA_MODULES = ("FewShotDataModule", "ImageFolder", "Manifest")
 
 
 class ClipbenchCLI(LightningCLI):
-    """LightningCLI with our base classes, our protocol, and no seeding of global state.
+    """LightningCLI with our base classes and no seeding of global state.
 
     Args:
         args: the merged config.
@@ -57,8 +57,7 @@ class ClipbenchCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Our own keys beside model, data and trainer."""
-        parser.add_argument("--protocol", default="base_to_novel", help="base_to_novel or few_shot")
+        """Our own key beside model, data and trainer."""
         parser.add_argument("--deliverable", type=str | None, default=None, help="load what was learned from this file")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -69,11 +68,13 @@ class ClipbenchCLI(LightningCLI):
         """Keep the merged config: a checkpoint's own arguments would be a second source."""
 
     def instantiate_classes(self) -> None:
-        """Build, and let the protocol divide the classes."""
+        """Build, and tell method and data of each other: loaders are opened outside of the trainer too."""
         if not self._build:
             return
         super().instantiate_classes()
-        assign(self._get(self.config_init, "protocol"), self.datamodule, self.model)
+        data, method = self.datamodule, self.model
+        data.preprocessing = method.preprocessing
+        method.bind(data.task, data.templates(method.template_set), data.train_seed)
 
 
 def build(config: Config) -> ClipbenchCLI:
@@ -134,11 +135,12 @@ def check_keys(config: Config) -> None:
     Raises:
         UnknownName: an unknown section, setting, method or data module.
     """
-    known = ("model", "data", "trainer", "protocol", "deliverable", "ckpt_path")
+    known = ("model", "data", "trainer", "deliverable", "ckpt_path")
     for key in config:
+        if key == "protocol":
+            raise ConfigError("the protocol is a setting of the data: data.init_args.protocol")
         if key not in known:
-            raise UnknownName("config key", key, known)
-    protocol(config.get("protocol") or "base_to_novel")
+            raise UnknownName("config key", key, (*known, "protocol"))  # on the command line a word of its own
     for section in ("model", "data", "trainer"):
         if not isinstance(config.get(section) or {}, dict):
             raise ConfigError(f"'{section}' is a section of settings, not '{config[section]}'")
@@ -152,6 +154,7 @@ def check_keys(config: Config) -> None:
         for key in model.get("init_args") or {}:
             if key not in settings_of(kind):
                 raise UnknownName(f"setting of {kind.__name__}", key, settings_of(kind))
+    protocol((data.get("init_args") or {}).get("protocol", "base_to_novel"))
     name = str(data.get("class_path", "FewShotDataModule"))
     import clipbench.data.module as module
 

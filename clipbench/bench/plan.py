@@ -30,7 +30,8 @@ WITHOUT_EFFECT = {
     "check_val_every_n_epoch", "val_check_interval", "enable_autolog_hparams", "model_registry", "inference_mode",
     "deterministic", "benchmark", "detect_anomaly", "reload_dataloaders_every_n_epochs",
 }  # fmt: skip
-DATA_WITHOUT_EFFECT = {"root", "num_workers", "path", "test_batch_size", "seed"}
+# of the data's settings; protocol and seeds stand in the key by themselves
+DATA_WITHOUT_EFFECT = {"root", "num_workers", "path", "test_batch_size", "seed", "protocol"}
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,14 @@
 """What every data module does: the few-shot images of one dataset as loaders.
 
-A protocol says which classes are trained on and which form the test splits (`assign`); the method says what its
-backbone wants (`preprocessing`). Test images cannot be opened during fit, and no image is opened before `setup`.
+The data module owns the protocol: which classes are trained on and which form the test splits (`task`). Test images
+cannot be opened during fit, and no image is opened before `setup`.
 """
 
 from __future__ import annotations
 
 import abc
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
@@ -16,14 +16,17 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 from torch.utils.data import DataLoader
 
+from clipbench import protocols
 from clipbench.data.batches import Batch, EvaluationViews, TrainViews, as_is
 from clipbench.data.cards import Card
 from clipbench.data.draw import Draw
 from clipbench.data.images import Pixels
+from clipbench.data.preprocessing import preprocessing_of_suite
 from clipbench.data.samplers import EpochBatches
 from clipbench.data.sources import SEED, SHOTS, ImageSource
 from clipbench.data.splits import Item, Split
-from clipbench.data.templates import templates_for
+from clipbench.data.task import Task, TestSplit
+from clipbench.data.templates import templates_for_task
 from clipbench.data.views import Preprocessing, ViewPolicy
 from clipbench.errors import ConfigError, DataError
 from clipbench.randomness import torch_generator
@@ -37,6 +40,7 @@ class DataModule(L.LightningDataModule, abc.ABC):
         seed: of the draw, the order and the views.
         split_seed: of the draw alone; `seed` unless given.
         train_seed: of the order and the views alone; `seed` unless given.
+        protocol: which classes are trained on and which are tested: base_to_novel or few_shot.
         batch_size: train images per step.
         test_batch_size: val and test images per step.
         num_workers: processes that make views; the images do not depend on it.
@@ -45,9 +49,12 @@ class DataModule(L.LightningDataModule, abc.ABC):
         flip: probability of a horizontal flip; a card's own wins.
 
     Attributes:
-        preprocessing: size, interpolation and resize mode of a view; set before the first loader.
-        train_labels: the classes trained on, in the order of their new labels.
-        tests: the classes of each test split, in the order of their new labels.
+        preprocessing: size, interpolation and resize mode of the images. None (the default): in a Trainer what the
+            method's `preprocessing` says, else what the backbone of the card's suite expects.
+
+    Raises:
+        ConfigError: an impossible value.
+        UnknownName: there is no such protocol.
     """
 
     preprocessing: Preprocessing | None = None
@@ -58,6 +65,7 @@ class DataModule(L.LightningDataModule, abc.ABC):
         seed: int = SEED,
         split_seed: int | None = None,
         train_seed: int | None = None,
+        protocol: str = "base_to_novel",
         batch_size: int = 32,
         test_batch_size: int = 100,
         num_workers: int = 0,
@@ -74,17 +82,22 @@ class DataModule(L.LightningDataModule, abc.ABC):
         ):
             if value < least:
                 raise ConfigError(f"data.{name} must be at least {least}, not {value}")
+        protocols.protocol(protocol)
         ViewPolicy(
             (crop_scale[0], crop_scale[1]), (crop_ratio[0], crop_ratio[1]), flip
         )  # refuses what is impossible before any work
-        self.shots = shots
+        self.shots, self.protocol = shots, protocol
         self.split_seed = seed if split_seed is None else split_seed
         self.train_seed = seed if train_seed is None else train_seed
         self.batch_size, self.test_batch_size, self.num_workers = batch_size, test_batch_size, num_workers
         self._asked_views = (crop_scale, crop_ratio, flip)
-        self._labels: tuple[int, ...] | None = None
-        self._tests: dict[str, tuple[int, ...]] | None = None
-        self._kept: tuple[tuple[int, ...], Pixels] | None = None
+        self._kept: Pixels | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What was said to the constructor: the trainer does not travel, and what was read is read again."""
+        read = ("source", "_divided")
+        state = {name: value for name, value in self.__dict__.items() if name not in read}
+        return state | {"trainer": None, "_kept": None}
 
     @abc.abstractmethod
     def open_source(self) -> ImageSource:
@@ -123,7 +136,7 @@ class DataModule(L.LightningDataModule, abc.ABC):
         Raises:
             UnknownName: there is no set of that name.
         """
-        return templates_for(set_name, self.card)
+        return templates_for_task(set_name, self.task)
 
     @property
     def split(self) -> Split:
@@ -148,37 +161,33 @@ class DataModule(L.LightningDataModule, abc.ABC):
         """`crop_scale`, `crop_ratio` and `flip` in use: the card's where it has them, else those asked for."""
         return self.source.effective_views(*self._asked_views)
 
-    # What a protocol says
+    # What the protocol says
 
-    def assign(self, train_labels: Sequence[int], tests: Mapping[str, Sequence[int]]) -> None:
-        """Divides the classes; a label's place in its list is its new label.
-
-        Args:
-            train_labels: the classes to train on.
-            tests: name of each test split and its classes.
-
-        Raises:
-            ConfigError: a class that does not exist or stands twice in a list.
-        """
-        classes = len(self.classnames)
-        for name, labels in {"train": train_labels, **tests}.items():
-            wrong = [label for label in labels if not 0 <= label < classes]
-            if wrong or len(set(labels)) != len(labels) or not labels:
-                raise ConfigError(
-                    f"the classes of '{name}' must be different labels of 0..{classes - 1}, not {list(labels)}"
-                )
-        self._labels = tuple(train_labels)
-        self._tests = {name: tuple(labels) for name, labels in tests.items()}
+    @functools.cached_property
+    def _divided(self) -> tuple[tuple[int, ...], dict[str, tuple[int, ...]]]:
+        """Labels trained on, and labels of every test split."""
+        train, tests = protocols.protocol(self.protocol).divide(range(len(self.classnames)))
+        return tuple(train), {name: tuple(labels) for name, labels in tests.items()}
 
     @property
     def train_labels(self) -> tuple[int, ...]:
-        """The classes trained on; all unless a protocol said otherwise."""
-        return self._labels or tuple(range(len(self.classnames)))
+        """The classes trained on; a label's place here is its label in a batch."""
+        return self._divided[0]
 
     @property
     def tests(self) -> dict[str, tuple[int, ...]]:
-        """The classes of every test split; one split `all` unless a protocol said otherwise."""
-        return self._tests or {"all": tuple(range(len(self.classnames)))}
+        """The classes of every test split, in the order of the test loaders."""
+        return self._divided[1]
+
+    @property
+    def task(self) -> Task:
+        """Class names of the train split and of every test split; known from the card, without split file or image."""
+
+        def names(labels: Sequence[int]) -> tuple[str, ...]:
+            return tuple(self.classnames[label] for label in labels)
+
+        tests = (TestSplit(name, names(labels), labels == self.train_labels) for name, labels in self.tests.items())
+        return Task(self.card.key, self.card.template, names(self.train_labels), tuple(tests))
 
     # The life of a run
 
@@ -209,14 +218,14 @@ class DataModule(L.LightningDataModule, abc.ABC):
     def draw_views(self) -> EvaluationViews:
         """The train draw of the classes trained on as plain views, in draw order."""
         items, labels = _restricted(self.draw.train, self.train_labels)
-        return EvaluationViews(items, labels, self._train_pixels, self._policy())
+        return EvaluationViews(items, labels, self._train_pixels, self._policy(), "train")
 
     def val_views(self) -> EvaluationViews:
         """The val draw of the classes trained on; empty where the dataset has no val part."""
         items, labels = _restricted(self.draw.val, self.train_labels)
         pixels = self.source.pixels(items)
         pixels.preload()
-        return EvaluationViews(items, labels, pixels, self._policy())
+        return EvaluationViews(items, labels, pixels, self._policy(), "val")
 
     def test_views(self, name: str) -> EvaluationViews:
         """The images of a test split; they are decoded when asked for and not kept.
@@ -229,22 +238,22 @@ class DataModule(L.LightningDataModule, abc.ABC):
         items, labels = _restricted(self.split.test, self.tests[name])
         if not items:
             raise DataError(f"'{self.dataset}' has no test images of the classes of split '{name}'")
-        return EvaluationViews(items, labels, self.source.pixels(items, keep=False), self._policy(), self._fitting)
+        pixels = self.source.pixels(items, keep=False)
+        return EvaluationViews(items, labels, pixels, self._policy(), name, self._fitting)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Random views, reordered every epoch; a short last batch is dropped where there is a full one."""
         views = self.train_views()
-        return self._loader(views, EpochBatches(len(views), self.batch_size, self.train_seed, self.dataset), True)
+        batches = EpochBatches(len(views), self.batch_size, self.train_seed, self.dataset)
+        return self._loader(views, again=True, batch_sampler=batches)
 
     def draw_dataloader(self) -> DataLoader[Batch]:
         """Every image of the train draw once, without augmentation, in draw order: for heads on frozen features."""
-        views = self.draw_views()
-        return self._loader(views, EpochBatches(len(views), self.test_batch_size), False)
+        return self._loader(self.draw_views(), batch_size=self.test_batch_size)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The few-shot val images in order; a loader without batches where there is no val part."""
-        views = self.val_views()
-        return self._loader(views, EpochBatches(len(views), self.test_batch_size), True)
+        return self._loader(self.val_views(), again=True, batch_size=self.test_batch_size)
 
     def test_dataloader(self) -> list[DataLoader[Batch]]:
         """One loader per test split, in the order of `tests`, each in the order of the split file.
@@ -252,13 +261,16 @@ class DataModule(L.LightningDataModule, abc.ABC):
         Raises:
             DataError: during fit.
         """
-        views = [self.test_views(name) for name in self.tests]
-        return [self._loader(one, EpochBatches(len(one), self.test_batch_size), False) for one in views]
+        return [self._loader(self.test_views(name), batch_size=self.test_batch_size) for name in self.tests]
 
-    def _loader(self, views: TrainViews | EvaluationViews, batches: EpochBatches, again: bool) -> DataLoader[Batch]:
+    def predict_dataloader(self) -> list[DataLoader[Batch]]:
+        """The loaders of `test_dataloader`."""
+        return self.test_dataloader()
+
+    def _loader(self, views: TrainViews | EvaluationViews, again: bool = False, **batches: Any) -> DataLoader[Batch]:
         return DataLoader(
             views,
-            batch_sampler=batches,
+            **batches,
             collate_fn=as_is,
             num_workers=self.num_workers,
             persistent_workers=again and self.num_workers > 0,  # starting them costs a second per epoch
@@ -275,7 +287,7 @@ class DataModule(L.LightningDataModule, abc.ABC):
     @property
     def _train_pixels(self) -> Pixels:
         """Decoded images of the train draw of the classes trained on."""
-        if self._kept is None or self._kept[0] != self.train_labels:
+        if self._kept is None:
             items, labels = _restricted(self.draw.train, self.train_labels)
             without = [
                 self.classnames[self.train_labels[new]] for new in set(range(len(self.train_labels))) - set(labels)
@@ -285,18 +297,14 @@ class DataModule(L.LightningDataModule, abc.ABC):
                     f"'{self.dataset}' has no train image of {len(without)} of {len(self.train_labels)} classes: "
                     + ", ".join(sorted(without)[:10])
                 )
-            self._kept = (self.train_labels, self.source.pixels(items, shared=True))
-        return self._kept[1]
+            self._kept = self.source.pixels(items, shared=True)
+        return self._kept
 
     def _policy(self) -> ViewPolicy:
-        """How views are made for the backbone at hand.
-
-        Raises:
-            ConfigError: nobody has said what the backbone wants.
-        """
-        if self.preprocessing is None:
-            raise ConfigError(f"{type(self).__name__}.preprocessing must be set before a loader is opened")
-        return ViewPolicy.of(self.preprocessing, **self.effective_views)
+        """How views are made for the backbone at hand."""
+        method = getattr(self.trainer, "lightning_module", None)
+        wanted = self.preprocessing or getattr(method, "preprocessing", None) or preprocessing_of_suite(self.suite)
+        return ViewPolicy.of(wanted, **self.effective_views)
 
 
 def _restricted(items: Sequence[Item], labels: Sequence[int]) -> tuple[tuple[Item, ...], list[int]]:

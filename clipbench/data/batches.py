@@ -23,11 +23,13 @@ class Batch(NamedTuple):
         image: uint8 (B, 3, H, W); the backbone normalises it.
         label: int64 (B,), counted inside the split.
         index: int64 (B,), position in the split's list of images.
+        split: which images these are: "train", "val", or the name of a test split ("base", "novel", "all").
     """
 
     image: Tensor
     label: Tensor
     index: Tensor  # type: ignore[assignment]  # tuples have a method of this name, which nobody calls here
+    split: str
 
 
 class TrainViews(Dataset[Batch]):
@@ -70,17 +72,18 @@ class TrainViews(Dataset[Batch]):
             path = self.items[position].path
             train_view(self.pixels[position], self.policy, self.seed, self.dataset, path, epoch, view, out)
 
-        return _batch(pairs, self.labels, self.policy.size, write)
+        return _batch(pairs, self.labels, self.policy.size, write, "train")
 
 
 class EvaluationViews(Dataset[Batch]):
-    """Val or test images as plain views.
+    """Images as plain views, without augmentation.
 
     Args:
         items: the images, in the order of the split file.
         labels: label of each image inside the split.
         pixels: decoded images in the same order.
         policy: how views are made.
+        split: "train", "val" or the name of a test split; every batch says it.
         closed: asked before every batch; when true, the images may not be looked at now.
     """
 
@@ -90,11 +93,12 @@ class EvaluationViews(Dataset[Batch]):
         labels: Sequence[int],
         pixels: Pixels,
         policy: ViewPolicy,
+        split: str,
         closed: Callable[[], bool] | None = None,
     ) -> None:
         self.items, self.pixels, self.policy = tuple(items), pixels, policy
         self.labels = np.asarray(labels, dtype=np.int64)
-        self.closed = closed
+        self.split, self.closed = split, closed
 
     def __getstate__(self) -> dict[str, Any]:
         # The question leads to the trainer, which does not travel to a worker process; the answer does.
@@ -104,7 +108,7 @@ class EvaluationViews(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitems__(self, pairs: Sequence[tuple[int, int]]) -> Batch:
+    def __getitems__(self, positions: Sequence[int]) -> Batch:
         if self.closed is not None and self.closed():
             raise DataError("test images cannot be opened during fit")
 
@@ -112,14 +116,14 @@ class EvaluationViews(Dataset[Batch]):
             evaluation_view(self.pixels[position], self.policy, out)
 
         try:
-            return _batch(pairs, self.labels, self.policy.size, write)
+            return _batch([(position, 0) for position in positions], self.labels, self.policy.size, write, self.split)
         except DamagedImages:
             if isinstance(self.pixels, ImageStore):
                 self.pixels.refuse_damaged()  # names and counts all of them, not only the first
             raise
 
-    def __getitem__(self, pair: tuple[int, int]) -> Batch:
-        return self.__getitems__([pair])
+    def __getitem__(self, position: int) -> Batch:
+        return self.__getitems__([position])
 
 
 class _Answer:
@@ -135,12 +139,13 @@ def _batch(
     labels: np.ndarray,
     size: int,
     write: Callable[[int, int, np.ndarray], None],
+    split: str,
 ) -> Batch:
     images = np.empty((len(pairs), 3, size, size), dtype=np.uint8)
     for (position, epoch), out in zip(pairs, images, strict=True):
         write(position, epoch, out)
     index = np.fromiter((position for position, _ in pairs), dtype=np.int64, count=len(pairs))
-    return Batch(torch.from_numpy(images), torch.from_numpy(labels[index]), torch.from_numpy(index))
+    return Batch(torch.from_numpy(images), torch.from_numpy(labels[index]), torch.from_numpy(index), split)
 
 
 def as_is(batch: Any) -> Any:

@@ -23,6 +23,7 @@ class FewShotDataModule(DataModule):
         seed: of the draw, the order and the views.
         split_seed: of the draw alone; `seed` unless given.
         train_seed: of the order and the views alone; `seed` unless given.
+        protocol: which classes are trained on and which are tested: base_to_novel or few_shot.
         batch_size: train images per step.
         test_batch_size: val and test images per step.
         num_workers: processes that make views; the images do not depend on it.
@@ -31,7 +32,11 @@ class FewShotDataModule(DataModule):
         flip: probability of a horizontal flip; a card's own wins.
 
     Raises:
-        UnknownName: there is no such card.
+        UnknownName: there is no such card, or no such protocol.
+
+    Example:
+        >>> FewShotDataModule("mini/eurosat", shots=16, protocol="few_shot").task.tests[0].name
+        'all'
     """
 
     def __init__(
@@ -42,6 +47,7 @@ class FewShotDataModule(DataModule):
         seed: int = SEED,
         split_seed: int | None = None,
         train_seed: int | None = None,
+        protocol: str = "base_to_novel",
         batch_size: int = 32,
         test_batch_size: int = 100,
         num_workers: int = 0,
@@ -50,7 +56,17 @@ class FewShotDataModule(DataModule):
         flip: float = 0.5,
     ) -> None:
         super().__init__(
-            shots, seed, split_seed, train_seed, batch_size, test_batch_size, num_workers, crop_scale, crop_ratio, flip
+            shots,
+            seed,
+            split_seed,
+            train_seed,
+            protocol,
+            batch_size,
+            test_batch_size,
+            num_workers,
+            crop_scale,
+            crop_ratio,
+            flip,
         )
         self._where = (dataset, root)
 
@@ -70,6 +86,7 @@ class ImageFolder(DataModule):
         seed: of the draw, the order and the views.
         split_seed: of the draw alone, `seed` unless given; and of the division by `split`, 1 unless given.
         train_seed: of the order and the views alone; `seed` unless given.
+        protocol: which classes are trained on and which are tested: base_to_novel or few_shot.
         batch_size: train images per step.
         test_batch_size: val and test images per step.
         num_workers: processes that make views; the images do not depend on it.
@@ -87,6 +104,7 @@ class ImageFolder(DataModule):
         seed: int = SEED,
         split_seed: int | None = None,
         train_seed: int | None = None,
+        protocol: str = "base_to_novel",
         batch_size: int = 32,
         test_batch_size: int = 100,
         num_workers: int = 0,
@@ -95,7 +113,17 @@ class ImageFolder(DataModule):
         flip: float = 0.5,
     ) -> None:
         super().__init__(
-            shots, seed, split_seed, train_seed, batch_size, test_batch_size, num_workers, crop_scale, crop_ratio, flip
+            shots,
+            seed,
+            split_seed,
+            train_seed,
+            protocol,
+            batch_size,
+            test_batch_size,
+            num_workers,
+            crop_scale,
+            crop_ratio,
+            flip,
         )
         # Without a seed of its own the division stays the same for all seeds of the draw: one dataset, several draws.
         self._where = (root, split, 1 if split_seed is None else split_seed, template)
@@ -116,6 +144,7 @@ class Manifest(DataModule):
         seed: of the draw, the order and the views.
         split_seed: of the draw alone; `seed` unless given. Where the column `draws` has it, these images are the draw.
         train_seed: of the order and the views alone; `seed` unless given.
+        protocol: which classes are trained on and which are tested: base_to_novel or few_shot.
         batch_size: train images per step.
         test_batch_size: val and test images per step.
         num_workers: processes that make views; the images do not depend on it.
@@ -133,6 +162,7 @@ class Manifest(DataModule):
         seed: int = SEED,
         split_seed: int | None = None,
         train_seed: int | None = None,
+        protocol: str = "base_to_novel",
         batch_size: int = 32,
         test_batch_size: int = 100,
         num_workers: int = 0,
@@ -141,7 +171,17 @@ class Manifest(DataModule):
         flip: float = 0.5,
     ) -> None:
         super().__init__(
-            shots, seed, split_seed, train_seed, batch_size, test_batch_size, num_workers, crop_scale, crop_ratio, flip
+            shots,
+            seed,
+            split_seed,
+            train_seed,
+            protocol,
+            batch_size,
+            test_batch_size,
+            num_workers,
+            crop_scale,
+            crop_ratio,
+            flip,
         )
         self._where = (path, root, template)
 

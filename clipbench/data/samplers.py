@@ -29,17 +29,17 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
     Args:
         length: number of images.
         batch_size: images per batch.
-        seed: the train seed; None for the order of the list, with all images.
+        seed: the train seed.
         dataset: the key of the dataset.
 
     Source: Dassl's `RandomSampler` without replacement; `drop_last` where there is a full batch at all.
     """
 
-    def __init__(self, length: int, batch_size: int, seed: int | None = None, dataset: str = "") -> None:
+    def __init__(self, length: int, batch_size: int, seed: int, dataset: str) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, not {batch_size}")
         self.length, self.batch_size, self.seed, self.dataset = length, batch_size, seed, dataset
-        self.drop_last = seed is not None and length >= batch_size
+        self.drop_last = length >= batch_size
         self.epoch = 0
 
     @property
@@ -57,10 +57,7 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch = self.epoch
-        if self.seed is None:
-            order = list(range(self.length))
-        else:
-            order = epoch_order(self.length, self.seed, self.dataset, epoch).tolist()
+        order = epoch_order(self.length, self.seed, self.dataset, epoch).tolist()
         for batch in range(len(self)):
             start = batch * self.batch_size
             yield [(position, epoch) for position in order[start : start + self.batch_size]]

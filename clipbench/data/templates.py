@@ -13,7 +13,7 @@ from clipbench.errors import ConfigError, UnknownName
 from clipbench.resources import configs_dir
 
 if TYPE_CHECKING:
-    from clipbench.data.cards import Card
+    from clipbench.data.task import Task
 
 GENERIC = "a photo of a {}."
 
@@ -80,20 +80,24 @@ def check_template(template: str, where: str) -> str:
     return template
 
 
-def templates_for(set_name: str, card: Card) -> tuple[str, ...]:
-    """The templates of a dataset in a set.
+def templates_for_task(set_name: str, task: Task) -> tuple[str, ...]:
+    """The templates of a task's dataset in a set.
 
-    A card with a template of its own (rendered or own data) uses that under every set.
+    A dataset with a template of its own (rendered or own data) uses that under every set.
+
+    Raises:
+        UnknownName: there is no set of that name.
 
     Example:
-        >>> from clipbench.data.cards import load_card
-        >>> templates_for("coop", load_card("dtd")), templates_for("clipfit", load_card("dtd"))
+        >>> from clipbench.data.task import Task
+        >>> task = Task("dtd", None, ("banded", "dotted"), ())
+        >>> templates_for_task("coop", task), templates_for_task("clipfit", task)
         (('{} texture.',), ('a photo of a {}, a type of texture.',))
     """
     chosen = template_set(set_name)
-    if card.template is not None:
-        return (card.template,)
-    return chosen.templates.get(card.key, chosen.default)
+    if task.template is not None:
+        return (task.template,)
+    return chosen.templates.get(task.dataset, chosen.default)
 
 
 def fill(template: str, classname: str) -> str:

@@ -1,5 +1,5 @@
 """The protocols: which classes are trained on and which are tested."""
 
-from clipbench.protocols.base import Protocol, assign, known_protocols, protocol
+from clipbench.protocols.base import Protocol, known_protocols, protocol
 
-__all__ = ["Protocol", "assign", "known_protocols", "protocol"]
+__all__ = ["Protocol", "known_protocols", "protocol"]

@@ -21,7 +21,8 @@ from clipbench.data.readers.fgvc import LISTS, VARIANTS, content_digest
 from clipbench.data.readers.zhou import dump
 from clipbench.data.splits import PARTS, Item, Split, halves, per_class
 from clipbench.data.status import inspect
-from clipbench.data.templates import check_template, fill, list_template_sets, templates_for
+from clipbench.data.task import Task
+from clipbench.data.templates import check_template, fill, list_template_sets, templates_for_task
 
 Images = tuple[int, int, int]
 
@@ -190,7 +191,7 @@ def check_classnames(card: Card, folder: Path) -> None:
 def check_templates(card: Card, folder: Path) -> None:
     """Every template set has sentences for the dataset, and class names fit into them."""
     for name in list_template_sets():
-        templates = templates_for(name, card)
+        templates = templates_for_task(name, Task(card.key, card.template, card.classnames, ()))
         assert templates, f"template set {name} has nothing for {card.key}"
         for template in templates:
             check_template(template, name)

@@ -19,9 +19,9 @@ from clipbench.bench.objects import settings_of
 from clipbench.bench.plan import callback_versions
 from clipbench.bench.recipe import load_recipe
 from clipbench.bench.show import kind_of
+from clipbench.data.task import TestSplit
 from clipbench.methods import method_class
 from clipbench.methods.base import Method
-from clipbench.methods.task import TestSplit
 from clipbench.testing.methods import Subject, images_of
 
 LARGE = {"weight_decay": 0.05, "warmup_lr": 0.001}  # large enough that a change of either shows

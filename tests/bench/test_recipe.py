@@ -106,6 +106,22 @@ def test_another_model_leaves_nothing_of_the_first_method() -> None:
     assert config["model"] == {"class_path": "CoOp", "init_args": {"backbone": "mini"}}
 
 
+def test_the_short_word_protocol_is_the_datas() -> None:
+    _, layers = choose_recipe(["clipfit"], {"data": "ImageFolder", "data.root": "photos", "protocol": "few_shot"})
+    assert layers == [{"data": {"class_path": "ImageFolder", "init_args": {"root": "photos", "protocol": "few_shot"}}}]
+
+
+def test_configs_of_earlier_runs_with_a_protocol_of_their_own_are_read(tmp_path: Path) -> None:
+    model = {"class_path": "CLIPFit", "init_args": {"lr": 0.5}}
+    saved = {"seed_everything": False, "model": model, "data": {"class_path": "FewShotDataModule"}, "trainer": {}}
+    (tmp_path / "saved.yaml").write_text(yaml.safe_dump(saved | {"protocol": "few_shot"}))
+    chosen, _ = choose_recipe([str(tmp_path / "saved.yaml")], {})
+    assert chosen.sections["data"]["init_args"] == {"protocol": "few_shot"}
+    (tmp_path / "mine.yaml").write_text("protocol: few_shot\n")
+    _, layers = choose_recipe(["clipfit", str(tmp_path / "mine.yaml")], {})
+    assert layers[0] == {"data": {"init_args": {"protocol": "few_shot"}}}
+
+
 def test_no_method_at_all() -> None:
     with pytest.raises(ConfigError, match="no method"):
         choose_recipe([], {"trainer.max_epochs": 3})

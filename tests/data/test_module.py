@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import io
 import json
 import os
+import pickle
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -79,13 +81,9 @@ def zhou(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
 
 
 def toys(zhou: tuple[str, Path], **arguments: object) -> FewShotDataModule:
+    """Trained on classes 0, 1 and 2, tested on these and on 3 and 4."""
     data = FewShotDataModule(zhou[0], str(zhou[1]), **{"shots": 4, **arguments})  # type: ignore[arg-type]
     data.preprocessing = SMALL
-    return data
-
-
-def split_in_halves(data: DataModule) -> DataModule:
-    data.assign([0, 1, 2], {"base": [0, 1, 2], "novel": [3, 4]})
     return data
 
 
@@ -127,7 +125,7 @@ def trainer(**arguments: object) -> L.Trainer:
 
 
 def test_the_base_draw_is_the_draw_over_all_classes_restricted_in_order(zhou: tuple[str, Path]) -> None:
-    data = split_in_halves(toys(zhou, seed=3))
+    data = toys(zhou, seed=3)
     whole = draw(data.split, 4, 3)
     assert digest(data.draw.train) == digest(whole.train)
     views = data.train_views()
@@ -138,37 +136,25 @@ def test_the_base_draw_is_the_draw_over_all_classes_restricted_in_order(zhou: tu
 
 
 def test_labels_are_counted_inside_each_split(zhou: tuple[str, Path]) -> None:
-    data = toys(zhou)
-    data.assign([4, 0], {"both": [4, 0], "novel": [3, 4]})
-    assert {(item.label, int(new)) for item, new in zip(*_items(data.train_views()), strict=True)} == {(4, 0), (0, 1)}
-    both, novel = data.test_dataloader()
-    assert [data.split.test[0].label, len(both.dataset), len(novel.dataset)] == [2, 8, 8]
+    base, novel = toys(zhou).test_dataloader()
+    assert [len(base.dataset), len(novel.dataset)] == [12, 8]
     assert next(iter(novel)).label.tolist() == [1] * 4 + [0] * 4  # the file has class 4 before class 3
-    assert next(iter(both)).index.tolist() == list(range(8))
+    assert next(iter(base)).label.tolist() == [2] * 4 + [0] * 4 + [1] * 4
+    assert next(iter(base)).index.tolist() == list(range(12))
 
 
-def _items(views: object) -> tuple:
-    return views.items, views.labels  # type: ignore[attr-defined]
-
-
-def test_all_classes_are_the_default(zhou: tuple[str, Path]) -> None:
-    data = toys(zhou)
+def test_few_shot_trains_and_tests_all_classes(zhou: tuple[str, Path]) -> None:
+    data = toys(zhou, protocol="few_shot")
     assert data.classnames == CLASSES
-    assert (data.train_labels, list(data.tests)) == ((0, 1, 2, 3, 4), ["all"])
+    assert (data.train_labels, data.tests) == ((0, 1, 2, 3, 4), {"all": (0, 1, 2, 3, 4)})
     assert len(data.train_views()) == 20
     assert [len(loader.dataset) for loader in data.test_dataloader()] == [20]
 
 
 def test_more_shots_than_a_class_has_take_all_of_it(zhou: tuple[str, Path]) -> None:
-    data = toys(zhou, shots=16)
+    data = toys(zhou, shots=16, protocol="few_shot")
     assert sorted(data.train_views().items) == sorted(data.split.train)
     assert len(data.val_views()) == 15
-
-
-@pytest.mark.parametrize("labels", [[0, 5], [-1], [1, 1], []])
-def test_impossible_classes_are_refused(zhou: tuple[str, Path], labels: list[int]) -> None:
-    with pytest.raises(ConfigError, match=r"classes of 'novel' must be different labels of 0\.\.4"):
-        toys(zhou).assign([0], {"novel": labels})
 
 
 def test_one_seed_drives_both_and_each_can_be_given(zhou: tuple[str, Path]) -> None:
@@ -185,7 +171,7 @@ def test_one_seed_drives_both_and_each_can_be_given(zhou: tuple[str, Path]) -> N
 
 
 def test_a_train_batch_is_the_keyed_views_in_the_keyed_order(zhou: tuple[str, Path]) -> None:
-    data = split_in_halves(toys(zhou, seed=2, batch_size=5, crop_scale=(0.5, 1.0)))
+    data = toys(zhou, seed=2, batch_size=5, crop_scale=(0.5, 1.0))
     loader = data.train_dataloader()
     loader.batch_sampler.set_epoch(7)
     batches = list(loader)
@@ -209,7 +195,7 @@ def test_other_views_of_the_same_step_can_be_asked_for(zhou: tuple[str, Path]) -
 
 
 def test_test_batches_are_plain_views_in_file_order(zhou: tuple[str, Path]) -> None:
-    data = split_in_halves(toys(zhou, test_batch_size=8))
+    data = toys(zhou, test_batch_size=8)
     _, novel = data.test_dataloader()
     (batch,) = list(novel)
     item = novel.dataset.items[3]
@@ -217,16 +203,24 @@ def test_test_batches_are_plain_views_in_file_order(zhou: tuple[str, Path]) -> N
     np.testing.assert_array_equal(batch.image[3].numpy(), expected)
 
 
+def test_val_and_test_give_every_image_in_order_a_short_last_batch_too(zhou: tuple[str, Path]) -> None:
+    data = toys(zhou, test_batch_size=5)
+    base, _ = data.test_dataloader()
+    for loader, images_ in ((data.val_dataloader(), 9), (data.draw_dataloader(), 12), (base, 12)):
+        assert [position for batch in loader for position in batch.index.tolist()] == list(range(images_))
+        assert len(loader) == -(-images_ // 5)
+
+
 def test_workers_give_the_same_batches_in_every_epoch(zhou: tuple[str, Path]) -> None:
     epochs = []
     for workers in (0, 2):
-        data = split_in_halves(toys(zhou, batch_size=4, num_workers=workers))
+        data = toys(zhou, batch_size=4, num_workers=workers)
         data.setup("fit")
         loader = data.train_dataloader()
         seen = []
         for epoch in (0, 1, 2):  # the workers live on between the epochs
             loader.batch_sampler.set_epoch(epoch)
-            seen += [tuple(field.numpy().tobytes() for field in batch) for batch in loader]
+            seen += [(*(field.numpy().tobytes() for field in batch[:3]), batch.split) for batch in loader]
         seen += [batch.image.numpy().tobytes() for batch in data.test_dataloader()[1]]
         epochs.append(seen)
     assert epochs[0] == epochs[1]
@@ -234,7 +228,7 @@ def test_workers_give_the_same_batches_in_every_epoch(zhou: tuple[str, Path]) ->
 
 
 def test_lightning_counts_the_epochs_for_the_order_and_the_views(zhou: tuple[str, Path]) -> None:
-    data, model = split_in_halves(toys(zhou, batch_size=4)), Recorder()
+    data, model = toys(zhou, batch_size=4), Recorder()
     trainer(limit_val_batches=0).fit(model, datamodule=data)
     expected = []
     loader = data.train_dataloader()
@@ -255,10 +249,10 @@ def test_loaders_take_nothing_from_the_global_generators(zhou: tuple[str, Path])
 
 
 def test_val_is_the_few_shot_val_draw_and_empty_where_there_is_none(zhou: tuple[str, Path], tmp_path: Path) -> None:
-    data, model = split_in_halves(toys(zhou)), Recorder()
+    data, model = toys(zhou), Recorder()
     trainer(max_epochs=1).fit(model, datamodule=data)
     assert [seen for seen in model.seen if seen[0] == -1] == [(-1, list(range(9)), 0)]
-    without = Manifest(str(manifest(tmp_path)))
+    without = Manifest(str(manifest(tmp_path)), protocol="few_shot")
     without.preprocessing = SMALL
     assert list(without.val_dataloader()) == []
     trainer(max_epochs=1).fit(Recorder(), datamodule=without)
@@ -273,12 +267,12 @@ def test_test_loaders_cannot_be_opened_during_fit(zhou: tuple[str, Path]) -> Non
             self.trainer.datamodule.test_dataloader()
 
     with pytest.raises(DataError, match="test images of 'toys' cannot be opened during fit"):
-        trainer(limit_val_batches=0).fit(Curious(), datamodule=split_in_halves(toys(zhou)))
+        trainer(limit_val_batches=0).fit(Curious(), datamodule=toys(zhou))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_test_loader_opened_before_fit_is_closed_during_fit(zhou: tuple[str, Path], workers: int) -> None:
-    data = split_in_halves(toys(zhou, num_workers=workers))
+    data = toys(zhou, num_workers=workers)
     loader = data.test_dataloader()[0]
 
     class Curious(Recorder):
@@ -295,7 +289,7 @@ def test_fit_opens_no_test_image_and_test_opens_each_once(
     opened: list[str] = []
     plain = Image.open
     monkeypatch.setattr(Image, "open", lambda path, *rest: opened.append(Path(path).name) or plain(path, *rest))
-    data, model = split_in_halves(toys(zhou)), Recorder()
+    data, model = toys(zhou), Recorder()
     data.fingerprint()
     assert (data.classnames, data.templates("coop"), opened) == (CLASSES, ("a photo of a {}.",), [])
     one = trainer()
@@ -310,13 +304,13 @@ def test_fit_opens_no_test_image_and_test_opens_each_once(
 
 
 def test_the_next_cell_does_not_decode_again(zhou: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    split_in_halves(toys(zhou, seed=2)).setup("fit")
+    toys(zhou, seed=2).setup("fit")
     monkeypatch.setattr(images, "decode", lambda path: pytest.fail("decoded again"))
-    split_in_halves(toys(zhou, seed=2, train_seed=9)).setup("fit")
+    toys(zhou, seed=2, train_seed=9).setup("fit")
 
 
 def test_val_images_are_drawn_not_all_and_test_images_are_not_kept(zhou: tuple[str, Path]) -> None:
-    data = split_in_halves(toys(zhou, shots=2))
+    data = toys(zhou, shots=2)
     assert len(data.val_views()) == 6, "two of the three of each class"
     (base, _) = data.test_dataloader()
     list(base)
@@ -338,7 +332,6 @@ def test_a_real_layout_is_trained_and_tested(
     data = FewShotDataModule(name, str(tmp_path), shots=1, test_batch_size=500)
     data.preprocessing = SMALL
     half = classes // 2
-    data.assign(range(half), {"base": range(half), "novel": range(half, classes)})
     model, one = Recorder(), trainer(max_epochs=1)
     one.fit(model, datamodule=data)
     model.seen.clear()
@@ -354,7 +347,7 @@ def test_a_dataset_without_train_images_is_tested_but_not_trained(
 ) -> None:
     card = fake_tree(load_card("imagenet_a"), tmp_path, (0, 0, 1))
     monkeypatch.setattr("clipbench.data.sources.load_card", lambda _: card)
-    data = FewShotDataModule("imagenet_a", str(tmp_path))
+    data = FewShotDataModule("imagenet_a", str(tmp_path), protocol="few_shot")
     data.preprocessing = SMALL
     data.setup("test")
     assert len(data.fingerprint()["draw_digest"]) == 64
@@ -431,25 +424,17 @@ def test_an_unknown_dataset_gets_the_nearest_name() -> None:
         _ = FewShotDataModule("mini/eurosta").classnames
 
 
-def test_loaders_want_to_know_the_size(zhou: tuple[str, Path]) -> None:
-    data = FewShotDataModule(*map(str, zhou))
-    with pytest.raises(ConfigError, match=r"FewShotDataModule\.preprocessing must be set"):
-        data.train_dataloader()
-
-
 def test_mini_images_carry_their_own_labels() -> None:
     """Rows of the rendered array and items of the split must be about the same pictures."""
     from clipbench.mini.images import load_images
 
-    data = FewShotDataModule("mini/eurosat", shots=2)
-    data.preprocessing = SimpleNamespace(size=48, interpolation="bicubic", resize_mode="shortest")
-    data.assign([3, 7], {"some": [7, 2]})
+    data = FewShotDataModule("mini/eurosat", shots=2, test_batch_size=1000)
     data.setup("fit")
-    (loader,) = data.test_dataloader()
+    _, loader = data.test_dataloader()
     batch = next(iter(loader))
     array, each = load_images("mini/eurosat", "test"), data.card.counts["test"] // 10
-    assert batch.label.tolist() == [1] * each + [0] * each
-    np.testing.assert_array_equal(batch.image[5].numpy(), array[2 * each + 5].transpose(2, 0, 1))
+    assert batch.label.tolist() == [label for label in range(5) for _ in range(each)]
+    np.testing.assert_array_equal(batch.image[each + 5].numpy(), array[6 * each + 5].transpose(2, 0, 1))
     views = data.train_views()
     item = views.items[3]
     row = item.label * data.card.counts["train"] // 10 + int(item.path[-6:-4])
@@ -484,7 +469,7 @@ def test_damaged_few_shot_images_are_all_named_before_training(tmp_path: Path) -
     path = manifest(tmp_path)
     damage(tmp_path / "a" / "train0.jpg")
     damage(tmp_path / "b" / "train2.jpg")
-    data = Manifest(str(path))
+    data = Manifest(str(path), protocol="few_shot")
     with pytest.raises(DataError, match="2 of 9 images cannot be used") as caught:
         data.setup("fit")
     assert "train0.jpg: cannot be decoded" in str(caught.value)
@@ -496,7 +481,7 @@ def test_damaged_test_images_are_counted_and_named_in_one_sentence(tmp_path: Pat
     path = manifest(tmp_path)
     damage(tmp_path / "a" / "test1.jpg")
     damage(tmp_path / "c" / "test0.jpg")
-    data = Manifest(str(path), test_batch_size=2, num_workers=workers)
+    data = Manifest(str(path), test_batch_size=2, num_workers=workers, protocol="few_shot")
     data.preprocessing = SMALL
     with pytest.raises(DataError, match=r"^2 of 6 images cannot be used") as caught:
         list(data.test_dataloader()[0])
@@ -534,7 +519,7 @@ def test_a_manifest_may_lie_elsewhere_than_its_images(tmp_path: Path) -> None:
     data.preprocessing = SMALL
     data.setup("fit")
     assert (data.dataset, data.suite, data.classnames) == ("mine", "own", ("a", "b", "c"))
-    assert len(next(iter(data.test_dataloader()[0])).label) == 6
+    assert [len(next(iter(loader)).label) for loader in data.test_dataloader()] == [4, 2]
     with pytest.raises(DataError, match="15 images do not exist below"):
         _ = Manifest(str(tmp_path / "mine.csv")).classnames
 
@@ -557,7 +542,6 @@ def test_a_folder_of_images_is_a_dataset_from_the_command_line(tmp_path: Path) -
     again = parse("--data", "ImageFolder", "--data.root", str(tmp_path / "photos"), "--data.split", "[0.5, 0.2, 0.3]",
                   "--data.seed", "2")  # fmt: skip
     assert again.split == data.split, "one division, several draws"
-    data.assign([0, 1], {"base": [0, 1], "novel": [2]})
     model = Recorder()
     one = trainer(max_epochs=1)
     one.fit(model, datamodule=data)
@@ -570,7 +554,7 @@ def test_a_folder_that_is_divided_already_and_one_that_is_no_dataset(tmp_path: P
     for part in ("train", "test"):
         for number in range(4):
             jpeg(tmp_path / "photos" / part / "xy"[number % 2] / f"{number}.jpg", number)
-    data = ImageFolder(str(tmp_path / "photos"), shots=1)
+    data = ImageFolder(str(tmp_path / "photos"), shots=1, protocol="few_shot")
     data.preprocessing = SMALL
     data.setup("fit")
     assert len(data.train_views()) == 2
@@ -600,7 +584,6 @@ def test_real_images(shared: Path) -> None:
     """EuroSAT: the manifest's draws equal the published ones, the labels are right, an epoch has two batches."""
     data = Manifest(str(shared / "real" / "eurosat" / "manifest.csv"), seed=2)
     data.preprocessing = SimpleNamespace(size=64, interpolation="bicubic", resize_mode="shortest")
-    data.assign(range(5), {"base": range(5), "novel": range(5, 10)})
     data.setup("fit")
     views = data.train_views()
     assert len(views) == 80
@@ -611,3 +594,116 @@ def test_real_images(shared: Path) -> None:
     assert (len(base.dataset), len(novel.dataset)) == (250, 250)
     image = Image.open(shared / "real" / "eurosat" / novel.dataset.items[0].path).convert("RGB")
     np.testing.assert_array_equal(next(iter(novel)).image[0].numpy(), np.asarray(image).transpose(2, 0, 1))
+
+
+# Alone, in a trainer, in another process
+
+
+class Prepared(Recorder):
+    """A method that says how images are prepared for its backbone."""
+
+    preprocessing = SMALL
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.splits: list[tuple[str, int, int]] = []
+
+    def training_step(self, batch: Batch, _: int) -> torch.Tensor:
+        self.note(batch)
+        return self.weight * 0
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        self.note(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.note(batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> int:
+        self.note(batch)
+        return len(batch.label)
+
+    def note(self, batch: Batch) -> None:
+        assert isinstance(batch, Batch)
+        self.splits.append((batch.split, len(batch.label), batch.image.shape[-1]))
+
+
+@pytest.mark.parametrize(("dataset", "size"), [("mini/eurosat", 48), ("toys", 224)])
+def test_a_data_module_works_alone_with_the_backbone_of_its_suite(
+    zhou: tuple[str, Path], dataset: str, size: int
+) -> None:
+    where = (dataset,) if "/" in dataset else tuple(map(str, zhou))
+    data = FewShotDataModule(*where, shots=4, test_batch_size=8)
+    data.setup("fit")
+    assert tuple(next(iter(data.train_dataloader())).image.shape)[1:] == (3, size, size)
+    assert tuple(next(iter(data.val_dataloader())).image.shape)[1:] == (3, size, size)
+    assert tuple(next(iter(data.test_dataloader()[1])).image.shape)[1:] == (3, size, size)
+
+
+def test_in_a_trainer_the_method_says_the_size_unless_it_was_told(zhou: tuple[str, Path]) -> None:
+    data, method = FewShotDataModule(*map(str, zhou), shots=4), Prepared()
+    trainer(max_epochs=1).fit(method, datamodule=data)
+    assert {size for _, _, size in method.splits} == {24}
+    told, other = FewShotDataModule(*map(str, zhou), shots=4), Prepared()
+    told.preprocessing = SimpleNamespace(size=16, interpolation="bicubic", resize_mode="shortest")
+    trainer(max_epochs=1).fit(other, datamodule=told)
+    assert {size for _, _, size in other.splits} == {16}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_every_batch_says_its_split_in_fit_test_and_predict(zhou: tuple[str, Path], workers: int) -> None:
+    data, method = toys(zhou, batch_size=12, num_workers=workers), Prepared()
+    one = trainer(max_epochs=1)
+    one.fit(method, datamodule=data)
+    assert [(split, length) for split, length, _ in method.splits] == [("train", 12), ("val", 9)]
+    method.splits.clear()
+    one.test(method, datamodule=data, verbose=False)
+    assert [(split, length) for split, length, _ in method.splits] == [("base", 12), ("novel", 8)]
+    method.splits.clear()
+    assert one.predict(method, datamodule=data) == [[12], [8]], "the test images"
+    assert [split for split, _, _ in method.splits] == ["base", "novel"]
+    assert next(iter(data.draw_dataloader())).split == "train"
+
+
+def test_a_batch_survives_the_way_to_a_device_and_pinning(zhou: tuple[str, Path]) -> None:
+    from lightning.fabric.utilities.apply_func import move_data_to_device
+
+    batch = next(iter(toys(zhou).test_dataloader()[1]))
+    moved = move_data_to_device(batch, torch.device("meta"))
+    assert isinstance(moved, Batch)
+    assert (moved.split, moved.image.device.type, moved.label.device.type) == ("novel", "meta", "meta")
+
+
+def test_predict_is_closed_during_fit_like_test(zhou: tuple[str, Path]) -> None:
+    class Curious(Recorder):
+        def on_train_epoch_end(self) -> None:
+            self.trainer.datamodule.predict_dataloader()
+
+    with pytest.raises(DataError, match="test images of 'toys' cannot be opened during fit"):
+        trainer(limit_val_batches=0).fit(Curious(), datamodule=toys(zhou))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda data: pickle.loads(pickle.dumps(data))])
+def test_a_data_module_can_be_copied_at_any_time(zhou: tuple[str, Path], copied: Callable) -> None:
+    def batches(data: DataModule) -> list[bytes]:
+        return [batch.image.numpy().tobytes() for batch in data.train_dataloader()]
+
+    data = toys(zhou, protocol="base_to_novel", seed=2)
+    twins = [copied(data)]
+    expected = batches(data)
+    data.setup("fit")
+    twins.append(copied(data))
+
+    class Copies(Recorder):
+        def on_train_epoch_end(self) -> None:
+            twins.append(copied(self.trainer.datamodule))
+
+    trainer(max_epochs=1, limit_val_batches=0).fit(Copies(), datamodule=data)
+    twins.append(copied(data))
+    for twin in twins:
+        assert twin.trainer is None, "the trainer does not travel"
+        twin.setup("fit")
+        assert (twin.task, batches(twin)) == (data.task, expected)
+        assert len(twin.test_dataloader()) == 2, "nothing is fitted here"
+    mini = FewShotDataModule("mini/eurosat", shots=1)
+    mini.setup("fit")
+    assert len(pickle.dumps(mini)) < 10_000, "images do not travel"

@@ -9,12 +9,17 @@ import pytest
 
 from clipbench import resources
 from clipbench.data import templates
-from clipbench.data.cards import list_cards, load_card
-from clipbench.data.templates import check_template, fill, list_template_sets, template_set, templates_for
+from clipbench.data.cards import Card, list_cards, load_card
+from clipbench.data.task import Task
+from clipbench.data.templates import check_template, fill, list_template_sets, template_set, templates_for_task
 from clipbench.errors import ConfigError, UnknownName
 
 # the datasets that the published sets speak of; cards that somebody adds later are not among them
 REAL = [name for name in list_cards() if load_card(name).suite in ("clip11", "imagenet_variants")]
+
+
+def of_card(name: str, card: Card) -> tuple[str, ...]:
+    return templates_for_task(name, Task(card.key, card.template, card.classnames, ()))
 
 
 def test_the_sets_that_recipes_name_are_there():
@@ -32,41 +37,39 @@ def test_coop_prompts_of_every_class(shared):
     assert len(rows) == 2191
     for row in rows:
         card = load_card(row["dataset"])
-        (template,) = templates_for("coop", card)
+        (template,) = of_card("coop", card)
         assert fill(template, card.classnames[int(row["label"])]) == row["coop_prompt"]
 
 
 def test_only_dtd_differs_in_clipfit():
-    differing = {
-        name for name in REAL if templates_for("coop", load_card(name)) != templates_for("clipfit", load_card(name))
-    }
+    differing = {name for name in REAL if of_card("coop", load_card(name)) != of_card("clipfit", load_card(name))}
     assert differing == {"dtd"}
-    assert templates_for("coop", load_card("dtd")) == ("{} texture.",)
-    assert templates_for("clipfit", load_card("dtd")) == ("a photo of a {}, a type of texture.",)
-    assert all(templates_for("kgcoop", load_card(name)) == templates_for("clipfit", load_card(name)) for name in REAL)
+    assert of_card("coop", load_card("dtd")) == ("{} texture.",)
+    assert of_card("clipfit", load_card("dtd")) == ("a photo of a {}, a type of texture.",)
+    assert all(of_card("kgcoop", load_card(name)) == of_card("clipfit", load_card(name)) for name in REAL)
 
 
 def test_single_is_one_sentence_for_all():
-    assert {templates_for("single", load_card(name)) for name in REAL} == {("a photo of a {}.",)}
+    assert {of_card("single", load_card(name)) for name in REAL} == {("a photo of a {}.",)}
 
 
 def test_the_ensemble_adds_the_datasets_own_sentence():
-    seven = templates_for("imagenet7", load_card("imagenet"))
+    seven = of_card("imagenet7", load_card("imagenet"))
     assert len(seven) == 7
     for name in REAL:
         card = load_card(name)
         if name != "imagenet":
-            assert templates_for("imagenet7", card) == (*seven, *templates_for("coop", card))
+            assert of_card("imagenet7", card) == (*seven, *of_card("coop", card))
 
 
 def test_a_cards_own_template_wins_under_every_set():
     card = load_card("mini/dtd")
     assert card.template is not None
-    assert {templates_for(name, card) for name in list_template_sets()} == {(card.template,)}
+    assert {of_card(name, card) for name in list_template_sets()} == {(card.template,)}
     own = dataclasses.replace(load_card("dtd"), template="a drawing of a {}.")
-    assert templates_for("coop", own) == ("a drawing of a {}.",)
+    assert of_card("coop", own) == ("a drawing of a {}.",)
     other = dataclasses.replace(load_card("dtd"), key="pond")
-    assert templates_for("coop", other) == ("a photo of a {}.",)
+    assert of_card("coop", other) == ("a photo of a {}.",)
 
 
 def test_fill_changes_underscores_only():

@@ -203,12 +203,6 @@ def test_the_last_short_batch_is_dropped_where_there_is_a_full_one(length: int, 
     assert len(batches) == len(expected)
 
 
-def test_a_sequential_sampler_gives_every_image_in_order() -> None:
-    batches = EpochBatches(70, 32)
-    assert [position for batch in batches for position, _ in batch] == list(range(70))
-    assert len(batches) == 3
-
-
 def test_set_epoch_changes_order_and_epoch_and_can_go_back() -> None:
     batches = EpochBatches(10, 4, seed=1, dataset="d")
     first = list(batches)

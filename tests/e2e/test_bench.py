@@ -160,6 +160,10 @@ def test_a_failed_cell_is_reported_and_the_others_run(
         (["--method", "clipfit", "--datasets", "dtd", "--set", "trainer=5"], "section of settings"),
         (["--method", "clipfit", "--datasets", "dtd", "--set", "data.shots=3"], "--shots"),
         (["--method", "clipfit", "--datasets", "dtd", "--set", "protocol=few_shot"], "--protocol"),
+        (
+            ["--method", "clipfit", "--datasets", "dtd", "--set", "data.protocol=few_shot"],
+            "a bench takes the protocol from --protocol",
+        ),
         (["--method", "clipfit", "--datasets", "dtd", "--set", "model=CoOp"], "--method"),
         (["--method", "clipfit", "--datasets", "dtd", "--config", "coop"], "--method"),
         (["--method", "clipfit", "--datasets", "dtd", "--set", "trainer.fast_dev_run=true"], "whole run"),

@@ -13,18 +13,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "clipbench"
-# A room may import itself and rooms of a lower rank; `data` and `backbone` stand beside each other.
+# A room may import itself and rooms of a lower rank; `data` asks `backbone` only what images are prepared for.
 RANK = {
     "errors": 0,
     **dict.fromkeys(["atomic", "randomness", "resources"], 1),
-    **dict.fromkeys(["data", "backbone"], 2),
-    "tuning": 3,
-    "methods": 4,
-    **dict.fromkeys(["protocols", "report"], 5),
-    "bench": 6,
-    **dict.fromkeys(["analysis", "mini", "testing"], 7),
-    "cli": 8,
-    "__main__": 9,
+    **dict.fromkeys(["protocols", "backbone"], 2),
+    "data": 3,
+    "tuning": 4,
+    "methods": 5,
+    "report": 6,
+    "bench": 7,
+    **dict.fromkeys(["analysis", "mini", "testing"], 8),
+    "cli": 9,
+    "__main__": 10,
 }
 RECORDS = "clipbench.bench.record"  # all that the report sees of the bench, which calls it when it is done
 GROUND = {room for room, rank in RANK.items() if rank < 2}
@@ -97,6 +98,22 @@ def test_nothing_imports_upward(module: str) -> None:
             assert RANK[there] < RANK[here], f"{module} imports {name}"
 
 
+def test_data_ask_the_backbone_only_how_images_are_prepared() -> None:
+    for module in modules():
+        if room(module) == "data":
+            asked = {name for name in own(module) if room(name) == "backbone"}
+            assert asked <= {"clipbench.backbone.spec"}, f"{module} imports {asked}"
+
+
+def test_protocols_know_of_nothing_but_labels() -> None:
+    for module in modules():
+        if room(module) == "protocols":
+            text = modules()[module].read_text(encoding="utf-8")
+            others = {name for name in own(module) if room(name) not in ("protocols", "errors")}
+            assert not others, f"{module} imports {others}"
+            assert "TYPE_CHECKING" not in text, f"{module} names types of others"
+
+
 def test_the_report_reads_records_only() -> None:
     for module in modules():
         if room(module) == "report":
@@ -117,10 +134,13 @@ LIGHT = [
     "clipbench.data.cards",
     "clipbench.data.draw",
     "clipbench.data.readers",
+    "clipbench.data.preprocessing",
     "clipbench.data.status",
+    "clipbench.data.task",
     "clipbench.data.templates",
     "clipbench.methods",
     "clipbench.mini.render",
+    "clipbench.protocols",
 ]
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from clipbench.data.task import Task, TestSplit
 from clipbench.methods.base import Method
-from clipbench.methods.task import Task, TestSplit
 from clipbench.testing.backbones import write_transformer
 
 BASE = ("annual crop land", "forest", "golden retriever")
@@ -28,7 +28,9 @@ def make(small: str) -> Iterator[Callable[..., Method]]:
 
     def build(kind: type[Method], templates: tuple[str, ...] = ("a photo of a {}.",), **arguments: Any) -> Method:
         method = kind(**({"backbone": small} | arguments))
-        method.bind(Task(BASE, (TestSplit("base", BASE, True), TestSplit("novel", NOVEL, False))), templates, 1)
+        method.bind(
+            Task("toys", None, BASE, (TestSplit("base", BASE, True), TestSplit("novel", NOVEL, False))), templates, 1
+        )
         made.append(method)  # before: a build that fails leaves things behind too
         method.configure_model()
         return method

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from clipbench.backbone.clip import describe_backbone
 from clipbench.bench.show import trained_by
+from clipbench.data.task import Task
 from clipbench.errors import ConfigError
 from clipbench.methods.adapter import Adapter
 from clipbench.methods.base import Method
-from clipbench.methods.task import Task
 from clipbench.tuning.adapters import AdaptedLinear
 
 
@@ -36,7 +36,7 @@ def learn(method: Method) -> Method:
 def count_of(**arguments: Any) -> int:
     """Trained numbers on ViT-B/16, checked against the method's formula."""
     method = Adapter(backbone="ViT-B-16/random", **arguments)
-    method.bind(Task(("a", "b"), ()), ("{}",), 1)
+    method.bind(Task("toys", None, ("a", "b"), ()), ("{}",), 1)
     method.adopt(describe_backbone("ViT-B-16/random"))
     found = sum(tensor.numel() for tensor in method.built().values())
     assert found == method.trained_count()

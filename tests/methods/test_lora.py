@@ -12,11 +12,11 @@ from torch import Tensor
 
 from clipbench.backbone.clip import build_backbone, describe_backbone
 from clipbench.bench.show import trained_by
+from clipbench.data.task import Task
 from clipbench.errors import BackboneError, ConfigError
 from clipbench.methods.base import Method
 from clipbench.methods.deliverable import load_method, save_deliverable
 from clipbench.methods.lora import LoRA
-from clipbench.methods.task import Task
 from clipbench.testing.backbones import write_batchnorm
 
 ALL = "both towers, blocks all, "
@@ -58,7 +58,7 @@ def test_counts_of_the_recipes_on_vit_b_16(recipe: str, count: int) -> None:
 )
 def test_counts_of_other_targets_on_vit_b_16(what: str, rank: int, count: int) -> None:
     method = LoRA(backbone="ViT-B-16/random", train=[ALL + what], rank=rank)
-    method.bind(Task(("a", "b"), ()), ("{}",), 1)
+    method.bind(Task("toys", None, ("a", "b"), ()), ("{}",), 1)
     method.adopt(describe_backbone("ViT-B-16/random"))
     assert sum(tensor.numel() for tensor in method.built().values()) == method.trained_count() == count
 
@@ -80,7 +80,7 @@ def test_untrained_it_is_zero_shot_bit_for_bit(make: Callable[..., LoRA], dropou
 def test_factors_begin_by_seed_and_linear_whatever_else_is_selected(small: str) -> None:
     def begin(what: str, seed: int) -> dict[str, Tensor]:
         method = LoRA(backbone=small, train=[ALL + what])
-        method.bind(Task(("forest", "lake"), ()), ("{}",), seed)
+        method.bind(Task("toys", None, ("forest", "lake"), ()), ("{}",), seed)
         method.adopt(build_backbone(small))
         return method.built()
 
@@ -127,7 +127,7 @@ def test_classes_share_their_prefix_unless_dropout_is_on(
 @pytest.mark.parametrize("train", [QKV, (ALL + "Linears",)])
 def test_merged_logits_equal_unmerged(small: str, dtype: torch.dtype, bound: float, train: tuple[str, ...]) -> None:
     method = LoRA(backbone=small, train=train, rank=3, alpha=2.0, dropout=0.1)
-    method.bind(Task(("forest", "sea or lake"), ()), ("a photo of a {}.",), 1)
+    method.bind(Task("toys", None, ("forest", "sea or lake"), ()), ("a photo of a {}.",), 1)
     method.adopt(build_backbone(small).to(dtype))
     apart = scores(learn(method), dtype)
     loaded = method.backbone.compute_hash()

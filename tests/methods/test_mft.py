@@ -12,11 +12,11 @@ from torch import Tensor
 
 from clipbench.backbone.clip import describe_backbone
 from clipbench.bench.show import trained_by
+from clipbench.data.task import Task
 from clipbench.errors import BackboneError, ConfigError, MethodError
 from clipbench.methods.clipfit import CLIPFit
 from clipbench.methods.deliverable import load_into, load_method, save_deliverable
 from clipbench.methods.mft import MFT, needs_of
-from clipbench.methods.task import Task
 from clipbench.methods.wise_ft import WiSEFT
 from clipbench.testing.backbones import write_batchnorm
 from clipbench.testing.methods import Subject, check_batchnorm_and_dropout_stay_frozen
@@ -80,7 +80,7 @@ def test_the_recipe_masks_the_last_four_image_blocks(recipe: str) -> None:
 )
 def test_counts_of_other_selections(train: list[str], count: int) -> None:
     method = MFT(backbone=VIT, train=train)
-    method.bind(Task(("first", "second"), ()), ("a photo of a {}.",), 1)
+    method.bind(Task("toys", None, ("first", "second"), ()), ("a photo of a {}.",), 1)
     method.backbone = describe_backbone(VIT)
     trained = method.build()
     assert sum(scores.numel() for scores in trained.values()) == method.trained_count() == count

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from clipbench.backbone.clip import describe_backbone
 from clipbench.bench.show import trained_by
+from clipbench.data.task import Task
 from clipbench.errors import BackboneError, ClipbenchWarning, ConfigError
 from clipbench.methods.ramt import RAMT, keep_probability, regularised
-from clipbench.methods.task import Task
 from clipbench.testing.methods import Subject
 from clipbench.tuning.noise import Noise
 
@@ -36,7 +36,7 @@ def test_counts(recipe: str) -> None:
 
 def test_counts_with_the_mlp_and_of_bits() -> None:
     method = RAMT(backbone=VIT, mask_mlp=True)
-    method.bind(Task(("first", "second"), ()), ("a photo of a {}.",), 1)
+    method.bind(Task("toys", None, ("first", "second"), ()), ("a photo of a {}.",), 1)
     method.backbone = describe_backbone(VIT)
     trained = method.build()
     expected = 28_901_376 + 12 * 2 * 768 * 3072

@@ -1,4 +1,4 @@
-"""The task: what a protocol hands to a method, class names and nothing else."""
+"""The task: what a data module tells a method, class names and what templates are chosen by; no image, no path."""
 
 from __future__ import annotations
 
@@ -24,7 +24,16 @@ class TestSplit:
 
 @dataclass(frozen=True)
 class Task:
-    """Class names of the train split and of every test split."""
+    """Class names of the train split and of every test split.
 
+    Attributes:
+        dataset: the card's key, by which a template set lists its templates.
+        template: the card's own template (rendered or own data), used under every set; None where there is none.
+        train: the classes that are trained on, in label order.
+        tests: the test splits, in the order of the test loaders.
+    """
+
+    dataset: str
+    template: str | None
     train: tuple[str, ...]
     tests: tuple[TestSplit, ...]
