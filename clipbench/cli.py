@@ -262,7 +262,7 @@ def _add_analyze(commands: Any) -> None:
     parser.add_argument("what", choices=["changes", "features", "freezing"])
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--config", action="append", help="recipe or recipes to fit; repeated: YAML files that win")
-    source.add_argument("--deliverable", type=Path, nargs="+", help="files of what was learned, instead of fits")
+    source.add_argument("--weights", type=Path, nargs="+", help="files of what was learned, instead of fits")
     source.add_argument("--record", type=Path, nargs="+", help="freezing: records of runs with FisherFreezing")
     parser.add_argument("--every", type=int, default=10, help="changes: steps between two records of a fit")
     parser.add_argument("--out", type=Path, default=None, help="folder of the outcome (default: beside the records)")
@@ -273,7 +273,7 @@ def _add_analyze(commands: Any) -> None:
 def _analyze(options: argparse.Namespace) -> int:
     if (options.what == "freezing") != bool(options.record):
         raise ConfigError(
-            "analyze freezing draws --record FILE...; changes and features take --config or --deliverable"
+            "analyze freezing draws --record FILE...; changes and features take --config or --weights"
         )
     if options.record:
         from clipbench.report.freezing import write_freezing
@@ -289,7 +289,7 @@ def _analyze(options: argparse.Namespace) -> int:
 def _add_predict(commands: Any) -> None:
     parser = commands.add_parser("predict", help="use what was learned on your own images")
     parser.add_argument("images", nargs="+", help="image files and folders")
-    parser.add_argument("--deliverable", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, required=True, help="file of what was learned")
     parser.add_argument(
         "--classes", default=None, help="class names, separated by commas (default: those that were trained on)"
     )
@@ -303,7 +303,7 @@ def _predict(options: argparse.Namespace) -> int:
 
     given = options.classes
     names = None if given is None else [name.strip() for name in given.split(",") if name.strip()]
-    rows = predict(options.images, options.deliverable, names, options.top)
+    rows = predict(options.images, options.weights, names, options.top)
     if options.format == "json":
         print(json.dumps(rows, indent=1))
         return 0

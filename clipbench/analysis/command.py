@@ -1,4 +1,4 @@
-"""`clipbench analyze`: what fine-tuning changed, from fits that are made for it or from deliverables."""
+"""`clipbench analyze`: what fine-tuning changed, from fits that are made for it or from learned weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ConfigError: a wrong call.
         DataError: data are missing or damaged.
-        MethodError: a deliverable that does not fit.
+        MethodError: weights that does not fit.
     """
     if options.every < 1:
         raise ConfigError(f"--every {options.every}: at least one step between two records")
@@ -80,7 +80,7 @@ def _changes_of_files(options: argparse.Namespace, console: Console) -> int:
 
     known = [name for name in COLUMNS if name not in ("step", "steps", "path_length", "gradient_squares")]
     columns = (*IDENTITY, *(name for name in known if name != "gradient_cosine"))
-    rows = [row for path in options.deliverable for row in _identified(end_rows(path), path, options.deliverable)]
+    rows = [row for path in options.weights for row in _identified(end_rows(path), path, options.weights)]
     folder = options.out or Path("analysis/changes")
     _write_changes(rows, columns, folder, "", console)
     return 0
@@ -142,14 +142,14 @@ def _features_of_cells(options: argparse.Namespace, console: Console) -> int:
 
 
 def _features_of_files(options: argparse.Namespace, console: Console) -> int:
-    from clipbench.analysis.features import of_deliverable
+    from clipbench.analysis.features import of_weights
     from clipbench.bench.suites import load_suite
 
     suite = load_suite(options.suite)
     rows: Rows = []
-    for path in options.deliverable:
-        found = of_deliverable(path, suite, options.protocol, options.root)
-        rows += _identified(found, path, options.deliverable)
+    for path in options.weights:
+        found = of_weights(path, suite, options.protocol, options.root)
+        rows += _identified(found, path, options.weights)
     _write_features(rows, options.out or Path("analysis/features"), "", console)
     return 0
 
@@ -194,8 +194,8 @@ def _feature_lines(frame: pd.DataFrame) -> Iterable[str]:
 
 
 def _identified(rows: Rows, path: Path, paths: list[Path]) -> Rows:
-    """Rows of a deliverable with the identity columns of `runs.IDENTITY`; shots are not known."""
-    from clipbench.methods.deliverable import read_header
+    """Rows of learned weights with the identity columns of `runs.IDENTITY`; shots are not known."""
+    from clipbench.methods.weights_file import read_header
 
     header = read_header(path)
     name = path.stem if sum(other.stem == path.stem for other in paths) == 1 else str(path)

@@ -1,4 +1,4 @@
-"""The end state of a fit, from its deliverable: how far everything that it changed is from where it began."""
+"""The end state of a fit, from its learned weights: how far everything that it changed is from where it began."""
 
 from __future__ import annotations
 
@@ -6,23 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from clipbench.analysis.recorder import changes_of, row_of
-from clipbench.methods.deliverable import load_into, method_of, read_header
+from clipbench.methods.base import Method
 
 
 def end_rows(path: Path) -> list[dict[str, Any]]:
     """One row per tensor, by the columns of `ChangeRecorder` without those of steps and gradients.
 
     Raises:
-        MethodError: not a deliverable, its method is not installed, or it belongs to another backbone.
+        MethodError: no learned weights, or their method is not installed, or it belongs to another backbone.
     """
-    header = read_header(path)
-    method = method_of(header, path)
-    try:
-        method.configure_model()
-        in_backbone = method.backbone.changed_tensors()
-        begin = {name: p.detach().clone() for name, p in method.built().items() if name not in in_backbone}
-        load_into(method, path)
-        facts = {"dataset": header.dataset, "seed": header.train_seed}
-        return [facts | row_of(name, found, name in begin) for name, found in changes_of(method, begin)]
-    finally:
-        method.release()
+    method = Method.load(path)
+    assert method.header is not None
+    source: Method = getattr(method, "inner", method)  # WiSE-FT holds the method that it comes from
+    fresh = type(source)(**dict(source.hparams))
+    fresh.setup(task=method.header.task, train_seed=method.header.train_seed)
+    in_backbone = fresh.backbone.changed_tensors()
+    begin = {name: p.detach() for name, p in fresh.trainable.items() if name not in in_backbone}
+    facts = {"dataset": method.header.dataset, "seed": method.header.train_seed}
+    return [facts | row_of(name, found, name in begin) for name, found in changes_of(method, begin)]

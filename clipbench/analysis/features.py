@@ -23,7 +23,7 @@ from clipbench.data.base import DataModule
 from clipbench.data.task import TestSplit
 from clipbench.errors import ConfigError
 from clipbench.methods.base import Method
-from clipbench.methods.deliverable import load_method, read_header
+from clipbench.methods.weights_file import read_header
 
 COLUMNS = (
     "dataset", "seed", "split", "trained", "label", "class", "images",
@@ -58,11 +58,13 @@ def feature_rows(method: Method, data: DataModule) -> Rows:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     method.eval().to(device)
     rows: Rows = []
-    for split, loader in zip(method.task.tests, data.test_dataloader(), strict=True):
-        text = cosine(method.prepare(split), method.zero_shot_features(split.classnames))
+    for split, loader in zip(data.task.tests, data.test_dataloader(), strict=True):
+        pretrained = method.prompts.pretrained_features(split.classnames)
+        answers = method.novel_rule == "own" or split.trained
+        text = cosine(method.class_features(split.classnames) if answers else pretrained, pretrained)
         found: list[list[float]] = [[] for _ in split.classnames]
         for batch in loader:
-            moved = _images(method, split, batch.image.to(device))
+            moved = _images(method, answers, batch.image.to(device))
             if moved is not None:
                 for label, value in zip(batch.label.tolist(), moved.tolist(), strict=True):
                     found[label].append(value)
@@ -71,7 +73,7 @@ def feature_rows(method: Method, data: DataModule) -> Rows:
             rows.append(
                 {
                     "dataset": data.dataset,
-                    "seed": method.train_seed,
+                    "seed": data.train_seed,
                     "split": split.name,
                     "trained": split.trained,
                     "label": label,
@@ -85,33 +87,29 @@ def feature_rows(method: Method, data: DataModule) -> Rows:
     return rows
 
 
-def _images(method: Method, split: TestSplit, images: Tensor) -> Tensor | None:
+def _images(method: Method, answers: bool, images: Tensor) -> Tensor | None:
     """Cosine (B,) of the features of uint8 images now to those of the pretrained image tower."""
     pixels = method.backbone.normalise(images)
-    before = method.backbone.frozen_image_features(pixels)
-    return cosine(before if method.uses_frozen(split) else method.image_features(pixels), before)
+    before = method.backbone.pretrained.encode_image(pixels)
+    return cosine(method.image_features(pixels) if answers else before, before)
 
 
 def of_cell(planned: PlannedCell, store: RecordStore) -> Rows:
-    """The rows of a cell of the bench that is done, from its deliverable.
+    """The rows of a cell of the bench that is done, from its learned weights.
 
     Raises:
-        MethodError: the deliverable does not fit.
+        MethodError: the weights do not fit.
     """
     objects = build(planned.config)
-    path = store.deliverable_for(planned.cell, planned.key)
-    method = load_method(path) if path.is_file() else objects.model
-    try:
-        method.configure_model()  # one that trains nothing has no deliverable
-        _bind(method, objects.datamodule)
-        rows = feature_rows(method, objects.datamodule)
-    finally:
-        _give_back(method)
+    path, data = store.weights_for(planned.cell, planned.key), objects.datamodule
+    method = Method.load(path) if path.is_file() else objects.model  # one that trains nothing has none
+    method.setup(task=data.task, train_seed=data.train_seed)
+    rows = feature_rows(method, data)
     return [row | {"dataset": planned.cell.dataset} for row in rows]
 
 
-def of_deliverable(path: Path, suite: Suite, protocol: str, root: str | None) -> Rows:
-    """The rows of a deliverable on the test images of its dataset.
+def of_weights(path: Path, suite: Suite, protocol: str, root: str | None) -> Rows:
+    """The rows of learned weights on the test images of their dataset.
 
     Args:
         path: the file; where its record lies beside it, data and protocol are those of the record.
@@ -120,8 +118,8 @@ def of_deliverable(path: Path, suite: Suite, protocol: str, root: str | None) ->
         root: where the real datasets lie otherwise.
 
     Raises:
-        MethodError: not a deliverable, or one that does not fit.
-        ConfigError: its dataset is not in the suite, or it was trained on other classes than the protocol's.
+        MethodError: no learned weights, or some that do not fit.
+        ConfigError: their dataset is not in the suite, or they were learned on other classes than the protocol's.
     """
     header = read_header(path)
     record = path.parent.parent / "records" / f"{path.stem}.json"
@@ -135,25 +133,11 @@ def of_deliverable(path: Path, suite: Suite, protocol: str, root: str | None) ->
     whole = {"model": {"class_path": "ZeroShot", "init_args": {"backbone": header.backbone}}, "data": section}
     whole["trainer"] = {"logger": False, "enable_checkpointing": False}
     data = build(merge(whole, {"data": {"init_args": {"protocol": protocol}}})).datamodule
-    method = load_method(path)
-    try:
-        trained = method.task.train
-        _bind(method, data)
-        if method.task.train != trained:
-            raise ConfigError(
-                f"'{path}' was trained on {len(trained)} classes from '{trained[0]}' on, which are not those of "
-                f"protocol {protocol} on {header.dataset}; name its --protocol and --suite"
-            )
-        return feature_rows(method, data)
-    finally:
-        _give_back(method)
-
-
-def _bind(method: Method, data: DataModule) -> None:
-    data.preprocessing = method.preprocessing
-    method.bind(data.task, data.templates(method.template_set), data.train_seed)
-
-
-def _give_back(method: Method) -> None:
-    method.to("cpu")
-    method.release()
+    method = Method.load(path)
+    if data.task.train != method.classnames:
+        raise ConfigError(
+            f"'{path}' was trained on {len(method.classnames)} classes from '{method.classnames[0]}' on, which are not "
+            f"those of protocol {protocol} on {header.dataset}; name its --protocol and --suite"
+        )
+    method.setup(task=data.task, train_seed=data.train_seed)
+    return feature_rows(method, data)

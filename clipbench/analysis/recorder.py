@@ -27,8 +27,8 @@ FILE = "changes-{dataset}-seed{seed}.csv"
 class ChangeRecorder(L.Callback):
     """Records every few steps how far tensors are from their pretrained values.
 
-    Tensors of the backbone that are lent, overwritten or can be written into the weights (merged low-rank factors) are
-    compared with what was loaded; what a method trains beside the backbone (a context, factors, adapters) with its
+    Tensors of the backbone that are unfrozen, replaced or can be written into the weights (merged low-rank factors) are
+    compared with the pretrained ones; what a method trains beside the backbone (a context, factors, adapters) with its
     value when the fit began. The result of the fit is the same with and without it.
 
     Args:
@@ -64,7 +64,7 @@ class ChangeRecorder(L.Callback):
             raise ConfigError("ChangeRecorder records a whole fit; it cannot go on from a checkpoint")
         self._clear()
         in_backbone = method.backbone.changed_tensors()
-        trained = method.built()
+        trained = method.trainable
         self._begin = {name: p.detach().clone() for name, p in trained.items() if name not in in_backbone}
         self._paths = {name: GradientPath() for name in trained}
         dataset = getattr(trainer.datamodule, "dataset", "")  # type: ignore[attr-defined]
@@ -74,7 +74,7 @@ class ChangeRecorder(L.Callback):
     def on_before_optimizer_step(self, trainer: L.Trainer, method: Method, optimizer: Optimizer) -> None:  # type: ignore[override]
         """The gradients of the step, before clipping, with the learning rate that they meet."""
         rates = {id(p): float(group["lr"]) for group in optimizer.param_groups for p in group["params"]}
-        for name, parameter in method.built().items():
+        for name, parameter in method.trainable.items():
             if id(parameter) in rates:
                 self._paths[name].add(parameter.grad, rates[id(parameter)])
 
@@ -117,12 +117,12 @@ def changes_of(method: Method, begin: dict[str, Tensor]) -> Iterator[tuple[str, 
     """How far everything that a method changes is from its reference now.
 
     Args:
-        method: built.
+        method: set up.
         begin: what is trained beside the backbone, as it was in the beginning.
     """
     for name, tensor in method.backbone.changed_tensors().items():
-        yield name, change(tensor, method.backbone.pristine(name))
-    trained = method.built()
+        yield name, change(tensor, method.backbone.pretrained_tensor(name))
+    trained = method.trainable
     for name, start in begin.items():
         yield name, change(trained[name], start)
 

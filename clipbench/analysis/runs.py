@@ -24,7 +24,7 @@ IDENTITY = ("cell", "recipe", "backbone", "shots")
 
 
 def stem(planned: PlannedCell) -> str:
-    """Name of a cell's files, the same as of its record and deliverable."""
+    """Name of a cell's files, the same as of its record and learned weights."""
     return f"{planned.cell.name}-{planned.key[:12]}"
 
 
@@ -112,17 +112,14 @@ def fit_recorded(planned: PlannedCell, every: int, say: Say | None = None) -> Ro
     callbacks.append(recorder)
     if say is not None:
         callbacks.append(EpochLines(say))
-    try:
-        method.configure_model()
-        if not method.built() or trainer.max_epochs == 0:
-            raise ConfigError(f"recipe '{planned.cell.recipe}' trains nothing step by step: there is nothing to record")
-        interruptible(objects, lambda: trainer.fit(method, datamodule=objects.datamodule))
-        check_finite(method)
-        rows = recorder.rows()
-        if not any(row["step"] for row in rows):
-            raise ConfigError(f"recipe '{planned.cell.recipe}' is solved without steps; ask for its --deliverable")
-    finally:
-        method.release()
+    method.setup(task=objects.datamodule.task, train_seed=objects.datamodule.train_seed)
+    if not method.trainable or trainer.max_epochs == 0:
+        raise ConfigError(f"recipe '{planned.cell.recipe}' trains nothing step by step: there is nothing to record")
+    interruptible(objects, lambda: trainer.fit(method, datamodule=objects.datamodule))
+    check_finite(method)
+    rows = recorder.rows()
+    if not any(row["step"] for row in rows):
+        raise ConfigError(f"recipe '{planned.cell.recipe}' is solved without steps; ask for its --weights")
     for row in rows:
         row["dataset"] = planned.cell.dataset
     return rows

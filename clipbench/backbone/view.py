@@ -93,6 +93,11 @@ class BackboneView(Backbone):
             owner._parameters[leaf] = parameter
         self._tensors[name] = parameter
 
+    def _place(self, name: str, module: Any) -> None:
+        """Let a module stand where the Linear of that name stands."""
+        path, _, leaf = name.rpartition(".")
+        setattr(self.get_submodule(path), leaf, module)
+
     def _refuse_unknown(self, names: Iterable[str]) -> None:
         for name in names:
             if name not in self._tensors:

@@ -1,6 +1,6 @@
 """Launchers: take cells, return when each has a record or an error record.
 
-Cells come in running order: one that starts from another's deliverable stands behind it, and waits for it.
+Cells come in running order: one that starts from another's learned weights stands behind it, and waits for it.
 `inline` runs them in this process, or in worker processes of one thread each that share nothing but the results folder.
 """
 

@@ -19,38 +19,36 @@ from clipbench.bench.recipe import Config, Recipe, merge, resolve
 from clipbench.bench.start import start_of
 from clipbench.data.preprocessing import backbone_of_suite
 from clipbench.errors import ConfigError
-from clipbench.methods.deliverable import load_into, save_deliverable
+from clipbench.methods.weights_file import read_learned
 
 OF_TRAINER_METHODS = ("ckpt_path", "verbose", "weights_only")
 ALONE: Config = {"devices": 1, "log_every_n_steps": 1, "num_sanity_val_steps": 0}
 
 
 class RunCLI(ClipbenchCLI):
-    """The CLI that runs its subcommand; a `--deliverable` is loaded before, what was learned is saved after a fit."""
+    """The CLI that runs its subcommand; `--weights` are loaded before, what was learned is saved after a fit."""
 
     recipe = ""
     live: RunCLI | None = None
 
     def _prepared(self) -> None:
         RunCLI.live = self
-        self.model.configure_model()
-        path = self._get(self.config_init, "deliverable")
+        path = self._get(self.config_init, "weights")
         if path:
-            load_into(self.model, Path(path))
+            self.model.restore(read_learned(Path(path)))
 
     before_validate = before_test = _prepared
 
     def before_fit(self) -> None:
-        """Build (and load) the method; the config and its files are laid down by Lightning."""
+        """Load what was learned before; the config and its files are laid down by Lightning."""
         self._prepared()
 
     def after_fit(self) -> None:
         """Save what was learned beside Lightning's own files."""
-        if self.model.built():
-            folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
-            path = folder / "deliverable.safetensors"
-            size = save_deliverable(path, self.model, self.datamodule.dataset, self.recipe)
-            print(f"learned {sum(p.numel() for p in self.model.built().values())} numbers: {path} ({size} bytes)")
+        if self.model.trainable:
+            path = Path(self.trainer.log_dir or self.trainer.default_root_dir) / "weights.safetensors"
+            size = self.model.save(path, self.recipe)
+            print(f"learned {sum(p.numel() for p in self.model.trainable.values())} numbers: {path} ({size} bytes)")
 
 
 def merged_config(words: Sequence[str]) -> tuple[Config, Config, str]:
@@ -110,7 +108,7 @@ def run_lightning(subcommand: str, words: Sequence[str]) -> int:
         start = config["model"]["init_args"]["start"]
         raise ConfigError(
             f"'{name}' starts from recipe '{start}', which `clipbench bench --method {name}` runs first; "
-            f"`clipbench {subcommand}` takes a deliverable: --model.start FILE"
+            f"`clipbench {subcommand}` takes a file of learned weights: --model.start FILE"
         )
     whole = resolved(config)
     if print_config:
@@ -130,9 +128,6 @@ def run_lightning(subcommand: str, words: Sequence[str]) -> int:
             signal.signal(signal.SIGINT, interrupt)
             raise KeyboardInterrupt from error
         raise
-    finally:
-        if RunCLI.live is not None:
-            RunCLI.live.model.release()
     return 0
 
 
@@ -144,7 +139,7 @@ One LightningCLI run. RECIPE is a packaged recipe or a YAML file with model, dat
   --data NAME --data.KEY VALUE        FewShotDataModule (default), ImageFolder or Manifest, and its settings
   --trainer.KEY VALUE                 any argument of Lightning's Trainer
   --protocol NAME                     base_to_novel (default) or few_shot; short for --data.protocol
-  --deliverable FILE                  start from, or test, what was learned before
+  --weights FILE                      start from, or test, what was learned before
   --ckpt_path FILE                    resume from a checkpoint
   --print_config                      print the resolved config and stop
 

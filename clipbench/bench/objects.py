@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import inspect
 import json
 import logging
 import os
@@ -19,12 +18,13 @@ from clipbench.bench.recipe import Config
 from clipbench.data.module import DataModule
 from clipbench.errors import ConfigError, UnknownName
 from clipbench.methods import load_all, method_class
+from clipbench.methods.arguments import settings_of
 from clipbench.methods.base import Method
 from clipbench.protocols import protocol
 
 # Lightning's CLI calls jsonargparse by names that are on their way out; that is for its next release to mend
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-# the others cast the shared backbone and what is trained in place
+# the others cast what is trained in place
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 DATA_MODULES = ("FewShotDataModule", "ImageFolder", "Manifest")
 
@@ -58,7 +58,7 @@ class ClipbenchCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Our own key beside model, data and trainer."""
-        parser.add_argument("--deliverable", type=str | None, default=None, help="load what was learned from this file")
+        parser.add_argument("--weights", type=str | None, default=None, help="load what was learned from this file")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the merged config; the real command line has been read before."""
@@ -68,13 +68,11 @@ class ClipbenchCLI(LightningCLI):
         """Keep the merged config: a checkpoint's own arguments would be a second source."""
 
     def instantiate_classes(self) -> None:
-        """Build, and tell method and data of each other: loaders are opened outside of the trainer too."""
+        """Build; the data module is told what the backbone wants, since loaders are opened outside of the trainer too."""
         if not self._build:
             return
         super().instantiate_classes()
-        data, method = self.datamodule, self.model
-        data.preprocessing = method.preprocessing
-        method.bind(data.task, data.templates(method.template_set), data.train_seed)
+        self.datamodule.preprocessing = self.model.preprocessing
 
 
 def build(config: Config) -> ClipbenchCLI:
@@ -135,7 +133,7 @@ def check_keys(config: Config) -> None:
     Raises:
         UnknownName: an unknown section, setting, method or data module.
     """
-    known = ("model", "data", "trainer", "deliverable", "ckpt_path")
+    known = ("model", "data", "trainer", "weights", "ckpt_path")
     for key in config:
         if key == "protocol":
             raise ConfigError("the protocol is a setting of the data: data.init_args.protocol")
@@ -170,19 +168,6 @@ def check_keys(config: Config) -> None:
             raise UnknownName("setting of the trainer", key, settings_of(L.Trainer))
     if trainer.get("precision") not in (None, *PRECISIONS):
         raise UnknownName("trainer.precision (what is trained stays float32)", str(trainer["precision"]), PRECISIONS)
-
-
-def settings_of(kind: type) -> list[str]:
-    """The names of all init arguments of a class, those that its base classes take included."""
-    names: dict[str, None] = {}
-    for base in kind.__mro__:
-        if "__init__" not in base.__dict__:
-            continue
-        parameters = inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]
-        names |= dict.fromkeys(p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL))
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            break
-    return [name for name in names if name != "self"]
 
 
 def quiet_lightning() -> None:

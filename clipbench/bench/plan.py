@@ -45,7 +45,7 @@ class PlannedCell:
         resolved: the config with every default, for the record.
         provenance: hashes and names that stand in the record.
         undone: why it has to be run; None when it is done.
-        start: the cell that has to be run before, since this one begins from its deliverable.
+        start: the cell that has to be run before, since this one begins from its learned weights.
     """
 
     cell: Cell
@@ -125,7 +125,7 @@ class _Planner:
         """
         from clipbench.bench.objects import resolved
         from clipbench.methods import method_class
-        from clipbench.methods.deliverable import read_header
+        from clipbench.methods.weights_file import read_header
 
         request = dataclasses.replace(self.request, user=user)
         section = request.suite.datasets[dataset]
@@ -160,7 +160,7 @@ class _Planner:
                 return {}
             own: Config = {"data": {"init_args": {"seed": seed}}}
             if parents:
-                file = self.store.deliverable_for(parents[seed].cell, parents[seed].key)
+                file = self.store.weights_for(parents[seed].cell, parents[seed].key)
                 own |= {"model": {"init_args": {"start": str(file)}}}
                 identity["start"] = {"recipe": parents[seed].cell.recipe, "key": parents[seed].key}
             elif isinstance(start, Path):
@@ -170,15 +170,15 @@ class _Planner:
         return found
 
     def _describe(self, kind: type[Method], full: Config) -> None:
-        """Build a method on a described backbone, so that a wrong selection is refused before anything is loaded."""
-        from clipbench.methods.described import described_method
+        """Set a method up on a backbone without weights, so that a wrong selection is refused before anything is loaded."""
+        from clipbench.bench.show import method_without_weights
 
         arguments = full["model"]["init_args"]
         known = json.dumps([kind.__name__, arguments], sort_keys=True, default=str)
-        if known not in self._described and not kind.made_of_start:
+        if known not in self._described and not kind.derived:
             self._described.add(known)
             with suppress(NotImplementedError):  # it looks at values, of which there are none here
-                described_method(kind, arguments, classes=2)
+                method_without_weights(kind, arguments, classes=2)
 
     def _identity(self, full: Config, kind: type[Method], user: tuple[Config, ...]) -> dict[str, Any]:
         """What stands in the record's provenance and in the key."""

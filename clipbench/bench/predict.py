@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from clipbench.data.images import check_images, decode
-from clipbench.data.views import ViewPolicy, evaluation_view
+from clipbench.data.images import check_images
 from clipbench.errors import ConfigError, DataError
-from clipbench.methods.deliverable import load_method, read_header
+from clipbench.methods.base import Method
+from clipbench.methods.weights_file import read_header
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 
@@ -36,13 +34,13 @@ def find_images(places: Sequence[str]) -> list[Path]:
 
 
 def predict(
-    places: Sequence[str], deliverable: Path, classnames: Sequence[str] | None = None, top: int = 3
+    places: Sequence[str], weights: Path, classnames: Sequence[str] | None = None, top: int = 3
 ) -> list[dict[str, Any]]:
     """The most probable classes of every image.
 
     Args:
         places: image files and folders.
-        deliverable: what was learned.
+        weights: file of what was learned.
         classnames: any class names; None: those that were trained on.
         top: how many classes to name.
 
@@ -51,34 +49,21 @@ def predict(
 
     Raises:
         DataError: damaged or missing images, all of them in one message.
-        MethodError: a deliverable of another backbone, or not one at all.
+        MethodError: weights of another backbone, or none at all.
     """
     if top < 1:
         raise ConfigError(f"--top {top}: at least one class is to be named")
     if classnames is None:
-        classnames = read_header(deliverable).classnames
+        classnames = read_header(weights).classnames
     if len(classnames) < 2:
         raise ConfigError("--classes needs at least two names, separated by commas")
     files = find_images(places)
     if bad := check_images(files):
         raise DataError("\n".join(bad))
-    method = load_method(deliverable).eval()
-    try:
-        preprocessing = method.backbone.spec.preprocessing
-        policy = ViewPolicy(size=preprocessing.size, interpolation=preprocessing.interpolation)
-        rows = []
-        with torch.inference_mode():
-            method.backbone.merge()
-            classes = method.class_features(classnames)
-            for file in files:
-                view = torch.as_tensor(evaluation_view(decode(file), policy))
-                logits = method.logits(method.backbone.normalise(view.unsqueeze(0)), classes)[0]
-                best = logits.softmax(dim=-1).topk(min(top, len(classnames)))
-                pairs = [
-                    (classnames[i], round(p, 6))
-                    for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-                ]
-                rows.append({"image": str(file), "classes": pairs})
-        return rows
-    finally:
-        method.release()
+    probabilities = Method.load(weights).predict(files, classes=classnames)
+    rows = []
+    for file, row in zip(files, probabilities, strict=True):
+        best = row.topk(min(top, len(classnames)))
+        pairs = [(classnames[i], round(p, 6)) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
+        rows.append({"image": str(file), "classes": pairs})
+    return rows

@@ -101,10 +101,10 @@ class Scan(NamedTuple):
 
 
 class RecordStore:
-    """The records and deliverables of one run folder (`<results>/<suite>/<protocol>`).
+    """The records and learned weights of one run folder (`<results>/<suite>/<protocol>`).
 
-    A cell is done when its record parses, its status is ok, its cell and key match, and its deliverable (where one was
-    stored) lies beside it. Anything else is run again.
+    A cell is done when its record parses, its status is ok, its cell and key match, and its learned weights (where some were
+    stored) lie beside it. Anything else is run again.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -114,9 +114,9 @@ class RecordStore:
         """Where the record of this cell and key lies or will lie."""
         return self.folder / "records" / f"{cell.name}-{key[:12]}.json"
 
-    def deliverable_for(self, cell: Cell, key: str) -> Path:
-        """Where the deliverable of this cell and key lies or will lie."""
-        return self.folder / "deliverables" / f"{cell.name}-{key[:12]}.safetensors"
+    def weights_for(self, cell: Cell, key: str) -> Path:
+        """Where the learned weights of this cell and key lie or will lie."""
+        return self.folder / "weights" / f"{cell.name}-{key[:12]}.safetensors"
 
     def find(self, cell: Cell, key: str) -> Record | None:
         """The record of a cell that is done, else None (`why_undone` says why).
@@ -146,9 +146,9 @@ class RecordStore:
             return f"record '{path.name}' is of another cell or key"
         if not record.ok:
             return f"failed before ({record.error})"
-        deliverable = self.deliverable_for(cell, key)
-        if record.cost.get("stored_bytes") and not (deliverable.is_file() and deliverable.stat().st_size):
-            return f"deliverable '{deliverable.name}' is missing"
+        weights = self.weights_for(cell, key)
+        if record.cost.get("stored_bytes") and not (weights.is_file() and weights.stat().st_size):
+            return f"its learned weights '{weights.name}' are missing"
         return record
 
     def scan(self) -> Scan:

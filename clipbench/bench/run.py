@@ -1,4 +1,4 @@
-"""One cell: build, fit on the trained classes, test every split, write deliverable and record."""
+"""One cell: build, fit on the trained classes, test every split, write learned weights and record."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from clipbench.bench.environment import environment
 from clipbench.bench.objects import ClipbenchCLI, build
 from clipbench.bench.plan import PlannedCell
 from clipbench.bench.record import SCHEMA, Record, RecordStore, write_record
+from clipbench.data.task import Task
 from clipbench.errors import ClipbenchError, MethodError, RecordError
 from clipbench.methods.base import Method
-from clipbench.methods.deliverable import save_deliverable
 
 Say = Callable[[str], None]
 
@@ -118,48 +118,42 @@ def _measured(planned: PlannedCell, store: RecordStore, say: Say | None) -> dict
     callbacks.append(clock)
     if say is not None:
         callbacks.append(EpochLines(say))
-    try:
-        method.configure_model()
-        backbone_size = method.backbone.size()
-        memory = PeakMemory()  # from here on: the first cell of a process also loads the backbone
-        trained = sum(parameter.numel() for parameter in method.built().values())
-        at_fit = time.perf_counter()
-        if trained and trainer.max_epochs != 0:  # zero epochs: what is there is only tested, as WiSE-FT's
-            interruptible(objects, lambda: trainer.fit(method, datamodule=data))
-            check_finite(method)
-        at_test = time.perf_counter()
-        stored = 0
-        if trained:
-            stored = save_deliverable(
-                store.deliverable_for(planned.cell, planned.key), method, planned.cell.dataset, planned.cell.recipe
-            )
-        interruptible(objects, lambda: trainer.test(method, datamodule=data, verbose=False))
-        at_end = time.perf_counter()
-        peak = memory.bytes()
-        splits = split_outcomes(method)
-        overhead = _overhead(method, data) if trained else 0.0
-        losses = {name: float(term) for name, term in method.last_losses.items()}
-        return {
-            "method": type(method).__name__,
-            "splits": splits,
-            "cost": {
-                "trained_parameters": trained,
-                "trained_parameters_end": method.active_count(),
-                "share": 100 * trained / backbone_size,
-                "stored_bytes": stored,
-                "seconds_per_step": clock.median,
-                "train_seconds": at_test - at_fit if trained else 0.0,
-                "test_seconds": at_end - at_test,
-                "total_seconds": time.perf_counter() - begin,
-                "peak_bytes": peak,
-                "inference_overhead": overhead,
-            },
-            "losses": losses,
-            "findings": method.findings,
-            "provenance": planned.provenance | {"epochs": trainer.current_epoch, "steps": len(clock.seconds)},
-        }
-    finally:
-        method.release()
+    method.setup(task=data.task, train_seed=data.train_seed)
+    memory = PeakMemory()  # from here on: the first cell of a process also loads the backbone
+    trained = sum(parameter.numel() for parameter in method.trainable.values())
+    at_fit = time.perf_counter()
+    if trained and trainer.max_epochs != 0:  # zero epochs: what is there is only tested, as WiSE-FT's
+        interruptible(objects, lambda: trainer.fit(method, datamodule=data))
+        check_finite(method)
+    at_test = time.perf_counter()
+    stored = 0
+    if trained:
+        stored = method.save(store.weights_for(planned.cell, planned.key), planned.cell.recipe)
+    interruptible(objects, lambda: trainer.test(method, datamodule=data, verbose=False))
+    at_end = time.perf_counter()
+    peak = memory.bytes()
+    splits = split_outcomes(method, data.task)
+    overhead = _overhead(method, data) if trained else 0.0
+    losses = {name: float(term) for name, term in method.last_losses.items()}
+    return {
+        "method": type(method).__name__,
+        "splits": splits,
+        "cost": {
+            "trained_parameters": trained,
+            "trained_parameters_end": method.weights.num_active(),
+            "share": 100 * trained / method.backbone.pretrained.size(),
+            "stored_bytes": stored,
+            "seconds_per_step": clock.median,
+            "train_seconds": at_test - at_fit if trained else 0.0,
+            "test_seconds": at_end - at_test,
+            "total_seconds": time.perf_counter() - begin,
+            "peak_bytes": peak,
+            "inference_overhead": overhead,
+        },
+        "losses": losses,
+        "findings": method.diagnostics,
+        "provenance": planned.provenance | {"epochs": trainer.current_epoch, "steps": len(clock.seconds)},
+    }
 
 
 def check_finite(method: Method) -> None:
@@ -168,22 +162,22 @@ def check_finite(method: Method) -> None:
     Raises:
         MethodError: a trained tensor is not finite.
     """
-    for name, tensor in method.built().items():
+    for name, tensor in method.trainable.items():
         if not torch.isfinite(tensor).all():
             raise MethodError(f"after the fit of {type(method).__name__} the trained tensor '{name}' is not finite")
 
 
-def split_outcomes(method: Method) -> dict[str, dict[str, Any]]:
+def split_outcomes(method: Method, task: Task) -> dict[str, dict[str, Any]]:
     """Counts and bitmap of every test split, in the order of its items."""
     result = {}
-    for split in method.task.tests:
-        correct = torch.cat(method.correct[split.name]).numpy()
+    for split in task.tests:
+        correct = method.evaluation.outcome(split.name).numpy()
         result[split.name] = {
             "correct": int(correct.sum()),
             "total": len(correct),
             "classes": len(split.classnames),
             "trained": split.trained,
-            "novel_rule": "frozen" if method.uses_frozen(split) else "own",
+            "novel_rule": "own" if split.trained else method.novel_rule,
             "bitmap": pack_bits(correct),
         }
     return result
@@ -193,11 +187,7 @@ def _overhead(method: Method, data: Any) -> float:
     """Inference overhead on the first few test images."""
     batch = next(iter(data.test_dataloader()[0]))
     size = 32 if method.backbone.spec.preprocessing.size <= 64 else 2
-    method.backbone.merge()
-    try:
-        return inference_overhead(method.eval(), batch.image[:size])
-    finally:
-        method.backbone.unmerge()
+    return inference_overhead(method.eval(), batch.image[:size])
 
 
 def interruptible(objects: ClipbenchCLI, work: Callable[[], Any]) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clipbench.bench.recipe import from_dotted, known_recipes, load_recipe, merge, read_setting
 from clipbench.bench.suites import known_suites, load_suite
+
+if TYPE_CHECKING:
+    from clipbench.methods.base import Method
 
 
 def list_methods() -> list[dict[str, Any]]:
@@ -100,7 +103,7 @@ def trained_by(config_name: str, backbone: str | None, settings: Sequence[str] =
 
     Returns:
         `parts` by tower and kind, numbers by tower (`image`, `text`, `added`), `trained_parameters`, `share` percent of
-        `backbone_parameters`, `stored_bytes` of the numbers in a deliverable (`stored_at_most` where training decides
+        `backbone_parameters`, `stored_bytes` of what is learned (`stored_at_most` where training decides
         what is stored); `per_class` where the count grows with the classes, of which it then assumes two; `starts_from`
         the recipe or file whose weights are stored too; `made_of` that which was trained, where nothing else is.
 
@@ -110,7 +113,6 @@ def trained_by(config_name: str, backbone: str | None, settings: Sequence[str] =
     """
     from clipbench.bench.objects import check_keys
     from clipbench.methods import method_class
-    from clipbench.methods.described import described_method
 
     recipe = load_recipe(config_name)
     config = merge(recipe.sections, from_dotted(dict(read_setting(text) for text in settings)))
@@ -118,10 +120,10 @@ def trained_by(config_name: str, backbone: str | None, settings: Sequence[str] =
     kind, arguments = method_class(config["model"]["class_path"]), dict(config["model"].get("init_args") or {})
     arguments["backbone"] = backbone or arguments.get("backbone", "mini")
     start = arguments.get("start")
-    if kind.made_of_start:
+    if kind.derived:
         return trained_by(str(start), arguments["backbone"]) | {"recipe": recipe.name, "made_of": start}
-    method = described_method(kind, arguments, classes=2)
-    trained = {name: parameter.numel() for name, parameter in method.built().items()}
+    method = method_without_weights(kind, arguments, classes=2)
+    trained = {name: parameter.numel() for name, parameter in method.trainable.items()}
     count = sum(trained.values())
     rows: dict[tuple[str, str], list[int]] = {}
     for name, size in trained.items():
@@ -136,17 +138,35 @@ def trained_by(config_name: str, backbone: str | None, settings: Sequence[str] =
         ],
         "towers": towers,
         "trained_parameters": count,
-        "backbone_parameters": method.backbone.size(),
-        "share": 100 * count / method.backbone.size(),
+        "backbone_parameters": method.backbone.pretrained.size(),
+        "share": 100 * count / method.backbone.pretrained.size(),
         "stored_bytes": 4 * count,
         "stored_at_most": False,
     }
     try:
-        facts["stored_bytes"] = sum(tensor.numel() * tensor.element_size() for tensor in method.learned().values())
+        facts["stored_bytes"] = sum(tensor.numel() * tensor.element_size() for tensor in method.adapter_state_dict().values())
     except NotImplementedError:  # it looks at values, of which there are none here
         facts["stored_at_most"] = True
-    more = sum(tensor.numel() for tensor in described_method(kind, arguments, classes=3).built().values())
+    more = sum(tensor.numel() for tensor in method_without_weights(kind, arguments, classes=3).trainable.values())
     return facts | ({"per_class": more - count} if more > count else {}) | ({"starts_from": start} if start else {})
+
+
+def method_without_weights(kind: type[Method], arguments: Mapping[str, Any], classes: int) -> Method:
+    """A method set up on a backbone without weights, for so many classes, and without its `start`.
+
+    Raises:
+        ConfigError: a wrong argument, or a selection that means nothing on this backbone.
+        BackboneError: the backbone lacks an ability that the method requires.
+    """
+    from clipbench.backbone.clip import describe_backbone
+    from clipbench.data.task import Task
+
+    method = kind(**(dict(arguments) | ({"start": None} if "start" in arguments else {})))
+    names = ("first class", "second class", "third class")[:classes]
+    method.setup(
+        task=Task("", None, names, ()), templates=["a photo of a {}."], backbone=describe_backbone(method.backbone_name)
+    )
+    return method
 
 
 def said(facts: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What a recipe starts from: a deliverable, or another recipe that the bench runs first on the same cell."""
+"""What a recipe starts from: a file of learned weights, or another recipe that the bench runs first on the same cell."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from clipbench.errors import ConfigError
 
 
 def start_of(config: Config, name: str, children: tuple[str, ...] = ()) -> Recipe | Path | None:
-    """What `model.start` of a merged config means: a recipe (packaged, or a YAML file), a deliverable, or nothing.
+    """What `model.start` of a merged config means: a recipe (packaged, or a YAML file), a file of learned weights, or nothing.
 
     Args:
         config: merged.
@@ -28,7 +28,7 @@ def start_of(config: Config, name: str, children: tuple[str, ...] = ()) -> Recip
         if not Path(start).is_file():
             near = difflib.get_close_matches(str(start), known, n=1, cutoff=0.5)
             hint = f"; did you mean the recipe '{near[0]}'?" if near else ""
-            raise ConfigError(f"recipe '{name}' starts from '{start}', neither a recipe nor a deliverable{hint}")
+            raise ConfigError(f"recipe '{name}' starts from '{start}', neither a recipe nor a file of weights{hint}")
         return Path(start)
     recipe = load_recipe(str(start))
     if recipe.name in (*children, name):

@@ -23,7 +23,7 @@ def settings_of(kind: type) -> list[str]:
             continue
         parameters = inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]
         names |= dict.fromkeys(p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL))
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        if not any(p.kind is p.VAR_KEYWORD and p.name != "unknown" for p in parameters):
             break
     return [name for name in names if name != "self"]
 

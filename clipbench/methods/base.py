@@ -87,14 +87,6 @@ class Method(L.LightningModule):
     exempt: Mapping[str, str] = {}
     """Checks of the conformance suite that have no meaning here: name to reason."""
 
-    def __new__(cls, *_: Any, **settings: Any) -> Method:
-        """Refuse a setting that there is not, and name the nearest that there is."""
-        known = settings_of(cls)
-        for name in settings:
-            if name not in known:
-                raise UnknownName(f"setting of {cls.__name__}", name, known)
-        return super().__new__(cls)
-
     def __init__(
         self,
         backbone: str = "mini",
@@ -109,7 +101,10 @@ class Method(L.LightningModule):
         warmup_lr: float | None = None,
         warmup_steps: int | None = None,
         final_lr: float | None = None,
+        **unknown: Any,
     ) -> None:
+        for name in unknown:
+            raise UnknownName(f"setting of {type(self).__name__}", name, settings_of(type(self)))
         super().__init__()
         self.save_hyperparameters()
         for name in set(self.hparams) - set(settings_of(type(self))):
@@ -136,7 +131,7 @@ class Method(L.LightningModule):
         self.diagnostics: dict[str, Any] = {}
         self.last_losses: dict[str, Tensor] = {}
         self._given: Learned | None = None
-        self._features: dict[tuple[str, ...], tuple[Any, Tensor]] = {}
+        self._cached_features: dict[tuple[str, ...], tuple[Any, Tensor]] = {}
 
     # What an author says
 
@@ -237,7 +232,7 @@ class Method(L.LightningModule):
         if not self.derived:
             self.backbone.refuse_shared(self.trainable)
             self.weights = LearnedWeights(self.backbone, self.trainable, start)
-        self._features.clear()
+        self._cached_features.clear()
         self.to(self.device)
 
     def _weights_of_start(self, path: Path) -> dict[str, Tensor]:
@@ -283,10 +278,10 @@ class Method(L.LightningModule):
             return self.logits(pixels, self.class_features(names))
         with self.backbone.merged():
             state = (self.templates, state_of(self.parameters()))
-            if names not in self._features or self._features[names][0] != state:
+            if names not in self._cached_features or self._cached_features[names][0] != state:
                 with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-                    self._features[names] = (state, self.class_features(names))
-            return self.logits(pixels, self._features[names][1])
+                    self._cached_features[names] = (state, self.class_features(names))
+            return self.logits(pixels, self._cached_features[names][1])
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
         """One step: logits of the batch for the trained classes, the sum of the losses."""
@@ -395,14 +390,23 @@ class Method(L.LightningModule):
         kind = class_of(header) if cls is Method else cls
         start = {} if kind.derived else {"start": None}  # it holds what it started from
         method = from_stored(kind, header.init_args, **start, backbone=backbone or header.backbone)
-        header.refuse_other(kind.__name__, method.backbone_name, load_backbone(method.backbone_name).hash)
-        method._given = learned
-        method.setup(task=header.task, train_seed=header.train_seed, templates=header.templates)
-        method.load_adapter_state_dict(learned.tensors)
-        method.weights.active_entries = header.active_entries
-        method.header = dataclasses.replace(header, init_args=dict(method.hparams), backbone=method.backbone_name)
-        method.has_learned = True
+        method.restore(learned)
         return method
+
+    def restore(self, learned: Learned) -> None:
+        """Set up for what was learned, with it in place.
+
+        Raises:
+            MethodError: it was learned by another method or on another backbone, or does not fit.
+        """
+        header = learned.header
+        header.refuse_other(type(self).__name__, self.backbone_name, load_backbone(self.backbone_name).hash)
+        self.header, self.has_learned, self._given = None, False, learned
+        self.setup(task=header.task, train_seed=header.train_seed, templates=header.templates)
+        self.load_adapter_state_dict(learned.tensors)
+        self.weights.active_entries = header.active_entries
+        self.header = dataclasses.replace(header, init_args=dict(self.hparams), backbone=self.backbone_name)
+        self.has_learned = True
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """What is trained and nothing else: a checkpoint never holds the backbone."""

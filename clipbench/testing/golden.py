@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from clipbench.bench.facts import numeric_versions
-from clipbench.bench.objects import settings_of
 from clipbench.bench.plan import callback_versions
 from clipbench.bench.recipe import load_recipe
 from clipbench.bench.show import kind_of
@@ -31,13 +30,13 @@ NOISE = "attn.k_proj.bias"  # the softmax does not see it: its gradient is round
 
 @torch.no_grad()
 def _logits(method: Method, images: Tensor, split: TestSplit) -> Tensor:
-    return method.split_logits(images, split, method.prepare(split))
+    return method(images, split.classnames)
 
 
 def _moved(start: dict[str, Tensor], method: Method) -> dict[str, float]:
     """How far what is trained has moved, by kind of tensor: names without tower and block."""
     squares: dict[str, float] = {}
-    for name, tensor in method.built().items():
+    for name, tensor in method.trainable.items():
         kind = kind_of(name)
         if not kind.startswith(NOISE):
             squares[kind] = squares.get(kind, 0.0) + float((tensor.detach() - start[name]).double().square().sum())
@@ -54,12 +53,12 @@ def golden_numbers(recipe: str, folder: Path, extra: Mapping[str, Any] = Mapping
     """
     settings: dict[str, Any] = {"trainer.max_epochs": 4} | dict(extra)
     kind = load_recipe(recipe).method
-    accepted = settings_of(method_class(kind))
-    settings |= {f"model.{key}": value for key, value in LARGE.items() if key in accepted} | OF_METHOD.get(kind, {})
+    named = load_recipe(recipe).sections["model"].get("init_args") or {}
+    settings |= {f"model.{key}": value for key, value in LARGE.items() if key in named} | OF_METHOD.get(kind, {})
     callbacks = settings.get("trainer.callbacks", [])
     subject = Subject(recipe, folder, settings=settings)
     with subject.objects() as objects:
-        start = {name: tensor.detach().clone() for name, tensor in objects.model.built().items()}
+        start = {name: tensor.detach().clone() for name, tensor in objects.model.trainable.items()}
         subject.fit(objects)
         method = objects.model.eval()
         images = images_of(objects, 4)
@@ -69,6 +68,6 @@ def golden_numbers(recipe: str, folder: Path, extra: Mapping[str, Any] = Mapping
             "moved": _moved(start, method),
             "logits": {
                 split.name: [[round(x, 4) for x in row] for row in _logits(method, images, split).tolist()]
-                for split in method.task.tests
+                for split in objects.datamodule.task.tests
             },
         }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import pickle
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from clipbench.backbone.clip import load_backbone
 from clipbench.bench.cell_config import cell_config
 from clipbench.bench.objects import ClipbenchCLI, build
 from clipbench.bench.plan import make_plan
@@ -21,10 +25,11 @@ from clipbench.bench.recipe import from_dotted, load_recipe, merge
 from clipbench.bench.record import comparable
 from clipbench.bench.request import Request
 from clipbench.bench.run import run_cell
+from clipbench.bench.show import method_without_weights
 from clipbench.bench.suites import Suite, load_suite
 from clipbench.errors import BackboneError, ClipbenchWarning
 from clipbench.methods.base import Method
-from clipbench.methods.deliverable import load_into, load_method, read_header, save_deliverable
+from clipbench.methods.weights_file import read_header, read_learned
 from clipbench.testing import backbones, folders, plain
 
 SMALL = {"trainer.max_epochs": 2, "data.batch_size": 10}
@@ -56,7 +61,7 @@ class Subject:
         )  # fmt: skip
 
     def start(self) -> dict[str, Any]:
-        """Where the recipe starts from another: that one is fitted, as small, and its deliverable given."""
+        """Where the recipe starts from another: that one is fitted, as small, and its learned weights given."""
         parent = (load_recipe(self.recipe).sections["model"].get("init_args") or {}).get("start")
         if parent is None or "model.start" in self.settings:
             return {}
@@ -66,28 +71,25 @@ class Subject:
             other = Subject(parent, self.folder, self.suite, self.dataset, shared)
             with other.objects() as objects:
                 other.fit(objects)
-                save_deliverable(path, objects.model, objects.datamodule.dataset, parent)
+                objects.model.save(path, parent)
         return {"model.start": str(path)}
 
     @contextmanager
     def objects(self, **settings: Any) -> Iterator[ClipbenchCLI]:
-        """Method, data and trainer, the method built; the shared backbone is given back at the end."""
+        """Method, data and trainer, the method set up."""
         request = self.request()
         config = cell_config(request, request.recipes[0], self.dataset, self.suite.datasets[self.dataset], seed=1)
         config = merge(config, from_dotted(settings))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ClipbenchWarning)
             built = build(config)
-            try:
-                built.model.configure_model()
-                yield built
-            finally:
-                built.model.release()
+            built.model.setup(task=built.datamodule.task, train_seed=built.datamodule.train_seed)
+            yield built
 
     def fit(self, objects: ClipbenchCLI, *callbacks: L.Callback) -> None:
         """Train, if anything is trained."""
         objects.trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
-        if objects.model.built():
+        if objects.model.trainable:
             objects.trainer.fit(objects.model, datamodule=objects.datamodule)
 
 
@@ -113,11 +115,17 @@ def scores(method: Method, images: Tensor, classnames: tuple[str, ...]) -> Tenso
         return method.logits(images, method.class_features(classnames))
 
 
+def pretrained_logits(method: Method, images: Tensor, classnames: tuple[str, ...]) -> Tensor:
+    """Zero-shot CLIP's logits of images with the method's templates."""
+    twin = method.backbone.pretrained
+    return twin.logits(twin.encode_image(images), method.prompts.pretrained_features(classnames))
+
+
 def check_trains_what_it_declares(subject: Subject) -> None:
     """After a fit everything that is declared has moved, and everything else is bit-identical."""
     with subject.objects() as objects:
         method = objects.model
-        declared = {id(parameter) for parameter in method.built().values()}
+        declared = {id(parameter) for parameter in method.trainable.values()}
         names = {name for name, parameter in method.named_parameters() if id(parameter) in declared}
         before = tensors_of(method)
         subject.fit(objects)
@@ -130,8 +138,8 @@ def check_trains_what_it_declares(subject: Subject) -> None:
 def check_trained_count_is_the_formula(subject: Subject) -> None:
     """The number of trained parameters is what the method's formula says."""
     with subject.objects() as objects:
-        counted = sum(parameter.numel() for parameter in objects.model.built().values())
-        assert counted == objects.model.trained_count()
+        counted = sum(parameter.numel() for parameter in objects.model.trainable.values())
+        assert counted == objects.model.num_trainable()
 
 
 def check_frozen_modules_stay_in_eval_mode(subject: Subject) -> None:
@@ -140,7 +148,7 @@ def check_frozen_modules_stay_in_eval_mode(subject: Subject) -> None:
 
     class Watch(L.Callback):
         def on_train_batch_end(self, trainer: Any, method: Any, *_: Any) -> None:
-            put_in = {id(part) for _, module in method.backbone.swapped() for part in module.modules()}
+            put_in = {id(part) for module in method.backbone.replaced.values() for part in module.modules()}
             modules = method.backbone.named_modules()
             modes.extend(name for name, module in modules if module.training and id(module) not in put_in)
 
@@ -159,17 +167,84 @@ def check_batchnorm_and_dropout_stay_frozen(subject: Subject) -> None:
     check_frozen_modules_stay_in_eval_mode(other)
     if not exemption(check_trains_what_it_declares, other):
         check_trains_what_it_declares(other)
-    check_backbone_comes_back(other)
+    check_backbone_stays_as_it_was(other)
 
 
-def check_backbone_comes_back(subject: Subject) -> None:
-    """When the run is over, the shared backbone is bit-identical to what was loaded."""
+def check_backbone_stays_as_it_was(subject: Subject) -> None:
+    """After fit, test, load, pickling, interpolation and an exception the backbone is bit-identical to what it was."""
+
+    class Stop(L.Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            raise KeyError("a user's own fault")
+
+    path = subject.folder / "learned.safetensors"
     with subject.objects() as objects:
-        backbone = objects.model.backbone
-        loaded = backbone.hash
+        method, backbone = objects.model, load_backbone(objects.model.backbone_name)
         subject.fit(objects)
-    assert backbone.compute_hash() == loaded
+        objects.trainer.test(method, datamodule=objects.datamodule, verbose=False)
+        method.save(path)
+        type(method).load(path)
+        pickle.loads(pickle.dumps(method))  # noqa: S301
+        with method.backbone.merged():
+            method.backbone.changed_tensors()
+        if method.interpolates:
+            method.weights.interpolate(0.5)
+        assert backbone.compute_hash() == backbone.hash
+    with subject.objects() as objects, contextlib.suppress(KeyError):
+        subject.fit(objects, Stop())
+    assert backbone.compute_hash() == backbone.hash
     assert not any(parameter.requires_grad for parameter in backbone.parameters())
+    assert not any(module.training for module in backbone.modules())
+
+
+def check_methods_live_side_by_side(subject: Subject) -> None:
+    """A second method that is fitted and tested between fit and test of the first: both give the numbers they give alone."""
+
+    def tested(objects: ClipbenchCLI) -> Any:
+        return objects.trainer.test(objects.model, datamodule=objects.datamodule, verbose=False)
+
+    other = Subject("clipfit", subject.folder)
+    with subject.objects() as objects, other.objects() as others:
+        subject.fit(objects)
+        alone = tested(objects)
+        other.fit(others)
+        alone_too = tested(others)
+    with subject.objects() as objects, other.objects() as others:
+        subject.fit(objects)
+        other.fit(others)
+        assert tested(others) == alone_too
+        assert tested(objects) == alone
+
+
+def check_pickled_gives_the_same_logits(subject: Subject) -> None:
+    """A fitted method that is pickled or copied holds what it learned and gives the same logits."""
+    with subject.objects() as objects:
+        method = objects.model
+        subject.fit(objects)
+        batch = next(iter(objects.datamodule.test_dataloader()[0]))
+        method.eval()
+        with torch.no_grad():
+            logits = method(batch.image[:8])
+            held = pickle.dumps(method)
+            for twin in (pickle.loads(held), copy.deepcopy(method)):  # noqa: S301
+                assert torch.equal(twin(batch.image[:8]), logits)
+        learned = (*method.adapter_state_dict().values(), *method.weights.start.values())
+        assert len(held) < sum(tensor.nbytes for tensor in learned) + 400 * len(learned) + 60_000
+
+
+def check_class_bound_tensors_are_declared(subject: Subject) -> None:
+    """A trained tensor whose shape follows the number of classes is declared in `class_bound`, with a novel rule."""
+    with subject.objects() as objects:
+        method = objects.model
+        if method.derived:
+            return
+        arguments = dict(method.hparams)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ClipbenchWarning)
+        two, three = (method_without_weights(type(method), arguments, classes=number) for number in (2, 3))
+    bound = {name for name, tensor in two.trainable.items() if tensor.shape != three.trainable[name].shape}
+    assert bound == set(two.class_bound), f"shapes follow the classes: {sorted(bound)}; declared: {two.class_bound}"
+    assert not bound or two.novel_rule == "frozen"
 
 
 def check_gradients_are_finite(subject: Subject) -> None:
@@ -177,13 +252,13 @@ def check_gradients_are_finite(subject: Subject) -> None:
     with subject.objects() as objects:
         method = objects.model
         batch = next(iter(objects.datamodule.train_dataloader()))
-        classes = method.class_features(method.task.train)
+        classes = method.class_features(method.classnames)
         logits = method.logits(method.backbone.normalise(batch.image), classes)
         terms = method.losses(logits, batch.label, classes)
-        if not method.built():
+        if not method.trainable:
             return
         torch.stack(list(terms.values())).sum().backward()
-        for name, parameter in method.built().items():
+        for name, parameter in method.trainable.items():
             assert parameter.grad is not None, f"{name} gets no gradient"
             assert torch.isfinite(parameter.grad).all(), f"{name} gets a gradient that is not finite"
 
@@ -193,41 +268,37 @@ def check_starts_at_zero_shot(subject: Subject) -> None:
     plainest = replace(subject, dataset="caltech101")  # its template is "a photo of a {}."
     with plainest.objects() as objects:
         method = objects.model
-        if not method.starts_at_zero_shot:
+        if not method.starts_at_zero_shot or method.start is not None:
             return
-        images, names = images_of(objects), method.task.train
+        images, names = images_of(objects), method.classnames
         with torch.no_grad():
-            zero_shot = method.backbone.logits(method.backbone.encode_image(images), method.zero_shot_features(names))
+            zero_shot = pretrained_logits(method, images, names)
         torch.testing.assert_close(scores(method, images, names), zero_shot, rtol=1e-4, atol=1e-4)
 
 
 def check_saved_and_loaded_gives_the_same_logits(subject: Subject) -> None:
     """What was learned, saved and loaded into a fresh method, gives the same logits for trained and other classes."""
-    path = subject.folder / "deliverable.safetensors"
+    path = subject.folder / "weights.safetensors"
     with subject.objects() as objects:
         method = objects.model
-        if not method.built():
+        if not method.trainable:
             return
         subject.fit(objects)
         images = images_of(objects)
-        lists = [method.task.train] if method.novel_rule == "frozen" else [s.classnames for s in method.task.tests]
+        lists = [method.classnames] if method.novel_rule == "frozen" else [s.classnames for s in objects.datamodule.task.tests]
         before = [scores(method, images, names) for names in lists]
-        size = save_deliverable(path, method, objects.datamodule.dataset)
-        numbers = sum(tensor.numel() for tensor in (*method.built().values(), *method.start_tensors.values()))
+        size = method.save(path)
+        numbers = sum(tensor.numel() for tensor in (*method.trainable.values(), *method.weights.start.values()))
         assert size == path.stat().st_size
-        assert size < 4 * numbers + 200 * (len(method.built()) + len(method.start_tensors)) + 40_000, (
-            "the deliverable holds more than what was learned"
+        assert size < 4 * numbers + 200 * (len(method.trainable) + len(method.weights.start)) + 40_000, (
+            "the file holds more than what was learned"
         )
     with subject.objects() as objects:
-        load_into(objects.model, path)
+        objects.model.restore(read_learned(path))
         for names, expected in zip(lists, before, strict=True):
             assert torch.equal(scores(objects.model, images, names), expected)
-    loaded = load_method(path)
-    try:
-        assert torch.equal(scores(loaded, images, lists[0]), before[0])
-        assert read_header(path).classnames == list(lists[0])
-    finally:
-        loaded.release()
+    assert torch.equal(scores(Method.load(path), images, lists[0]), before[0])
+    assert read_header(path).classnames == list(lists[0])
 
 
 def check_merged_equals_unmerged(subject: Subject) -> None:
@@ -236,11 +307,10 @@ def check_merged_equals_unmerged(subject: Subject) -> None:
         method = objects.model
         subject.fit(objects)
         method.eval()
-        images, names = images_of(objects), method.task.train
+        images, names = images_of(objects), method.classnames
         apart = scores(method, images, names)
-        method.backbone.merge()
-        together = scores(method, images, names)
-        method.backbone.unmerge()
+        with method.backbone.merged():
+            together = scores(method, images, names)
         torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-4)
         assert torch.equal(scores(method, images, names), apart)
 
@@ -249,18 +319,17 @@ def check_goes_back_to_where_it_began(subject: Subject) -> None:
     """Interpolated by 1 nothing changes; by 0 the logits are those before training, or zero-shot's."""
     with subject.objects() as objects:
         method = objects.model.eval()
-        images, names = images_of(objects), method.task.train
+        images, names = images_of(objects), method.classnames
         with torch.no_grad():
-            zero_shot = method.backbone.frozen_image_features(images), method.zero_shot_features(names)
-            before = method.backbone.logits(*zero_shot)
-            if not method.starts_at_zero_shot and method.backbone.swapped() == []:
+            before = pretrained_logits(method, images, names)
+            if not method.starts_at_zero_shot and method.start is None and not method.backbone.replaced:
                 before = scores(method, images, names)
         subject.fit(objects)
         method.eval()
         learned = scores(method, images, names)
-        method.interpolate(1.0)
+        method.weights.interpolate(1.0)
         torch.testing.assert_close(scores(method, images, names), learned, rtol=1e-4, atol=1e-4)
-        method.interpolate(0.0)
+        method.weights.interpolate(0.0)
         torch.testing.assert_close(scores(method, images, names), before, rtol=1e-4, atol=1e-4)
 
 
@@ -286,7 +355,7 @@ def check_training_is_blind_to_test(subject: Subject) -> None:
         suite = folders.suite_of_mini(folder, subject.dataset, other_test=changed)
         with Subject(subject.recipe, folder, suite, "images", subject.settings).objects() as objects:
             subject.fit(objects)
-            learned.append({name: p.detach().clone() for name, p in objects.model.built().items()})
+            learned.append({name: p.detach().clone() for name, p in objects.model.trainable.items()})
     for name, tensor in learned[0].items():
         assert torch.equal(tensor, learned[1][name]), f"{name} saw test data"
 
@@ -296,7 +365,7 @@ def check_permuted_classes_permute_logits(subject: Subject) -> None:
     with subject.objects() as objects:
         method = objects.model
         subject.fit(objects)
-        images, names = images_of(objects), method.task.train
+        images, names = images_of(objects), method.classnames
         order = torch.randperm(len(names), generator=torch.Generator().manual_seed(0))
         permuted = tuple(names[int(i)] for i in order)
         torch.testing.assert_close(
@@ -311,11 +380,10 @@ def check_moves_to_other_classes(subject: Subject) -> None:
         subject.fit(objects)
         method.eval()
         images = images_of(objects)
-        split = method.task.tests[-1]
-        classes = method.prepare(split)
+        split = objects.datamodule.task.tests[-1]
         with torch.no_grad():
-            whole = method.split_logits(images, split, classes)
-            single = torch.cat([method.split_logits(image[None], split, classes) for image in images])
+            whole = method(images, split.classnames)
+            single = torch.cat([method(image[None], split.classnames) for image in images])
         assert whole.shape == (len(images), len(split.classnames))
         assert whole.dtype == torch.float32
         assert torch.isfinite(whole).all()
@@ -327,7 +395,7 @@ def check_packed_equals_plain(subject: Subject) -> None:
     with subject.objects() as objects:
         method = objects.model
         subject.fit(objects)
-        images, names = images_of(objects), method.task.train
+        images, names = images_of(objects), method.classnames
         packed = scores(method, images, names)
         with plain.plain_text(method.backbone):
             expected = scores(method, images, names)
@@ -338,8 +406,8 @@ def check_refuses_towers_it_cannot_use(subject: Subject) -> None:
     """A backbone without a needed ability is refused by name before anything is loaded."""
     recipe = load_recipe(subject.recipe)
     with subject.objects() as objects:
-        kind = type(objects.model)
-    for tower in kind.needs:
+        kind, needed = type(objects.model), objects.model.requires()
+    for tower in needed:
         name = backbones.write_foreign(subject.folder / f"foreign-{tower}", tower)
         arguments = dict(recipe.sections["model"].get("init_args") or {}) | {"backbone": name}
         with pytest.raises(BackboneError, match=f"(?s)(?=.*{kind.__name__})(?=.*{tower})"):
@@ -352,9 +420,9 @@ def check_bf16_stays_finite(subject: Subject) -> None:
         method = objects.model
         subject.fit(objects)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = scores(method, images_of(objects), method.task.train)
+            logits = scores(method, images_of(objects), method.classnames)
         assert logits.dtype == torch.float32
-        for name, parameter in method.built().items():
+        for name, parameter in method.trainable.items():
             assert parameter.dtype == torch.float32
             assert torch.isfinite(parameter).all(), name
 
