@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import lightning as L
 import torch
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
@@ -60,25 +61,26 @@ def labelled(batch: Any) -> tuple[Tensor, Tensor]:
     return (batch.image, batch.label) if hasattr(batch, "image") else (batch[0], batch[1])
 
 
-def split_of(batch: Any, task: Task, validating: bool, loader: int, loaders: int) -> TestSplit:
+def split_of(batch: Any, task: Task | None, trainer: L.Trainer, loader: int) -> TestSplit:
     """The split that a batch is of: it says so itself, or it is a plain pair of images and labels of the task.
 
     Args:
         batch: of a val or test loader.
         task: what is measured.
-        validating: whether the trained classes are validated rather than a split tested.
-        loader: number of the loader.
-        loaders: how many there are.
+        trainer: it validates, tests or predicts.
+        loader: number of the loader that the batch comes from.
 
     Raises:
         ConfigError: a batch of a split that the task does not have, or a plain one of which nothing says what it is.
     """
-    trained = _validated(task)
+    assert task is not None
+    batches = trainer.num_test_batches if trainer.testing else trainer.num_predict_batches if trainer.predicting else []
+    loaders, trained = len(batches), _validated(task)
     name = getattr(batch, "split", None)
     known = {split.name: split for split in task.tests} | {"val": trained, "train": trained}
     if name in known:
         return known[name]
-    if name is None and validating:
+    if name is None and not batches:
         return trained
     if name is None and loaders == len(task.tests):
         return task.tests[loader]
@@ -91,6 +93,17 @@ def split_of(batch: Any, task: Task, validating: bool, loader: int, loaders: int
 
 def _validated(task: Task) -> TestSplit:
     return TestSplit("val", task.train, trained=True)
+
+
+def name_of(split: TestSplit, testing: bool) -> str:
+    """Under which name a split's accuracy is logged: "test/base", "val/accuracy" ..."""
+    return "val/accuracy" if split.name == "val" else f"{'test' if testing else 'val'}/{split.name}"
+
+
+def summed(terms: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """The sum of the terms of a loss in float32, and all of them detached, the sum as "total"."""
+    total = torch.stack([term.float() for term in terms.values()]).sum()
+    return total, {name: term.detach() for name, term in {**terms, "total": total}.items()}
 
 
 def task_of(trainer: Any) -> tuple[Task, int] | None:

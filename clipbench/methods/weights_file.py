@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -16,6 +17,7 @@ from clipbench.atomic import write_bytes
 from clipbench.data.task import Task
 from clipbench.errors import MethodError
 from clipbench.methods import method_class, registered
+from clipbench.methods.arguments import from_stored
 
 if TYPE_CHECKING:
     from clipbench.methods.base import Method
@@ -56,6 +58,27 @@ class Header:
     active_entries: int | None = None
     class_path: str | None = None
 
+    @classmethod
+    def of(cls, method: Method, dataset: str) -> Header:
+        """The header of what a method learns on a dataset."""
+        kind = type(method)
+        return cls(
+            kind.__name__, dict(method.hparams), None, method.backbone_name, method.backbone.hash, method.template_set,
+            list(method.templates), dataset, list(method.classnames), method.train_seed,
+            class_path=f"{kind.__module__}.{kind.__qualname__}",
+        )  # fmt: skip
+
+    @classmethod
+    def of_checkpoint(cls, stored: Mapping[str, Any]) -> Header:
+        """The header in what a method writes into a Lightning checkpoint.
+
+        Raises:
+            MethodError: there is none.
+        """
+        if "header" not in stored:
+            raise MethodError("the checkpoint says not whose it is: it was not written by this version of clipbench")
+        return cls(**stored["header"])
+
     @property
     def task(self) -> Task:
         """The classes that were trained on, as a task without tests."""
@@ -92,6 +115,31 @@ class Learned:
     tensors: Mapping[str, Tensor]
     start: Mapping[str, Tensor]
 
+    def method(self, kind: type[Method] | None = None, backbone: str | None = None, where: str = "") -> Method:
+        """The method that learned this, with it in place.
+
+        Args:
+            kind: its class; None: the installed one of that name.
+            backbone: under which name its backbone is at hand, if another.
+            where: what messages begin with.
+
+        Raises:
+            MethodError: the method is another one, or not installed; the backbone is another; tensors do not fit.
+        """
+        try:
+            kind = kind or class_of(self.header)
+            start = {} if kind.derived else {"start": None}  # what it started from is here
+            arguments = {**start, "backbone": backbone or self.header.backbone}
+            method: Method = from_stored(kind, self.header.init_args, **arguments)
+            method.setup(learned=self)
+        except MethodError as error:
+            raise MethodError(f"{where}{error}") from error
+        return method
+
+    def cloned(self) -> Learned:
+        """The same with tensors of its own."""
+        return Learned(self.header, {name: tensor.clone() for name, tensor in self.tensors.items()}, dict(self.start))
+
     def write(self, path: Path) -> int:
         """Write a file, whole or not at all; returns its size in bytes.
 
@@ -125,6 +173,8 @@ def read_header(path: Path) -> Header:
     Raises:
         MethodError: no such file, not learned weights, or of a newer format.
     """
+    if not path.is_file():
+        raise MethodError(f"there is no file of learned weights '{path}' (a recipe's name is for `clipbench bench`)")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -152,3 +202,15 @@ def class_of(header: Header) -> type[Method]:
             f"loads it by {header.method}.load(path) (installed: {', '.join(registered())})"
         )
     return method_class(header.method)
+
+
+def restored(
+    kind: type[Method], arguments: Mapping[str, Any], learned: Learned | None, has_learned: bool, training: bool,
+    device: torch.device,
+) -> Method:  # fmt: skip
+    """The method that `Method.__reduce_ex__` took apart."""
+    if learned is None:
+        return kind(**arguments)
+    method = learned.method(kind)
+    method.has_learned = has_learned
+    return method.train(training).to(device)

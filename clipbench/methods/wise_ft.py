@@ -61,16 +61,14 @@ class WiSEFT(Method):
     def build(self) -> dict[str, nn.Parameter]:
         """The tuned model, gone back by 1 - alpha."""
         if isinstance(self.start, str):
-            if not Path(self.start).is_file():
-                raise ConfigError(f"start: there is no file '{self.start}' (a recipe's name is for `clipbench bench`)")
             self._interpolated(read_learned(Path(self.start)))
             self.hparams["start"] = self.tuned.header.as_dict()
-        elif self._given is not None:
-            self._interpolated(dataclasses.replace(self._given, header=Header(**self.hparams["start"])))
+        else:  # the tensors come with `load_adapter_state_dict`
+            self.tuned = Learned(Header(**self.hparams["start"]), {}, self.weights.start)
         return self.trainable
 
     def _interpolated(self, tuned: Learned) -> None:
-        self.tuned, self.inner = tuned, Method.from_learned(tuned, self.backbone_name)
+        self.tuned, self.inner = tuned, tuned.method(backbone=self.backbone_name)
         if not self.inner.interpolates:
             raise MethodError(f"what {type(self.inner).__name__} learned is not made from the pretrained model: no way back")
         self.novel_rule = self.inner.novel_rule

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,25 +16,33 @@ class LearnedWeights:
     """The trained tensors of a method and the weights that it started from.
 
     Args:
-        backbone: the method's view, with everything in place.
-        trainable: name to trained parameter.
         start: tensors of the backbone that other weights stand in for, by name.
+        backbone: the method's view, with everything in place; None: nothing has been built yet.
+        trainable: name to trained parameter.
     """
 
     def __init__(
-        self, backbone: BackboneView, trainable: Mapping[str, nn.Parameter], start: Mapping[str, Tensor]
+        self,
+        start: Mapping[str, Tensor] | None = None,
+        backbone: BackboneView | None = None,
+        trainable: Mapping[str, nn.Parameter] | None = None,
     ) -> None:
-        self.backbone, self.trainable, self.start = backbone, trainable, dict(start)
+        self.trainable, self.start = dict(trainable or {}), dict(start or {})
         self.active_entries: int | None = None
         """Numbers still trained at the end, where some were frozen on the way."""
+        self.began: dict[str, Tensor] = {}
+        """Trained tensors that have no pretrained value, as they began."""
+        if backbone is None:
+            return  # nothing has been built yet
+        backbone.refuse_shared(self.trainable)
+        self.backbone = backbone
         known = dict(backbone.pretrained.named_parameters())
         inside = self._knowing_the_way()
         self.began = {
             name: parameter.detach().clone()
-            for name, parameter in trainable.items()
+            for name, parameter in self.trainable.items()
             if name not in known and id(parameter) not in inside
         }
-        """Trained tensors that have no pretrained value, as they began."""
 
     def _knowing_the_way(self) -> set[int]:
         """Ids of the parameters of modules that interpolate themselves."""
@@ -50,6 +59,13 @@ class LearnedWeights:
         """The trained tensors by the names that they have as parameters of a module."""
         trained = {id(parameter) for parameter in self.trainable.values()}
         return {name: p for name, p in module.named_parameters(remove_duplicate=False) if id(p) in trained}
+
+    def trained_part(self, state: dict[str, Any], module: nn.Module, prefix: str) -> dict[str, Any]:
+        """The state dict of a module without what is not trained; in place, as torch collects it from child to child."""
+        own = {prefix + name for name in self.names_in(module)}
+        for name in [name for name in state if name.startswith(prefix) and name not in own]:
+            del state[name]
+        return state
 
     def state(self) -> dict[str, Tensor]:
         """The trained tensors, detached."""
@@ -107,9 +123,15 @@ class LearnedWeights:
         self.backbone.replace_tensors(back)
         self.backbone.clear_cache()
 
-    def lie_in_the_backbone(self) -> bool:
-        """Whether all that was learned can be written into the backbone's tensors (a context and adapters cannot)."""
-        return self.backbone.can_hold(self.trainable.values())
+    def in_the_backbone(self) -> dict[str, Tensor]:
+        """The tensors of the backbone as what was learned leaves them, where it changes them, by name.
+
+        Raises:
+            MethodError: part of what was learned (a context, adapters) cannot be written into the backbone's tensors.
+        """
+        if not self.backbone.can_hold(self.trainable.values()):
+            raise MethodError("start: what was learned there is not in the backbone's weights alone")
+        return {name: tensor.clone() for name, tensor in self.backbone.changed_tensors().items()}
 
 
 def refuse_other_shapes(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
