@@ -19,6 +19,7 @@ from clipbench.backbone.clip import Backbone, load_backbone
 from clipbench.backbone.lending import Interpolable, Mergeable
 from clipbench.backbone.prompts import PromptPlan
 from clipbench.backbone.spec import require, resolve_spec
+from clipbench.data.templates import fill
 from clipbench.errors import ConfigError, MethodError
 from clipbench.methods.schedule import OptimizerName, ScheduleName
 from clipbench.methods.task import Task
@@ -227,7 +228,7 @@ class Strategy(L.LightningModule):
         names = tuple(classnames)
 
         def plan() -> PromptPlan:
-            texts = [t.format(name.replace("_", " ")) for name in names for t in self.templates]
+            texts = [fill(template, name) for name in names for template in self.templates]
             return PromptPlan(self.backbone.tokenize(texts))
 
         return self.remember(("prompts", names, self.templates), plan)
