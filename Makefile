@@ -66,7 +66,7 @@ lock: $(UV) ## write requirements.lock anew from pyproject.toml [ARGS=--upgrade]
 	  --custom-compile-command "make lock" $(ARGS) -o requirements.lock
 
 golden: $(STAMP) ## compute the golden values of the tests anew; look at the diff before you commit it
-	@export OMP_NUM_THREADS=1; for script in tests/*/make_golden.py clipbench/mini/golden.py; do \
+	@export OMP_NUM_THREADS=1; for script in tests/*/make_golden.py tools/mini/golden.py; do \
 	  module=$$(echo "$${script%.py}" | tr / .); echo "$$module"; $(BIN)/python -m "$$module" || exit; done
 
 docs: $(STAMP) ## write the generated pages of docs/ anew

@@ -100,11 +100,21 @@ def templates_for_task(set_name: str, task: Task) -> tuple[str, ...]:
     return chosen.templates.get(task.dataset, chosen.default)
 
 
+def class_text(classname: str) -> str:
+    """A class name as every prompt writes it: underscores become blanks, nothing else changes.
+
+    Example:
+        >>> class_text("apple_pie")
+        'apple pie'
+    """
+    return classname.replace("_", " ")
+
+
 def fill(template: str, classname: str) -> str:
-    """The sentence for a class: underscores of its name become blanks, nothing else changes.
+    """The sentence for a class, with its name as `class_text` writes it.
 
     Example:
         >>> fill("a photo of {}, a type of food.", "apple_pie")
         'a photo of apple pie, a type of food.'
     """
-    return template.replace("{}", classname.replace("_", " "))
+    return template.replace("{}", class_text(classname))

@@ -7,23 +7,20 @@ of words can use; the other rows are zero in memory, and a text that needs one i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from clipbench.errors import BackboneError
-from clipbench.mini.words import known_words, split_words
 
 PATH = Path(__file__).with_name("weights.safetensors")
 FORMAT = "clipbench-mini-1"
 TABLE, ROWS, INDEX = "token_embedding.weight", "token_embedding.rows", "token_embedding.index"
-# Padding, start and end of text of CLIP's tokenizer; padding is never read by a causal tower pooled at the end of text.
-PADDING, START, END = 0, 49406, 49407
+# Start and end of text of CLIP's tokenizer.
+START, END = 49406, 49407
 
 MODEL_CFG: dict[str, Any] = {
     "embed_dim": 128,
@@ -51,15 +48,13 @@ def load_weights(path: Path = PATH) -> Weights:
     """Read the shipped weights.
 
     Args:
-        path: a file written by :func:`save_weights`.
+        path: a file written by `tools/mini/save.py`.
 
     Raises:
         BackboneError: the file is missing, damaged or of another format.
     """
     if not path.is_file():
-        raise BackboneError(
-            f"no mini weights at {path}; write them with: python -m clipbench.mini.pretrain --out {path}"
-        )
+        raise BackboneError(f"no mini weights at {path}; in a checkout: python -m tools.mini.pretrain --out {path}")
     try:
         with safe_open(path, framework="numpy") as file:
             meta = file.metadata() or {}
@@ -75,76 +70,3 @@ def load_weights(path: Path = PATH) -> Weights:
     table[index] = rows
     state[TABLE] = table
     return Weights(state, config, frozenset(int(i) for i in index))
-
-
-def save_weights(
-    state: dict[str, npt.NDArray[np.float32]], index: npt.NDArray[np.integer], path: Path, notes: dict[str, str]
-) -> None:
-    """Round to float16 and write the compact file.
-
-    Args:
-        state: open_clip's names to arrays; the token table holds only the rows of ``index``.
-        index: (rows,) token ids, ascending.
-        path: where to write.
-        notes: how the weights were made, for the file's header.
-    """
-    tensors = {name: np.array(values, np.float16, order="C") for name, values in state.items() if name != TABLE}
-    tensors[ROWS] = np.array(state[TABLE], np.float16, order="C")
-    stored: dict[str, npt.NDArray[Any]] = {**tensors, INDEX: index.astype(np.int32)}
-    config = json.dumps({"model_cfg": MODEL_CFG, "preprocess_cfg": PREPROCESS_CFG})
-    written = path.with_name(path.name + ".part")
-    written.write_bytes(save(stored, {"format": FORMAT, "config": config, **notes}))
-    written.replace(path)
-
-
-def export(folder: Path, weights: Weights | None = None) -> None:
-    """Write a folder that ``open_clip.create_model_and_transforms("local-dir:FOLDER")`` loads.
-
-    Args:
-        folder: made if absent.
-        weights: the shipped ones unless given.
-    """
-    weights = weights or load_weights()
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "open_clip_config.json").write_text(json.dumps(weights.config, indent=1), encoding="utf-8")
-    (folder / "open_clip_model.safetensors").write_bytes(save(weights.state))
-
-
-def check_words(texts: str | Iterable[str]) -> None:
-    """Refuse a text with a word outside the closed list.
-
-    Args:
-        texts: one text or several, templates filled in.
-
-    Raises:
-        BackboneError: names the first unknown word and its text.
-    """
-    known = known_words()
-    for text in [texts] if isinstance(texts, str) else texts:
-        for word in split_words(text):
-            if word not in known:
-                raise BackboneError(
-                    f"word '{word}' not known to the mini backbone (in '{text}'); it reads a closed list"
-                )
-
-
-def check_tokens(tokens: npt.ArrayLike, known: frozenset[int]) -> None:
-    """Refuse token ids whose rows are not stored.
-
-    Args:
-        tokens: token ids of any shape, padded with 0.
-        known: ``Weights.known``.
-
-    Raises:
-        BackboneError: names the first unknown token.
-    """
-    for token in np.unique(np.asarray(tokens)).tolist():
-        if token != PADDING and token not in known:
-            raise BackboneError(f"word '{_spell(token)}' not known to the mini backbone; it reads a closed list")
-
-
-def _spell(token: int) -> str:
-    # Only here, on the way to an error, is the tokenizer (and with it torch) needed.
-    from open_clip.tokenizer import SimpleTokenizer
-
-    return SimpleTokenizer().decode([token]).strip()

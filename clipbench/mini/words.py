@@ -6,8 +6,6 @@ Phrases name their factors as ``{factor}``, so the factors that a caption states
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from clipbench.mini.factors import COLOURS, Family
 
 _PHOTO = "a photo of a {}."
@@ -250,19 +248,6 @@ FAMILIES: tuple[Family, ...] = (
     ),
 )
 
-# Wordings that any family may be put into; the last four words of the first start learned contexts.
-GENERAL_TEMPLATES = (
-    _PHOTO,
-    "a photo of {}.",
-    "a picture of a {}.",
-    "{}.",
-    "an image of the {}.",
-    "a {}.",
-)
-
-# "x" holds the place of a learned context vector.
-PLACEHOLDER = "x"
-
 
 def family(key: str) -> Family:
     """The family of a card key (``imagenet``) or of a family name (``things``).
@@ -274,25 +259,3 @@ def family(key: str) -> Family:
         if key in (one.key, one.name):
             return one
     raise KeyError(f"no family {key!r}; there are {', '.join(f.key for f in FAMILIES)}")
-
-
-def split_words(text: str) -> list[str]:
-    """Lower-case words and punctuation marks of a text, as the tokenizer separates them."""
-    spaced = "".join(c if c.isalnum() else f" {c} " for c in text.lower())
-    return spaced.split()
-
-
-def all_phrases() -> Iterator[str]:
-    """Every text that captions and prompts are made of, with ``{}`` left out."""
-    yield PLACEHOLDER
-    yield from (t.replace("{}", " ") for t in GENERAL_TEMPLATES)
-    for one in FAMILIES:
-        yield from (t.replace("{}", " ") for t in (one.template, *one.also))
-        for form, wording in enumerate(one.phrases):
-            if wording not in one.phrases[:form]:
-                yield from (one.phrase(values, form) for values in one.grid())
-
-
-def known_words() -> frozenset[str]:
-    """The closed list of words and punctuation marks that the mini backbone can read."""
-    return frozenset(word for text in all_phrases() for word in split_words(text))

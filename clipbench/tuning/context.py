@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from clipbench.backbone.clip import Backbone
 from clipbench.backbone.prompts import PromptPlan
+from clipbench.data.templates import class_text
 from clipbench.errors import ConfigError
 
 Position = Literal["end", "middle", "front"]
@@ -72,7 +73,7 @@ class Context(nn.Module):
         """
         if self.class_specific and owners is None and len(classnames) != len(self.vectors):
             raise ConfigError(f"the context has vectors of {len(self.vectors)} classes, {len(classnames)} were given")
-        names = [name.replace("_", " ") for name in classnames]
+        names = [class_text(name) for name in classnames]
         whole, bare = backbone.tokenize([f"{name}." for name in names]), backbone.tokenize(names)
         vocabulary = backbone.vocab_size
         sequences = []

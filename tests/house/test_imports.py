@@ -12,20 +12,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGE = ROOT / "clipbench"
-# A room may import itself and rooms of a lower rank; `data` asks `backbone` only what images are prepared for.
+# A package may import itself and packages of a lower rank; `data` asks `backbone` only what images are prepared for.
+# `tools` is outside the package: it may import all of it, and nothing of it imports `tools`.
 RANK = {
     "errors": 0,
     **dict.fromkeys(["atomic", "randomness", "resources"], 1),
-    **dict.fromkeys(["protocols", "backbone"], 2),
-    "data": 3,
-    "tuning": 4,
-    "methods": 5,
-    "report": 6,
-    "bench": 7,
-    **dict.fromkeys(["analysis", "mini", "testing"], 8),
-    "cli": 9,
-    "__main__": 10,
+    **dict.fromkeys(["mini", "protocols"], 2),
+    "backbone": 3,
+    "data": 4,
+    "tuning": 5,
+    "methods": 6,
+    "report": 7,
+    "bench": 8,
+    **dict.fromkeys(["analysis", "testing"], 9),
+    "cli": 10,
+    "__main__": 11,
+    "tools": 12,
 }
 RECORDS = "clipbench.bench.record"  # all that the report sees of the bench, which calls it when it is done
 GROUND = {room for room, rank in RANK.items() if rank < 2}
@@ -34,20 +36,22 @@ HEAVY = {"torch", "torchvision", "lightning", "open_clip", "timm"}
 
 @cache
 def modules() -> dict[str, Path]:
-    """Name to file of every module of the package."""
+    """Name to file of every module of the package and of tools."""
     names = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path in sorted([*(ROOT / "clipbench").rglob("*.py"), *(ROOT / "tools").rglob("*.py")]):
         parts = path.relative_to(ROOT).with_suffix("").parts
         names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return names
 
 
 def room(module: str) -> str:
-    return module.split(".")[1] if "." in module else ""
+    """The first folder or file below `clipbench`, or `tools`; the package's own `__init__` has none."""
+    top, _, rest = module.partition(".")
+    return rest.partition(".")[0] if top == "clipbench" else top
 
 
-def imported(tree: ast.AST, nested: bool) -> Iterator[str]:
-    """What is imported when the code runs: at once, or (nested) in functions as well; never what only types need."""
+def imported(tree: ast.AST) -> Iterator[str]:
+    """What is imported when the code runs, at once or in functions; never what only types need."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             continue
@@ -59,31 +63,18 @@ def imported(tree: ast.AST, nested: bool) -> Iterator[str]:
             yield from known
             if len(known) < len(inner):
                 yield node.module
-        elif nested or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield from imported(node, nested)
+        else:
+            yield from imported(node)
 
 
 @cache
-def imports_of(module: str, nested: bool = True) -> frozenset[str]:
-    return frozenset(imported(ast.parse(modules()[module].read_text(encoding="utf-8")), nested))
+def imports_of(module: str) -> frozenset[str]:
+    return frozenset(imported(ast.parse(modules()[module].read_text(encoding="utf-8"))))
 
 
 def own(module: str) -> set[str]:
-    return {name for name in imports_of(module) if name.startswith("clipbench.")}
-
-
-@cache
-def lower_mini() -> frozenset[str]:
-    """The modules of `mini` that `data` and `backbone` stand on."""
-    reached = {name for module in modules() if room(module) in ("data", "backbone") for name in own(module)}
-    waiting = [name for name in reached if room(name) == "mini"]
-    found: set[str] = set()
-    while waiting:
-        name = waiting.pop()
-        if name in modules() and name not in found:
-            found.add(name)
-            waiting += [inner for inner in own(name) if room(inner) == "mini"]
-    return frozenset(found)
+    """What a module imports of this repository."""
+    return {name for name in imports_of(module) if name.split(".")[0] in ("clipbench", "tools", "tests") and room(name)}
 
 
 @pytest.mark.parametrize("module", [name for name in modules() if room(name)])
@@ -92,9 +83,8 @@ def test_nothing_imports_upward(module: str) -> None:
     assert here in RANK, f"{here} is no room of the house: say in test_imports.py where it stands"
     for name in own(module):
         there = room(name)
-        if module in lower_mini():
-            assert there in GROUND | {"mini"}, f"{module} is under data and backbone, and imports {name}"
-        elif here != there and (here, name) != ("report", RECORDS) and name not in lower_mini():
+        if here != there and (here, name) != ("report", RECORDS):
+            assert there in RANK, f"{module} imports {name}"
             assert RANK[there] < RANK[here], f"{module} imports {name}"
 
 
@@ -112,6 +102,8 @@ def test_protocols_know_of_nothing_but_labels() -> None:
             others = {name for name in own(module) if room(name) not in ("protocols", "errors")}
             assert not others, f"{module} imports {others}"
             assert "TYPE_CHECKING" not in text, f"{module} names types of others"
+def test_the_package_itself_does_not_need_tools() -> None:
+    assert not [name for name in imports_of("clipbench") if name.split(".")[0] == "tools"]
 
 
 def test_the_report_reads_records_only() -> None:
@@ -121,10 +113,11 @@ def test_the_report_reads_records_only() -> None:
             assert others <= {RECORDS}, f"{module} imports {others}"
 
 
-def test_the_lower_half_of_mini_knows_no_torch() -> None:
-    for module in sorted(lower_mini()):
-        heavy = {name for name in imports_of(module, nested=False) if name.split(".")[0] in HEAVY}
-        assert not heavy, f"{module} imports {heavy}"
+def test_mini_knows_no_torch() -> None:
+    for module in modules():
+        if room(module) == "mini":
+            heavy = {name for name in imports_of(module) if name.split(".")[0] in HEAVY}
+            assert not heavy, f"{module} imports {heavy}"
 
 
 LIGHT = [
@@ -139,13 +132,16 @@ LIGHT = [
     "clipbench.data.task",
     "clipbench.data.templates",
     "clipbench.methods",
+<<<<<<< HEAD
     "clipbench.mini.render",
     "clipbench.protocols",
+=======
+>>>>>>> wip/mini
 ]
 
 
 def test_what_must_start_fast_does_not_import_torch() -> None:
-    present = [name for name in modules() if name in LIGHT or room(name) == "report"]
+    present = [name for name in modules() if name in LIGHT or room(name) in ("mini", "report")]
     code = f"import sys, {', '.join(present)}; print(*sorted({HEAVY!r} & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60

@@ -107,7 +107,7 @@ def test_golden_runs_every_script_that_makes_golden_values(built: Path) -> None:
     script(built / "tests/backbone/make_golden.py", "")
     script(built / "tests/methods/make_golden.py", "")
     said = make(built, "golden").stdout
-    for module in ("tests.backbone.make_golden", "tests.methods.make_golden", "clipbench.mini.golden"):
+    for module in ("tests.backbone.make_golden", "tests.methods.make_golden", "tools.mini.golden"):
         assert f"[-m][{module}] threads=1\n" in said
 
 

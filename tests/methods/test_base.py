@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from clipbench.backbone.prompts import PromptPlan
 from clipbench.errors import BackboneError, ConfigError, MethodError, UnknownName
 from clipbench.methods import method_class
 from clipbench.methods.base import Method
@@ -27,6 +28,12 @@ def test_several_templates_average_unit_features(make: Callable[..., Method]) ->
     expected = sum(single) / 3
     torch.testing.assert_close(method.class_features(BASE).double(), expected, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(method.zero_shot_features(BASE).double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_templates_are_filled_with_blanks_for_underscores(make: Callable[..., Method]) -> None:
+    method = make(ZeroShot, templates=("a photo of a {}.", "art of the {}."))
+    texts = ["a photo of a sea or lake.", "art of the sea or lake."]
+    assert method.prompts(["sea_or_lake"]) == PromptPlan(method.backbone.tokenize(texts))
 
 
 def test_the_frozen_twin_does_not_move(make: Callable[..., Method]) -> None:

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipbench.mini import golden, shapes, styles
+from clipbench.mini import shapes, styles
 from clipbench.mini.cards import all_cards
 from clipbench.mini.content import FULL_CANVAS
 from clipbench.mini.render import SPLITS, key, raw, render, uniforms
 from clipbench.mini.styles import NEUTRAL, Style
 from clipbench.mini.words import FAMILIES, family
+from tools.mini import golden
 
 CLEAN = Style(jitter=0.0, contrast_spread=0.0, brightness_spread=0.0)
 

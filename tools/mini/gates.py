@@ -1,6 +1,6 @@
 """The release gates of the suite: what must hold for the shipped cards, renderer and weights.
 
-``python -m clipbench.mini.gates`` prints each gate with what was measured, its threshold and whether it holds, then
+``python -m tools.mini.gates`` prints each gate with what was measured, its threshold and whether it holds, then
 the accuracies by dataset. The exit status is 0 only if all hold. The tests run the same functions.
 """
 
@@ -19,13 +19,14 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 from PIL import Image
 
-from clipbench.mini import captions, golden, measure
-from clipbench.mini.classes import pairs, pretraining_tuples
 from clipbench.mini.images import load_images
-from clipbench.mini.measure import Bench, Score
-from clipbench.mini.plain import PlainClip
-from clipbench.mini.pretrain import pixels
-from clipbench.mini.weights import PATH, export
+from clipbench.mini.weights import PATH
+from tools.mini import captions, golden, measure
+from tools.mini.classes import pairs, pretraining_tuples
+from tools.mini.measure import Bench, Score
+from tools.mini.plain import PlainClip
+from tools.mini.pretrain import pixels
+from tools.mini.save import export
 
 
 class Gate(NamedTuple):

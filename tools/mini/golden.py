@@ -1,9 +1,8 @@
-"""Golden pictures: twenty of every family, held against the renderer. ``python -m clipbench.mini.golden`` writes them
-anew.
+"""Golden pictures: twenty of every family, held against the renderer.
 
-sin and cos may differ in the last bit between machines, so equality of the digests is not asked for: what counts is
-    that nearly all
-bytes of a fixed sample are equal and the others off by one.
+``python -m tools.mini.golden`` writes them anew. sin and cos may differ in the last bit between machines, so equality
+of the digests is not asked for: what counts is that nearly all bytes of a fixed sample are equal and the others off by
+one.
 """
 
 from __future__ import annotations

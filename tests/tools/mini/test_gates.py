@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from clipbench.mini import gates, golden, measure
-from clipbench.mini.gates import GATES
-from clipbench.mini.measure import Score
 from clipbench.mini.words import family
+from tools.mini import gates, golden, measure
+from tools.mini.gates import GATES
+from tools.mini.measure import Score
 
 if TYPE_CHECKING:
-    from clipbench.mini.measure import Bench
+    from tools.mini.measure import Bench
 
 
 @pytest.mark.parametrize("gate", GATES, ids=lambda gate: gate.__name__)

@@ -1,6 +1,6 @@
 """The search that chose the classes of every card.
 
-Run ``python -m clipbench.mini.classes`` to see it, with ``--write`` to put its lists into the cards. It is
+Run ``python -m tools.mini.classes`` to see it, with ``--write`` to put its lists into the cards. It is
 deterministic: the legacy ``RandomState`` draws the same numbers on every numpy. The cards hold the outcome; nothing
 runs this at benchmark time.
 

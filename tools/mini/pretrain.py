@@ -1,6 +1,6 @@
 """Pretraining of the mini backbone from nothing, on pictures and captions rendered on the fly.
 
-``python -m clipbench.mini.pretrain --out FILE --seed 0`` trains, writes the compact file and runs the gates on it.
+``python -m tools.mini.pretrain --out FILE --seed 0`` trains, writes the compact file and runs the gates on it.
 
 What it may see is the grid of every family minus the classes of the cards (neither as pictures nor as captions), in
 the neutral style only. A caption that is true of another picture of the batch is taken out of the denominators, in
@@ -22,13 +22,15 @@ from open_clip.model import CLIP
 from open_clip.tokenizer import SimpleTokenizer
 from torch.nn import functional
 
-from clipbench.mini import captions
 from clipbench.mini.cards import read_card
-from clipbench.mini.classes import pretraining_tuples
 from clipbench.mini.render import key, render
 from clipbench.mini.styles import NEUTRAL
-from clipbench.mini.weights import END, MODEL_CFG, PATH, PREPROCESS_CFG, START, save_weights
-from clipbench.mini.words import FAMILIES, known_words
+from clipbench.mini.weights import END, MODEL_CFG, PATH, PREPROCESS_CFG, START
+from clipbench.mini.words import FAMILIES
+from tools.mini import captions
+from tools.mini.classes import pretraining_tuples
+from tools.mini.save import save_weights
+from tools.mini.vocabulary import known_words
 
 STEPS, BATCH = 1700, 128
 LR, WARMUP, FLOOR = 1e-3, 150, 0.02
@@ -216,7 +218,7 @@ def main() -> None:
         f"wrote {arguments.out}: {time.perf_counter() - wall:.0f} s wall, {time.process_time() - cpu:.0f} s CPU",
         flush=True,
     )
-    from clipbench.mini import gates
+    from tools.mini import gates
 
     raise SystemExit(gates.main(["--weights", str(arguments.out), "--split", arguments.split]))
 

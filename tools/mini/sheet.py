@@ -1,4 +1,4 @@
-"""The contact sheet of the suite: ``python -m clipbench.mini.sheet FILE.png``.
+"""The contact sheet of the suite: ``python -m tools.mini.sheet FILE.png``.
 
 For every dataset ten of its classes: above as the benchmark shows them, below in the neutral style of pretraining,
 from which the benchmark's style is a shift.

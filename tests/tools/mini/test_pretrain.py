@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from clipbench.mini import captions, pretrain
 from clipbench.mini.cards import read_card
 from clipbench.mini.words import FAMILIES, family
+from tools.mini import captions, pretrain
 
 
 def _batch(count: int = 200) -> tuple[np.ndarray, list, list, list]:

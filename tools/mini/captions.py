@@ -11,7 +11,7 @@ import yaml
 
 from clipbench import resources
 from clipbench.mini.factors import Family, Values
-from clipbench.mini.words import GENERAL_TEMPLATES, PLACEHOLDER
+from tools.mini.vocabulary import GENERAL_TEMPLATES, PLACEHOLDER
 
 # Share of captions in a template of the family's own, and of these in one that only other code uses.
 OWN_TEMPLATE, OTHER_CODE = 1 / 3, 0.4

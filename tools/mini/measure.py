@@ -19,10 +19,10 @@ from sklearn.linear_model import LogisticRegression
 from clipbench.mini.cards import MiniCard, all_cards
 from clipbench.mini.content import FULL_CANVAS
 from clipbench.mini.images import Pictures, load_images
-from clipbench.mini.pretrain import pixels
 from clipbench.mini.render import key, raw, render
 from clipbench.mini.styles import NEUTRAL
 from clipbench.mini.weights import MODEL_CFG, PATH, Weights, load_weights
+from tools.mini.pretrain import pixels
 
 Features = npt.NDArray[np.float32]
 

@@ -1,0 +1,1 @@
+"""What makes the shipped data of clipbench; run from a checkout, in no wheel."""
