@@ -16,8 +16,8 @@ from clipbench.errors import RecordError
 from clipbench.report.aggregate import AVERAGE, COLUMNS, Row, aggregate, cells_of, rows_of
 from clipbench.report.axes_figure import Panel, accuracy_over_axes
 from clipbench.report.cost_figure import canvas, draw_costs
+from clipbench.report.drawing import save_figure
 from clipbench.report.layout import Section
-from clipbench.report.leaderboard import save_figure
 from clipbench.report.select import Planned, select
 from clipbench.report.study_tables import BESIDE, scope_of, study_sections
 from clipbench.report.tables import csv, latex, markdown, terminal
