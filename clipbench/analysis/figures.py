@@ -13,12 +13,12 @@ import pandas as pd
 
 from clipbench.analysis.summary import groups_of, last_rows, placed
 from clipbench.report.drawing import new_figure
+from clipbench.report.naming import SHAPES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SHAPES = "osD^vP*Xh<>dp8"
 STYLES = ("-", "--", ":", "-.")
 LAYERS = {
     "sum_squares": "sum of squared differences",
