@@ -112,6 +112,7 @@ def test_the_lower_half_of_mini_knows_no_torch() -> None:
 
 LIGHT = [
     "clipbench.cli",
+    "clipbench.backbone.names",
     "clipbench.backbone.spec",
     "clipbench.bench.record",
     "clipbench.data.cards",
