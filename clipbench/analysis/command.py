@@ -92,6 +92,7 @@ def _write_changes(rows: Rows, columns: tuple[str, ...], folder: Path, note: str
     from clipbench.analysis.rows import framed, write_rows
     from clipbench.analysis.summary import SUMMARY_COLUMNS, lines_of, profile, summarise
     from clipbench.atomic import write_text
+    from clipbench.report.drawing import save_figure
 
     frame = framed(rows)
     summary, tensors = summarise(frame), profile(frame)
@@ -100,9 +101,9 @@ def _write_changes(rows: Rows, columns: tuple[str, ...], folder: Path, note: str
     write_rows(folder / "summary.csv", summary, SUMMARY_COLUMNS)
     text = "\n".join([*lines_of(summary), note] if note else lines_of(summary))
     write_text(folder / "summary.txt", text + "\n")
-    figures.save_figure(figures.layers_figure(frame, note), folder, "changes")
+    save_figure(figures.layers_figure(frame, note), folder / "changes")
     if "step" in columns:
-        figures.save_figure(figures.training_figure(frame, note), folder, "changes_over_training")
+        save_figure(figures.training_figure(frame, note), folder / "changes_over_training")
     console.print(text, highlight=False, markup=False, soft_wrap=True)
     _said(folder, console)
 
@@ -161,12 +162,13 @@ def _write_features(rows: Rows, folder: Path, note: str, console: Console) -> No
     from clipbench.analysis.rows import framed, write_rows
     from clipbench.analysis.runs import IDENTITY
     from clipbench.atomic import write_text
+    from clipbench.report.drawing import save_figure
 
     frame = framed(rows)
     write_rows(folder / "features.csv", rows, (*IDENTITY, *COLUMNS))
     text = "\n".join([*_feature_lines(frame), note] if note else _feature_lines(frame))
     write_text(folder / "summary.txt", text + "\n")
-    figures.save_figure(figures.features_figure(frame, note), folder, "features")
+    save_figure(figures.features_figure(frame, note), folder / "features")
     console.print(text, highlight=False, markup=False, soft_wrap=True)
     _said(folder, console)
 

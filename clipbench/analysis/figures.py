@@ -6,21 +6,19 @@ mark. Thin bars reach from the smallest to the largest cell.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from clipbench.analysis.summary import groups_of, last_rows, placed
-from clipbench.atomic import replacing
+from clipbench.report.drawing import new_figure
+from clipbench.report.naming import SHAPES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SHAPES = "osD^vP*Xh<>dp8"
 STYLES = ("-", "--", ":", "-.")
 LAYERS = {
     "sum_squares": "sum of squared differences",
@@ -69,11 +67,7 @@ def _several(ends: pd.DataFrame) -> list[str]:
 
 
 def _grid(rows: int, columns: int, note: str) -> tuple[Figure, list[list[Axes]]]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    drawn = Figure(figsize=(3.1 * columns + 1.4, 2.1 * rows + 0.7), dpi=130, layout="constrained")
-    FigureCanvasAgg(drawn)
+    drawn = new_figure(3.1 * columns + 1.4, 2.1 * rows + 0.7, dpi=130)
     panels = drawn.subplots(rows, columns, squeeze=False)
     for axes in panels.flat:
         axes.tick_params(labelsize=7)
@@ -201,17 +195,3 @@ def features_figure(frame: pd.DataFrame, note: str = "") -> Figure:
         axes.set_title(f"{title} features: 1 - cosine to the pretrained ones", fontsize=8)
     panels[0][1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     return drawn
-
-
-def save_figure(drawn: Figure, folder: Path, name: str) -> Sequence[Path]:
-    """Write a figure as PNG and PDF, each whole or not at all; the same numbers give the same bytes.
-
-    Raises:
-        RecordError: the folder is read-only or full.
-    """
-    files = []
-    for ending, date in (("png", {}), ("pdf", {"CreationDate": None})):
-        files.append(folder / f"{name}.{ending}")
-        with replacing(files[-1]) as temporary:
-            drawn.savefig(temporary, format=ending, metadata=date)
-    return files

@@ -1,11 +1,12 @@
-"""Where a tensor stands in the backbone: tower, block, kind and depth, read off its name."""
+"""What the analysis compares: the kind of a tensor and its depth, from where its name says that it stands."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-TOWERS = ("image", "text")
+from clipbench.backbone.names import parse_name, split_number
+
 BEFORE = re.compile(r"pre|embed|embd|stem|cls_token|conv1|bn1")
 NORM = re.compile(r"^(ln_?\w*|\w*norm\w*)$", re.IGNORECASE)
 BATCH_NORM = re.compile(r"^bn\w*$", re.IGNORECASE)
@@ -51,12 +52,8 @@ def place_of(tensor: str, added: bool = False) -> Place:
         >>> place_of("image.blocks.3.ln_2.weight").group, place_of("image.blocks.3.ln_2.weight").depth
         ('image LayerNorm weight', 3.5)
     """
-    tower, _, inside = tensor.partition(".")
-    if tower not in TOWERS:
-        tower, inside = "", tensor
-    number = re.search(r"(?:^|\.)(\d+)\.", inside)
-    block = int(number[1]) if number else None
-    part = inside[number.end() :] if number else inside
+    tower = parse_name(tensor).tower_of_backbone
+    block, part = split_number(tensor.removeprefix(f"{tower}.") if tower else tensor)
     words = part.split(".")
     if block is None:
         depth = -1.0 if any(BEFORE.search(word) for word in words) else float("inf")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from clipbench.backbone.names import kind_of, parse_name
 from clipbench.bench.recipe import from_dotted, known_recipes, load_recipe, merge, read_setting
 from clipbench.bench.suites import known_suites, load_suite
 
@@ -186,9 +187,4 @@ def said(facts: Mapping[str, Any]) -> str:
 
 
 def _tower(name: str) -> str:
-    return name.partition(".")[0] if name.startswith(("image.", "text.")) else "added"
-
-
-def kind_of(name: str) -> str:
-    """A tensor's kind: its name without tower and block number."""
-    return ".".join(part for part in name.split(".") if not part.isdigit() and part not in ("image", "text", "blocks"))
+    return parse_name(name).tower_of_backbone or "added"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from clipbench.report.aggregate import Row
+from clipbench.report.drawing import new_figure
 from clipbench.report.layout import measures
 
 if TYPE_CHECKING:
@@ -35,13 +36,9 @@ def accuracy_over_axes(panels: Sequence[Panel], averages: Mapping[str, Row], tit
         title: above all panels.
         zero_shot: the recipe whose H is drawn as a line across.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     columns = min(len(panels), 3)
     lines = math.ceil(len(panels) / columns)
-    drawn = Figure(figsize=(4.6 * columns, 3.6 * lines + 0.5), dpi=150, layout="constrained")
-    FigureCanvasAgg(drawn)
+    drawn = new_figure(4.6 * columns, 3.6 * lines + 0.5)
     drawn.suptitle(title, fontsize=9)
     shown = measures(list(averages.values()))
     first: Axes | None = None

@@ -1,7 +1,7 @@
 """Accuracy against cost: H over trained parameters (or bytes, or seconds) on a log axis, with the Pareto front.
 
-Readable without colour: points differ by shape and have their name beside them. A line at the height of zero-shot,
-which costs nothing and has no place on a log axis, says what has to be beaten.
+Readable without colour: points differ by shape; those of the front and the best few have their name beside them. A
+line at the height of zero-shot, which costs nothing and has no place on a log axis, says what has to be beaten.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
 from clipbench.errors import UnknownName
 from clipbench.report.aggregate import IDENTITY, Row, averages_of, grouped, rows_of
-from clipbench.report.figures import NOTHING, SHAPES
-from clipbench.report.labels import place_labels
-from clipbench.report.layout import FROZEN, MINI, is_frozen, measures, title_of
+from clipbench.report.drawing import new_figure
+from clipbench.report.labels import Labels, place_labels
+from clipbench.report.layout import FROZEN, MINI, NOTHING, is_frozen, left_out, measures, title_of
+from clipbench.report.naming import Naming, choose_names, dot, legend_lines, mark, pareto
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,6 +39,7 @@ FRONT = "Pareto front"
 FROZEN_NOVEL = f"{FROZEN} answers zero-shot on novel classes, not ranked"
 ASIDE = (60, 120, 300, 240, 0, 180, 90, 270, 30, 150, 330, 210)
 """Where a name goes, in degrees: off the level steps of the front first."""
+LEGEND_COLUMNS = 4
 UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
 
@@ -66,24 +68,22 @@ def accuracy_vs_cost(frame: pd.DataFrame, x: str = "trained_parameters") -> Figu
     """
     panels = grouped(averages_of(rows_of(frame)), IDENTITY[:5])
     drawn, places = canvas(len(panels), max(len(rows) for rows in panels.values()))
-    for axes, (identity, rows) in zip(places, panels.items(), strict=True):
-        axes.set_title(title_of(identity), fontsize=9)
-        draw_costs(axes, rows, x)
     if (frame["suite"] == "mini").any():
         drawn.supxlabel(MINI, fontsize=7, color="0.35")
+    names = []
+    for axes, (identity, rows) in zip(places, panels.items(), strict=True):
+        axes.set_title(title_of(identity), fontsize=9)
+        names += draw_costs(axes, rows, x)
+    place_labels(drawn, names)
     return drawn
 
 
 def canvas(panels: int, points: int) -> tuple[Figure, list[Axes]]:
     """A figure with that many panels, larger where there are many points to name."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     columns = min(panels, 2)
     lines = math.ceil(panels / columns)
     size = 1.0 if points <= 14 else 1.25
-    drawn = Figure(figsize=(7.2 * size * columns, 5.4 * size * lines), dpi=150, layout="constrained")
-    FigureCanvasAgg(drawn)
+    drawn = new_figure(7.2 * size * columns, (5.4 * size + 0.14 * legend_lines(points, LEGEND_COLUMNS)) * lines)
     return drawn, [drawn.add_subplot(lines, columns, index + 1) for index in range(panels)]
 
 
@@ -94,8 +94,8 @@ def draw_costs(
     names: Mapping[str, str] | None = None,
     groups: Mapping[str, Sequence[str]] | None = None,
     joined: Collection[str] = (),
-) -> None:
-    """Points, zero-shot line and Pareto front of average rows.
+) -> list[Labels]:
+    """Points, zero-shot line and Pareto front of average rows; the names beside points are returned, to be placed last.
 
     Args:
         axes: empty axes of a figure that can be drawn (Agg).
@@ -106,6 +106,9 @@ def draw_costs(
             which is which.
         joined: the groups whose recipes a thin line joins, since they are steps of one quantity.
 
+    Returns:
+        For `place_labels`; empty where there is no point.
+
     Raises:
         UnknownName: no such column of cost.
     """
@@ -114,16 +117,17 @@ def draw_costs(
     column, head = measures(averages)[-1]
     axes.set_xlabel(COST_AXES[x])
     axes.set_ylabel(f"{'H' if column == 'h' else 'accuracy'}, %")
-    free = [row for row in averages if row["trained_parameters"] == 0 and not math.isnan(row[column])]
-    costly = [row for row in averages if row not in free]
-    kept = [row for row in costly if row[x] > 0 and not math.isnan(row[column])]  # false for NaN
-    left_out = [row for row in costly if row not in kept]
-    if left_out:
-        told = textwrap.fill(f"not drawn: {_reasons(left_out, column)}", 120)
-        axes.set_title(f"{axes.get_title()}\n{told}", fontsize=8)
+    free, kept, absent = list[Row](), list[Row](), list[Row]()
+    for row in averages:
+        known = not math.isnan(row[column])
+        some = free if known and row["trained_parameters"] == 0 else kept if known and row[x] > 0 else absent
+        some.append(row)
+    if absent:
+        title = textwrap.fill(f"not drawn: {left_out(absent, column)}", 120)
+        axes.set_title(f"{axes.get_title()}\n{title}", fontsize=8)
     if not kept:
         axes.text(0.5, 0.5, NOTHING, ha="center", transform=axes.transAxes)
-        return
+        return []
     shapes = _shapes(kept, groups)
     points = [
         Point((names or {}).get(row["recipe"], row["recipe"]) + FROZEN * is_frozen(row), float(row[x]),
@@ -132,41 +136,44 @@ def draw_costs(
     ]  # fmt: skip
     lines = [(row["recipe"], float(row[column])) for row in free]
     _limit(axes, points, [value for _, value in lines])
-    said = [_floor(axes, (names or {}).get(recipe, recipe), value, head) for recipe, value in lines]
-    _front(axes, points, max((value for _, value in lines), default=-math.inf))
+    floors = [_floor(axes, (names or {}).get(recipe, recipe), value, head) for recipe, value in lines]
+    front = _front(axes, points, max((value for _, value in lines), default=-math.inf))
     by_recipe = {row["recipe"]: point for row, point in zip(kept, points, strict=True)}
     for number, (name, recipes) in enumerate((groups or {}).items()):
-        some = [by_recipe[recipe] for recipe in recipes if recipe in by_recipe]
+        steps = [by_recipe[recipe] for recipe in recipes if recipe in by_recipe]
         if name in joined:
-            axes.plot([p.cost for p in some], [p.value for p in some], "-", linewidth=0.9, color="0.6", zorder=2)
-        axes.plot([], [], label=name, linestyle="none", **_look(number + 1, False))
-    for point in points:
-        axes.plot(point.cost, point.value, zorder=3, **_look(point.shape, point.frozen))
-    if any(point.frozen for point in points):
-        axes.plot([], [], label=FROZEN_NOVEL, linestyle="none", **_look(0, True))
+            axes.plot([p.cost for p in steps], [p.value for p in steps], "-", linewidth=0.9, color="0.6", zorder=2)
+        axes.plot([], [], label=name, **mark(number + 1))
+    naming = choose_names(
+        [point.value for point in points], front, unranked=[i for i, point in enumerate(points) if point.frozen]
+    )
+    _draw_points(axes, points, naming, listed=not groups)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=4, frameon=False)
-    place_labels(axes, [(p.cost, p.value) for p in points], [p.name for p in points], size=7.5, avoid=said,
-                 directions=ASIDE)  # fmt: skip
+        axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=LEGEND_COLUMNS, frameon=False)
+    beside, others, nameless = ([points[i] for i in some] for some in naming)
+    return [
+        Labels(
+            axes, _places(beside), [point.name for point in beside], size=7.5, avoid=floors, marks=_places(others),
+            dots=_places(nameless), directions=ASIDE,
+        )
+    ]  # fmt: skip
 
 
-def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Which points nothing beats: no other one costs no more, is no worse, and is better in one of the two.
+def _places(points: Sequence[Point]) -> list[tuple[float, float]]:
+    return [(point.cost, point.value) for point in points]
 
-    Args:
-        points: (cost, value); less cost and more value are better.
 
-    Returns:
-        Indices by rising cost.
-    """
-    kept, best = list[int](), -math.inf
-    by_cost = sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1]))
-    for index in by_cost:
-        cost, value = points[index]
-        if value > best or (kept and points[kept[-1]] == (cost, value)):
-            kept.append(index)
-            best = value
-    return kept
+def _draw_points(axes: Axes, points: Sequence[Point], naming: Naming, listed: bool) -> None:
+    """The marks; with `listed`, those whose names do not stand beside them enter the legend."""
+    for index in sorted(naming.beside + naming.listed):
+        point = points[index]
+        label = point.name if listed and index in naming.listed else None
+        axes.plot(point.cost, point.value, label=label, zorder=3, **mark(point.shape, point.frozen))
+    if naming.nameless:
+        costs, values = zip(*_places([points[i] for i in naming.nameless]), strict=True)
+        axes.plot(costs, values, label=f"{len(naming.nameless)} others", zorder=2.5, **dot())
+    if any(points[index].frozen for index in naming.beside + naming.listed):
+        axes.plot([], [], label=FROZEN_NOVEL, **mark(0, True))
 
 
 def _shapes(rows: Sequence[Row], groups: Mapping[str, Sequence[str]] | None) -> dict[str, int]:
@@ -179,13 +186,6 @@ def _shapes(rows: Sequence[Row], groups: Mapping[str, Sequence[str]] | None) -> 
         if len(within) == 1:
             shapes[recipe] = within[0] + 1
     return shapes
-
-
-def _look(shape: int, frozen: bool) -> dict[str, Any]:
-    """How a mark of that shape looks."""
-    face = "white" if frozen else str(0.15 + 0.5 * (shape % 3) / 2)
-    edge = {"markeredgecolor": "black", "markeredgewidth": 1.0, "markersize": 7}
-    return {"marker": SHAPES[shape % len(SHAPES)], "markerfacecolor": face, **edge}
 
 
 def _limit(axes: Axes, points: Sequence[Point], others: Sequence[float]) -> None:
@@ -223,21 +223,15 @@ def _floor(axes: Axes, name: str, value: float, head: str) -> Annotation:
     )  # fmt: skip
 
 
-def _front(axes: Axes, points: Sequence[Point], floor: float) -> None:
-    """The steps of what is best at its cost; what zero-shot beats, or answers for, is never on it."""
-    able = [point for point in points if not point.frozen]
-    best = [index for index in pareto([(p.cost, p.value) for p in able]) if able[index].value > floor]
+def _front(axes: Axes, points: Sequence[Point], floor: float) -> list[int]:
+    """The steps of what is best at its cost, and its indices; what zero-shot beats, or answers for, is never on it."""
+    able = [index for index, point in enumerate(points) if not point.frozen]
+    best = [able[i] for i in pareto(_places([points[i] for i in able])) if points[able[i]].value > floor]
     if best:
-        costs, values = [able[i].cost for i in best], [able[i].value for i in best]
+        costs, values = [points[i].cost for i in best], [points[i].value for i in best]
         right = axes.get_xlim()[1]
         axes.plot(
             [*costs, right], [*values, values[-1]], linestyle=(0, (1, 1.5)), linewidth=1.3, color="0.2", zorder=1,
             drawstyle="steps-post", label=FRONT,
         )  # fmt: skip
-
-
-def _reasons(rows: Sequence[Row], column: str) -> str:
-    missing = [row for row in rows if math.isnan(row[column])]
-    told = [f"{row['recipe']} ({row['cells']}/{row['cells_expected']} cells)" for row in missing]
-    told += [f"{row['recipe']} (unknown cost)" for row in rows if row not in missing]
-    return ", ".join(told[:8]) + (f" and {len(told) - 8} more" if len(told) > 8 else "")
+    return best

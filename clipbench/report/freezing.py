@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipbench.bench.record import read_record
 from clipbench.errors import RecordError
-from clipbench.report.leaderboard import save_figure
+from clipbench.report.drawing import new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,16 +34,12 @@ def freezing_figure(facts: Mapping[str, Any], title: str = "") -> Figure:
     Returns:
         A matplotlib figure that belongs to no window.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     towers = [tower for tower in TOWERS if any(group["tower"] == tower for group in facts["groups"])]
     grids = {tower: _grid([group for group in facts["groups"] if group["tower"] == tower]) for tower in towers}
     columns = [max(2, len(_columns(grid))) for grid in grids.values()]
     lines = max(len(_rows(grid)) for grid in grids.values())
     wide = max(6.4, 1.7 * len(towers) + 0.42 * sum(columns))
-    drawn = Figure(figsize=(wide, 2.9 + 0.24 * lines), dpi=150, layout="constrained")
-    FigureCanvasAgg(drawn)
+    drawn = new_figure(wide, 2.9 + 0.24 * lines)
     halves: Any = drawn.subfigures(2, 1, height_ratios=(2.1, 0.9 + 0.24 * lines))
     above, below = halves
     drawn.suptitle(title or f"FisherFreezing, {facts['mode']}", fontsize=9)

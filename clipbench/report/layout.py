@@ -14,6 +14,7 @@ DASH = "–"  # noqa: RUF001 - as tables print what is not there
 FROZEN = "†"
 PARTIAL = "*"
 MINI = "The suite mini is a test bench of the machinery and a playground: its numbers say nothing about real accuracy."
+NOTHING = "no recipe has all its cells: nothing to draw yet"
 PROTOCOLS = {"base_to_novel": "base-to-novel", "few_shot": "few-shot, all classes"}
 COST_CAPTION = (
     "Cost, a mean over the cells: numbers trained, their share of the backbone, bytes of what was learned, seconds of "
@@ -95,6 +96,15 @@ def marks(values: Sequence[float], eligible: Sequence[bool]) -> list[str]:
         return [""] * len(shown)
     names = {value: name for value, name in zip(ranks, ("best", "second"), strict=False)}
     return [names.get(v, "") if v is not None else "" for v in shown]
+
+
+def left_out(rows: Sequence[Row], column: str) -> str:
+    """Why rows are not drawn, the first eight by name: cells are missing where `column` is NaN, else the cost."""
+    reasons = [
+        f"{row['recipe']} " + (f"({row['cells']}/{row['cells_expected']} cells)" if unfinished else "(unknown cost)")
+        for unfinished in (True, False) for row in rows if math.isnan(row[column]) == unfinished
+    ]  # fmt: skip
+    return ", ".join(reasons[:8]) + (f" and {len(reasons) - 8} more" if len(reasons) > 8 else "")
 
 
 def is_whole(row: Row) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import yaml
 
-from clipbench.bench.record import Record, RecordStore, replacing, write_text
+from clipbench.bench.record import Record, RecordStore, write_text
 from clipbench.errors import RecordError
 from clipbench.report.aggregate import aggregate, cells_of
 from clipbench.report.select import Planned, select
@@ -19,7 +19,6 @@ from clipbench.report.tables import layout_of, render, terminal
 from clipbench.resources import configs_dir
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from rich.console import Console
 
 
@@ -113,6 +112,7 @@ def write_leaderboard(
         RecordError: the folder holds no record, is read-only or full.
     """
     from clipbench.report.cost_figure import accuracy_vs_cost
+    from clipbench.report.drawing import save_figure
     from clipbench.report.figures import figure
 
     folder = Path(folder)
@@ -125,24 +125,3 @@ def write_leaderboard(
     files |= save_figure(figure(frame), folder / "scatter")
     costs = save_figure(accuracy_vs_cost(frame), folder / "accuracy_vs_cost")
     return Leaderboard(frame, files | {f"cost.{ending}": path for ending, path in costs.items()})
-
-
-def save_figure(drawn: Figure, path: Path) -> dict[str, Path]:
-    """Writes a figure as PNG and PDF, each whole or not at all; the same records give the same bytes.
-
-    Args:
-        drawn: the figure.
-        path: without ending.
-
-    Returns:
-        By ending, the files.
-
-    Raises:
-        RecordError: the folder is read-only or full.
-    """
-    files = {}
-    for ending, date in (("png", {}), ("pdf", {"CreationDate": None})):
-        files[ending] = path.with_name(f"{path.name}.{ending}")
-        with replacing(files[ending]) as temporary:
-            drawn.savefig(temporary, format=ending, metadata=date)
-    return files

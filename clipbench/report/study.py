@@ -16,8 +16,9 @@ from clipbench.errors import RecordError
 from clipbench.report.aggregate import AVERAGE, COLUMNS, Row, aggregate, cells_of, rows_of
 from clipbench.report.axes_figure import Panel, accuracy_over_axes
 from clipbench.report.cost_figure import canvas, draw_costs
+from clipbench.report.drawing import save_figure
+from clipbench.report.labels import place_labels
 from clipbench.report.layout import Section
-from clipbench.report.leaderboard import save_figure
 from clipbench.report.select import Planned, select
 from clipbench.report.study_tables import BESIDE, scope_of, study_sections
 from clipbench.report.tables import csv, latex, markdown, terminal
@@ -174,7 +175,7 @@ def study_figures(study: Study, frame: pd.DataFrame, scope: str) -> dict[str, Fi
             axes.set_title(title, fontsize=8)
             groups = {axis.name: list(axis.points.values()) for axis in study.axes} if len(study.axes) > 1 else None
             joined = [axis.name for axis in study.axes if axis.numeric]
-            draw_costs(axes, list(averages.values()), x, groups=groups, joined=joined)
+            place_labels(figure, draw_costs(axes, list(averages.values()), x, groups=groups, joined=joined))
             drawn[f"accuracy_vs_{x}"] = figure
     return drawn
 

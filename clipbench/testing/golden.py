@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clipbench.backbone.names import kind_of
 from clipbench.bench.facts import numeric_versions
 from clipbench.bench.plan import callback_versions
 from clipbench.bench.recipe import load_recipe
-from clipbench.bench.show import kind_of
 from clipbench.data.task import TestSplit
 from clipbench.methods import method_class
 from clipbench.methods.base import Method

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
 
+from clipbench.backbone.names import parse_name
+
 SMALLEST = 256  # entries of a group, where there are as many to join
 SLICE_FROM = 4096  # entries that a slice of a matrix must have
-PLACE = re.compile(r"(?:.*\.)?(image|text)\.(?:blocks\.(\d+)\.)?(.+)")
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,8 @@ def matrix_groups(tensors: Mapping[str, Tensor], slices: int = 1, smallest: int 
             several = slices if tensor.numel() // slices >= SLICE_FROM and len(tensor) >= slices else 1
             groups += [_single(piece) for piece in _cut(name, tensor, several, 0)]
         else:
-            tower, block, _ = place_of(name)
-            small.setdefault((tower, block), []).append(_whole(name, tensor))
+            parsed = parse_name(name)
+            small.setdefault((parsed.tower, parsed.block), []).append(_whole(name, tensor))
     order = sorted(small, key=lambda place: (str(place[0]), math.inf if place[1] is None else place[1]))
     joined: list[tuple[list[tuple[str | None, int | None]], list[Piece]]] = []
     for place in order:
@@ -128,14 +128,6 @@ def matrix_groups(tensors: Mapping[str, Tensor], slices: int = 1, smallest: int 
         joined[-1][0].extend(places)
         joined[-1][1].extend(pieces)
     return groups + [_together(places, pieces) for places, pieces in joined]
-
-
-def place_of(name: str) -> tuple[str | None, int | None, str]:
-    """Tower, block and name inside them, as far as a tensor's name says."""
-    found = PLACE.fullmatch(name)
-    if found is None:
-        return None, None, name
-    return found[1], None if found[2] is None else int(found[2]), found[3]
 
 
 def entries(groups: Iterable[Group]) -> int:
@@ -155,7 +147,8 @@ def _whole(name: str, tensor: Tensor) -> Piece:
 
 def _single(piece: Piece) -> Group:
     where = "" if piece.whole else f"[{':, ' * piece.dim}{piece.start}:{piece.stop}]"
-    return Group(piece.tensor + where, (piece,), *place_of(piece.tensor))
+    name = parse_name(piece.tensor)
+    return Group(piece.tensor + where, (piece,), name.tower, name.block, name.inner)
 
 
 def _together(places: Sequence[tuple[str | None, int | None]], pieces: Sequence[Piece]) -> Group:

@@ -21,6 +21,7 @@ from typing import NamedTuple, TypeVar
 from torch import nn
 
 from clipbench.backbone.clip import Backbone
+from clipbench.backbone.names import split_block
 from clipbench.errors import ConfigError
 
 T = TypeVar("T")
@@ -180,9 +181,8 @@ def _select(
 
 
 def _part(name: str, owner: nn.Module, sentence: Sentence) -> Part:
-    found = re.fullmatch(r"blocks\.(\d+)\.(.+)", name)
-    number = int(found[1]) if found else None
-    return Part(found[2] if found and sentence.blocks is not None else name, number, owner)
+    block, inner = split_block(name)
+    return Part(name if sentence.blocks is None else inner, block, owner)
 
 
 def _means(pattern: str, name: str) -> bool:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from clipbench.analysis import features, figures, runs
+from clipbench.analysis import features, runs
 from clipbench.cli import main
 from clipbench.errors import MethodError
+from clipbench.report import drawing
 from tests.analysis.conftest import SMALL
 
 CHANGES = {"changes.csv", "by_tensor.csv", "summary.csv", "summary.txt", "changes.png", "changes.pdf"}
@@ -48,7 +49,7 @@ def test_changes_of_a_recipe(
         raise AssertionError("fitted a second time")
 
     monkeypatch.setattr(runs, "fit_recorded", again)
-    monkeypatch.setattr(figures, "save_figure", lambda *_: [])
+    monkeypatch.setattr(drawing, "save_figure", lambda *_: {})
     assert analyze(tmp_path, "changes", "--config", "clipfit") == 0
     assert (tmp_path / "out" / "changes.csv").read_bytes() == before
     with pytest.raises(AssertionError, match="second time"):
@@ -58,7 +59,7 @@ def test_changes_of_a_recipe(
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes most of the time of a small analysis."""
-    monkeypatch.setattr(figures, "save_figure", lambda *_: [])
+    monkeypatch.setattr(drawing, "save_figure", lambda *_: {})
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -86,7 +87,7 @@ def test_features_of_a_recipe_and_changes_and_features_of_its_deliverable(
     assert main(["analyze", "changes", *end]) == 0
     assert files(tmp_path / "end") == CHANGES | FEATURES
 
-    monkeypatch.setattr(figures, "save_figure", lambda *_: [])
+    monkeypatch.setattr(drawing, "save_figure", lambda *_: {})
     assert analyze(tmp_path, "changes", "--config", "clipfit") == 0
     fitted = {row["tensor"]: row for row in table(tmp_path / "out" / "changes.csv") if row["step"] == row["steps"]}
     for row in table(tmp_path / "end" / "changes.csv"):

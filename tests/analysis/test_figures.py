@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from clipbench.analysis import figures
 from clipbench.analysis.rows import framed
+from clipbench.report.drawing import save_figure
 from tests.analysis.frames import BIASES, NORMS, changes
 
 FRAME = framed(
@@ -89,7 +90,7 @@ def test_what_is_not_known_leaves_its_panel_empty() -> None:
 
 def test_the_same_numbers_give_the_same_bytes(tmp_path: Path) -> None:
     for folder in ("one", "two"):
-        files = figures.save_figure(figures.layers_figure(FRAME), tmp_path / folder, "changes")
-    assert [path.name for path in files] == ["changes.png", "changes.pdf"]
-    for path in files:
+        files = save_figure(figures.layers_figure(FRAME), tmp_path / folder / "changes")
+    assert {ending: path.name for ending, path in files.items()} == {"png": "changes.png", "pdf": "changes.pdf"}
+    for path in files.values():
         assert path.read_bytes() == (tmp_path / "one" / path.name).read_bytes()

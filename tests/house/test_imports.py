@@ -122,6 +122,7 @@ def test_mini_knows_no_torch() -> None:
 
 LIGHT = [
     "clipbench.cli",
+    "clipbench.backbone.names",
     "clipbench.backbone.spec",
     "clipbench.bench.record",
     "clipbench.data.cards",
@@ -132,11 +133,7 @@ LIGHT = [
     "clipbench.data.task",
     "clipbench.data.templates",
     "clipbench.methods",
-<<<<<<< HEAD
-    "clipbench.mini.render",
     "clipbench.protocols",
-=======
->>>>>>> wip/mini
 ]
 
 

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
@@ -24,9 +22,10 @@ from clipbench.report.cost_figure import (
     accuracy_vs_cost,
     canvas,
     draw_costs,
-    pareto,
     short_number,
 )
+from clipbench.report.labels import place_labels
+from clipbench.report.naming import BEST, MOST
 from tests.report.boards import board, outcomes
 
 SCORES = {"zero_shot": (20, 30), "cheap": (28, 29), "dear": (32, 31), "worse": (27, 28), "tip_adapter": (36, 34)}
@@ -101,17 +100,6 @@ def test_what_zero_shot_beats_is_on_no_front() -> None:
     assert not [line for line in axes.lines if line.get_label() == FRONT]
 
 
-@given(points=st.lists(st.tuples(st.integers(1, 8).map(float), st.integers(1, 8).map(float)), max_size=12))
-def test_pareto_against_brute_force(points: list[tuple[float, float]]) -> None:
-    def beaten(index: int) -> bool:
-        cost, value = points[index]
-        return any(c <= cost and v >= value and (c, v) != (cost, value) for c, v in points)
-
-    got = pareto(points)
-    assert sorted(got) == [index for index in range(len(points)) if not beaten(index)]
-    assert [points[index][0] for index in got] == sorted(points[index][0] for index in got)
-
-
 @pytest.mark.parametrize("x", sorted(COST_AXES))
 def test_every_column_of_cost_can_be_the_axis(x: str) -> None:
     axes = panel(accuracy_vs_cost(frame(), x))
@@ -149,16 +137,23 @@ def test_recipes_with_missing_cells_are_named_instead_of_drawn() -> None:
     assert "nothing to draw yet" in axes.texts[0].get_text()
 
 
-def test_labels_of_many_recipes_neither_collide_nor_leave_the_axes() -> None:
-    """Two dozen recipes within three points of H and one decade of cost."""
-    recipes = {f"method_{number}": (28 + number % 4, 27 + number % 3) for number in range(24)}
-    some = outcomes(recipes)
+@pytest.mark.parametrize(("count", "named"), [(24, 24), (150, 1 + BEST)])
+def test_labels_of_many_recipes_neither_collide_nor_leave_the_axes(count: int, named: int) -> None:
+    """Within three points of H and one decade of cost; the cheapest is the worst and on the front."""
+    recipes = {f"method_{number}": (28 + number % 4, 27 + number % 3) for number in range(count)}
+    some = outcomes(recipes | {"method_0": (24, 24)}, seeds=1)
     for one in some:
         number = int(one["cell"]["recipe"].rpartition("_")[2])
-        one["cost"]["trained_parameters"] = round(1000 * 10 ** (number / 24))
+        one["cost"]["trained_parameters"] = round(1000 * 10 ** (number / count))
     axes = panel(accuracy_vs_cost(board(some)))
+    names = {label.get_text() for label in labels_of(axes)}
+    assert named <= len(names) <= MOST
+    (front,) = [line for line in axes.lines if line.get_label() == FRONT]
+    corners = set(zip(front.get_xdata()[:-1], front.get_ydata()[:-1], strict=True))
+    told = {tuple(label.xy) for label in labels_of(axes)}
+    assert corners <= told
+    assert len(corners) > 1
     boxes = [label.get_window_extent() for label in labels_of(axes)]
-    assert len(boxes) == 24
     frame_ = axes.get_window_extent()
     for one, other in itertools.combinations(boxes, 2):
         width = min(one.x1, other.x1) - max(one.x0, other.x0)
@@ -174,7 +169,8 @@ def test_groups_are_named_in_the_legend_and_joined_where_asked() -> None:
     rows = [row for row in table.to_dict("records") if row["dataset"] == "average"]
     drawn, (axes,) = canvas(1, len(rows))
     groups = {"size": ["dear", "cheap", "absent"], "kind": ["cheap", "worse"]}
-    draw_costs(axes, rows, "share", {"cheap": "the default"}, groups, ["size"])  # type: ignore[arg-type]
+    labels = draw_costs(axes, rows, "share", {"cheap": "the default"}, groups, ["size"])  # type: ignore[arg-type]
+    place_labels(drawn, labels)
     drawn.canvas.draw()
     legend = axes.get_legend()
     assert legend is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,9 +15,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
+from matplotlib.transforms import Bbox
 
 from clipbench.report.figures import figure
-from clipbench.report.labels import place_labels
+from clipbench.report.labels import Labels, place_labels
+from clipbench.report.naming import BEST, LEGEND, MOST
 from tests.report.boards import board, outcomes
 
 
@@ -66,7 +69,7 @@ def test_recipes_with_missing_cells_are_named_instead_of_drawn() -> None:
     holed = [one for one in outcomes() if tuple(one["cell"][k] for k in ("recipe", "dataset", "seed")) != lost]
     _, axes = panel(board(holed))
     assert "coop" not in {label.get_text() for label in labels_of(axes)}
-    assert "coop 8/9" in axes.get_title()
+    assert "coop (8/9 cells)" in axes.get_title()
     _, axes = panel(board(outcomes()[:1]))
     assert "nothing to draw yet" in axes.texts[0].get_text()
 
@@ -101,9 +104,72 @@ def test_the_same_records_give_the_same_bytes(form: str) -> None:
     assert drawn() == drawn()
 
 
+def many(count: int, **identity: Any) -> pd.DataFrame:
+    """Zero-shot and that many others in a cloud; the last is on the Pareto front for its novel accuracy alone."""
+    recipes = {f"method_{i}": (24 + (7 * i) % 13, 20 + (5 * i) % 11) for i in range(count - 1)}
+    some = outcomes({"zero_shot": (20, 20), **recipes, "corner": (21, 36)}, seeds=1, **identity)
+    for one in some:
+        one["cost"]["trained_parameters"] *= one["cell"]["recipe"] != "zero_shot"
+    return board(some)
+
+
+@pytest.mark.parametrize("count", [MOST + 10, 120])
+def test_of_many_recipes_the_front_zero_shot_and_the_best_are_named_beside_their_points(count: int) -> None:
+    frame = many(count)
+    _, axes = panel(frame)
+    names = {label.get_text() for label in labels_of(axes)}
+    averages = frame[frame["dataset"] == "average"]
+    best = averages.sort_values("h", ascending=False, kind="stable")["recipe"].head(BEST)
+    assert {"zero_shot", "corner", *best} <= names
+    assert len(names) <= MOST
+    legend = axes.get_legend()
+    assert legend is not None
+    listed = [text.get_text() for text in legend.get_texts()]
+    others = set(averages["recipe"]) - names
+    assert listed == [f"{len(others)} others"] if len(others) > LEGEND else set(listed) == others
+
+
+def test_many_recipes_over_the_shots_are_named_for_the_best_and_zero_shot() -> None:
+    _, axes = panel(pd.concat([many(60, protocol="few_shot"), many(60, protocol="few_shot", shots=1)]))
+    names = [label.get_text() for label in labels_of(axes)]
+    assert "zero_shot" in names
+    assert len(names) == 1 + BEST
+
+
+@pytest.mark.parametrize("many_", [False, True])
+def test_no_colour_over_the_shots(many_: bool) -> None:
+    drawn, _ = panel(many(60, protocol="few_shot") if many_ else board(outcomes(protocol="few_shot")))
+    pixels = np.asarray(drawn.canvas.buffer_rgba())[..., :3].astype(int)  # type: ignore[attr-defined]
+    assert np.ptp(pixels, axis=-1).max() == 0
+
+
+def test_names_stand_free_in_every_panel_of_a_figure() -> None:
+    """The layout of the first panel still changes while the others are drawn."""
+    drawn = figure(pd.concat([many(40), many(40, shots=4)]))
+    drawn.canvas.draw()
+    for axes in drawn.axes:
+        boxes = [label.get_window_extent() for label in labels_of(axes)]
+        assert len(boxes) > BEST
+        apart_and_inside(axes, boxes)
+
+
+def apart_and_inside(axes: Axes, boxes: list[Bbox]) -> None:
+    for one, other in itertools.combinations(boxes, 2):
+        width = min(one.x1, other.x1) - max(one.x0, other.x0)
+        height = min(one.y1, other.y1) - max(one.y0, other.y0)
+        assert width <= 0 or height <= 0, (one, other)
+    frame = axes.get_window_extent()
+    for box in boxes:
+        assert frame.x0 <= box.x0 < box.x1 <= frame.x1
+        assert frame.y0 <= box.y0 < box.y1 <= frame.y1
+
+
 @settings(max_examples=12, deadline=None)
-@given(points=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=14))
-def test_labels_never_collide_and_stay_inside(points: list[tuple[float, float]]) -> None:
+@given(
+    points=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=MOST),
+    dots=st.integers(0, 200),
+)
+def test_labels_never_collide_and_stay_inside(points: list[tuple[float, float]], dots: int) -> None:
     """Also when all points lie on a heap: they are drawn into one tenth of the axes."""
     drawn = Figure(figsize=(5.6, 5.2), dpi=100)
     FigureCanvasAgg(drawn)
@@ -111,16 +177,7 @@ def test_labels_never_collide_and_stay_inside(points: list[tuple[float, float]])
     axes.set_xlim(0, 10)
     axes.set_ylim(0, 10)
     heap = [(4.5 + x, 4.5 + y) for x, y in points]
-    labels = place_labels(axes, heap, [f"method_{index}" for index in range(len(heap))])
-    text_boxes = [label.get_window_extent() for label in labels]
+    cloud = [(i % 20 / 2, i / 20) for i in range(dots)]
+    labels = place_labels(drawn, [Labels(axes, heap, [f"method_{i}" for i in range(len(heap))], dots=cloud)])
     assert len(labels) == len(points)
-    for one, other in itertools.combinations(text_boxes, 2):
-        width = min(one.x1, other.x1) - max(one.x0, other.x0)
-        height = min(one.y1, other.y1) - max(one.y0, other.y0)
-        assert width <= 0 or height <= 0, (one, other)
-    frame = axes.get_window_extent()
-    for box in text_boxes:
-        assert frame.x0 <= box.x0
-        assert box.x1 <= frame.x1
-        assert frame.y0 <= box.y0
-        assert box.y1 <= frame.y1
+    apart_and_inside(axes, [label.get_window_extent() for label in labels])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from clipbench.tuning.fisher_groups import Group, entries, matrix_groups, place_of, slice_bounds, sliced_groups
+from clipbench.tuning.fisher_groups import Group, entries, matrix_groups, slice_bounds, sliced_groups
 
 
 def tensors(*shapes: tuple[str, tuple[int, ...]]) -> dict[str, Tensor]:
@@ -92,7 +92,11 @@ def test_what_is_too_small_alone_stays_one_group() -> None:
     assert entries(groups) == 64
 
 
-def test_places_are_read_off_names() -> None:
-    assert place_of("image.blocks.11.attn.q_proj.A") == ("image", 11, "attn.q_proj.A")
-    assert place_of("backbone.text.ln_final.bias") == ("text", None, "ln_final.bias")
-    assert place_of("context") == (None, None, "context")
+def test_a_group_knows_where_its_tensor_stands() -> None:
+    names = ("image.blocks.11.attn.q_proj.A", "backbone.text.ln_final.bias", "context")
+    groups = sliced_groups(tensors(*((name, (2,)) for name in names)), slices=1)
+    assert [(group.name, group.tower, group.block, group.kind) for group in groups] == [
+        ("image.blocks.11.attn.q_proj.A", "image", 11, "attn.q_proj.A"),
+        ("backbone.text.ln_final.bias", "text", None, "ln_final.bias"),
+        ("context", None, None, "context"),
+    ]
