@@ -25,7 +25,6 @@ from clipbench.methods.task import TestSplit
 from clipbench.testing.methods import Subject, images_of
 
 LARGE = {"weight_decay": 0.05, "warmup_lr": 0.001}  # large enough that a change of either shows
-OF_METHOD = {"RAMT": {"model.lr": 0.002}}  # else no mask flips in so few steps
 NOISE = "attn.k_proj.bias"  # the softmax does not see it: its gradient is rounding, and Adam makes steps of that
 
 
@@ -53,9 +52,8 @@ def golden_numbers(recipe: str, folder: Path, extra: Mapping[str, Any] = Mapping
         extra: settings above the recipe's.
     """
     settings: dict[str, Any] = {"trainer.max_epochs": 4} | dict(extra)
-    kind = load_recipe(recipe).method
-    accepted = settings_of(method_class(kind))
-    settings |= {f"model.{key}": value for key, value in LARGE.items() if key in accepted} | OF_METHOD.get(kind, {})
+    accepted = settings_of(method_class(load_recipe(recipe).method))
+    settings |= {f"model.{key}": value for key, value in LARGE.items() if key in accepted}
     callbacks = settings.get("trainer.callbacks", [])
     subject = Subject(recipe, folder, settings=settings)
     with subject.objects() as objects:
