@@ -13,6 +13,7 @@ WORKERS := -n auto --maxprocesses 4 --dist worksteal
 flag = $(if $($(1)),--$(2) '$($(1))')
 GRID = $(call flag,SUITE,suite) $(call flag,DATASETS,datasets) $(call flag,SEEDS,seeds) $(call flag,SHOTS,shots) \
   $(call flag,PROTOCOL,protocol) $(call flag,BACKBONE,backbone) $(call flag,JOBS,jobs)
+GOLDEN = $(wildcard tests/*/make_golden.py */mini/golden.py)
 STUDIES = $(patsubst configs/studies/%.yaml,%,$(wildcard configs/studies/*.yaml))
 
 say = { echo "clipbench: $(1)" >&2; exit $(2); }
@@ -65,9 +66,9 @@ lock: $(UV) ## write requirements.lock anew from pyproject.toml [ARGS=--upgrade]
 	@$(UV) pip compile pyproject.toml --quiet --extra dev --universal --python-version 3.10 --no-annotate \
 	  --custom-compile-command "make lock" $(ARGS) -o requirements.lock
 
-golden: $(STAMP) ## compute the golden values of the tests anew; look at the diff before you commit it
-	@export OMP_NUM_THREADS=1; for script in tests/*/make_golden.py tools/mini/golden.py; do \
-	  module=$$(echo "$${script%.py}" | tr / .); echo "$$module"; $(BIN)/python -m "$$module" || exit; done
+golden: $(STAMP) ## compute the golden values of the tests anew, or of one recipe [RECIPE=]; look at the diff before you commit it
+	@export OMP_NUM_THREADS=1; for script in $(if $(RECIPE),tests/methods/make_golden.py,$(GOLDEN)); do \
+	  module=$$(echo "$${script%.py}" | tr / .); echo "$$module"; $(BIN)/python -m "$$module" $(RECIPE) || exit; done
 
 docs: $(STAMP) ## write the generated pages of docs/ anew
 	@$(BIN)/python docs/build.py

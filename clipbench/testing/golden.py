@@ -19,12 +19,10 @@ from clipbench.bench.facts import numeric_versions
 from clipbench.bench.plan import callback_versions
 from clipbench.bench.recipe import load_recipe
 from clipbench.data.task import TestSplit
-from clipbench.methods import method_class
 from clipbench.methods.base import Method
 from clipbench.testing.methods import Subject, images_of
 
 LARGE = {"weight_decay": 0.05, "warmup_lr": 0.001}  # large enough that a change of either shows
-OF_METHOD = {"RAMT": {"model.lr": 0.002}}  # else no mask flips in so few steps
 NOISE = "attn.k_proj.bias"  # the softmax does not see it: its gradient is rounding, and Adam makes steps of that
 
 
@@ -52,9 +50,8 @@ def golden_numbers(recipe: str, folder: Path, extra: Mapping[str, Any] = Mapping
         extra: settings above the recipe's.
     """
     settings: dict[str, Any] = {"trainer.max_epochs": 4} | dict(extra)
-    kind = load_recipe(recipe).method
     named = load_recipe(recipe).sections["model"].get("init_args") or {}
-    settings |= {f"model.{key}": value for key, value in LARGE.items() if key in named} | OF_METHOD.get(kind, {})
+    settings |= {f"model.{key}": value for key, value in LARGE.items() if key in named}
     callbacks = settings.get("trainer.callbacks", [])
     subject = Subject(recipe, folder, settings=settings)
     with subject.objects() as objects:

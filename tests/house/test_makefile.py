@@ -103,12 +103,15 @@ def test_the_tests_run_with_one_thread_a_process(built: Path) -> None:
     assert "[tests/house] threads=1" in done.stdout
 
 
-def test_golden_runs_every_script_that_makes_golden_values(built: Path) -> None:
-    script(built / "tests/backbone/make_golden.py", "")
-    script(built / "tests/methods/make_golden.py", "")
+def test_golden_runs_every_script_that_makes_golden_values_or_that_of_one_recipe(built: Path) -> None:
+    scripts = ("tests/backbone/make_golden.py", "tests/methods/make_golden.py", "somewhere/mini/golden.py")
+    for path in scripts:
+        script(built / path, "")
     said = make(built, "golden").stdout
-    for module in ("tests.backbone.make_golden", "tests.methods.make_golden", "tools.mini.golden"):
-        assert f"[-m][{module}] threads=1\n" in said
+    for path in scripts:
+        assert f"[-m][{path.removesuffix('.py').replace('/', '.')}] threads=1\n" in said
+    alone = make(built, "golden", "RECIPE=clipfit").stdout
+    assert alone == "tests.methods.make_golden\n[-m][tests.methods.make_golden][clipfit] threads=1\n"
 
 
 def test_a_standing_environment_is_left_alone_until_the_lock_changes(built: Path) -> None:

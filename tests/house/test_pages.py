@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 VARIABLES = set(re.findall(r"call flag,([A-Z]+),", (ROOT / "Makefile").read_text())) | {
     "METHOD",
+    "RECIPE",
     "STUDY",
     "ARGS",
     "RUNS",
