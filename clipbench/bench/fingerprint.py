@@ -16,7 +16,7 @@ import subprocess
 import sys
 import sysconfig
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
@@ -34,15 +34,19 @@ def class_path(kind: type) -> str:
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
-def is_ours(kind: type) -> bool:
-    """Whether the class stands in the package itself, whose changes `package_changes` finds."""
-    return _top(kind.__module__) == OWN
+def code_of(method: type, callbacks: Iterable[type] = ()) -> dict[str, str]:
+    """The code of a cell that no version number speaks for: name of a class or file -> fingerprint.
 
+    Args:
+        method: the class of the method; it counts unless it is one of ours.
+        callbacks: classes of the trainer's callbacks; they count where they are neither ours nor installed.
 
-def is_installed(kind: type) -> bool:
-    """Whether the class comes from an installed package or the standard library."""
-    specs = _specs_of_class(kind)
-    return _top(kind.__module__) in sys.stdlib_module_names or bool(specs and _installed(specs[-1]))
+    Raises:
+        ConfigError: the source of a class cannot be found.
+    """
+    counted = [method] if _top(method.__module__) != OWN else []
+    counted += [kind for kind in callbacks if not _is_installed(kind)]
+    return (package_changes() or {}) | {class_path(kind): code_fingerprint(kind) for kind in counted}
 
 
 @functools.cache
@@ -155,6 +159,12 @@ def _class_in(tree: ast.AST, name: str) -> ast.ClassDef | None:
 
 def _top(name: str) -> str:
     return name.partition(".")[0]
+
+
+def _is_installed(kind: type) -> bool:
+    """Whether the class comes from an installed package, the standard library or clipbench."""
+    specs = _specs_of_class(kind)
+    return _top(kind.__module__) in sys.stdlib_module_names or bool(specs and _installed(specs[-1]))
 
 
 def _specs_of_class(kind: type) -> list[ModuleSpec]:

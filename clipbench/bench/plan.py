@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipbench.bench.cell_config import cell_config
 from clipbench.bench.facts import DataFacts, described, file_digest, numeric_versions
+from clipbench.bench.fingerprint import class_path, code_of
 from clipbench.bench.recipe import Config, Recipe, merge
 from clipbench.bench.record import Cell, RecordStore, content_key, run_folder
 from clipbench.bench.request import Request
@@ -164,7 +165,10 @@ class _Planner:
                 identity["start"] = {"recipe": parents[seed].cell.recipe, "key": parents[seed].key}
             elif isinstance(start, Path):
                 inner = method_class(read_header(start).method)
-                identity["start"] = {"sha256": file_digest(start), "version": inner.version}
+                identity["start"] = {
+                    "sha256": file_digest(start), "version": inner.version,
+                    "class_path": class_path(inner), "code": code_of(inner),
+                }  # fmt: skip
             found[seed] = self._planned(recipe, dataset, cell_full, merge(config, own), identity, parents.get(seed))
         return found
 
@@ -173,7 +177,7 @@ class _Planner:
         from clipbench.methods.described import described_method
 
         arguments = full["model"]["init_args"]
-        known = json.dumps([kind.__name__, arguments], sort_keys=True, default=str)
+        known = json.dumps([class_path(kind), arguments], sort_keys=True, default=str)
         if known not in self._described and not kind.made_of_start:
             self._described.add(known)
             with suppress(NotImplementedError):  # it looks at values, of which there are none here
@@ -186,15 +190,18 @@ class _Planner:
 
         backbone = full["model"]["init_args"]["backbone"]
         division = protocol(self.request.protocol)
+        callbacks = full["trainer"].get("callbacks") or []
         identity: dict[str, Any] = {
             **self.facts.of(full["data"]),
             "backbone_hash": backbone_hash(backbone),
             "backbone_spec": described(backbone),
             "changed": merged_user(user),
             "precision": full["trainer"]["precision"],
+            "class_path": class_path(kind),
+            "code": code_of(kind, [resolve_name(callback["class_path"]) for callback in callbacks]),
             "versions": numeric_versions()
             | {"method": kind.version, "protocol": division.version}
-            | callback_versions(full["trainer"].get("callbacks") or []),
+            | callback_versions(callbacks),
         }
         return identity
 
@@ -211,7 +218,8 @@ class _Planner:
         key = content_key(
             {
                 "cell": cell.as_dict(),
-                "model": without(full["model"], {"backbone", "start"}),
+                # the class stands in the identity, by its whole path
+                "model": without(full["model"], {"backbone", "start"})["init_args"],
                 "data": without(full["data"], DATA_WITHOUT_EFFECT),
                 "trainer": {k: v for k, v in full["trainer"].items() if k not in WITHOUT_EFFECT},
                 **identity,
