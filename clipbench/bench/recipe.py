@@ -51,6 +51,11 @@ def known_recipes() -> dict[str, Path]:
     return {path.stem: path for path in sorted((configs_dir() / "methods").glob("*.yaml"))}
 
 
+def is_yaml(name: str) -> bool:
+    """Whether a recipe, suite or study is named by its file."""
+    return name.endswith((".yaml", ".yml"))
+
+
 def read_config(name: str) -> tuple[str, Config]:
     """Name and content of a config: a file, or a packaged recipe.
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 import yaml
 
+from clipbench import methods
 from clipbench.bench import fingerprint
 from clipbench.bench.plan import PlannedCell, make_plan
 from clipbench.bench.recipe import load_recipe
 from clipbench.bench.request import Request
 from clipbench.bench.suites import load_suite
+from clipbench.cli import main
+from clipbench.errors import ConfigError
+from clipbench.methods import method_class
 
 METHOD = """
 from {part} import GAIN
@@ -99,3 +106,100 @@ def test_a_callback_of_ones_own_counts_and_an_installed_one_does_not(
     recipe.write_text(yaml.safe_dump(content))
     code = planned(recipe, tmp_path).provenance["code"].keys() - (fingerprint.package_changes() or {})
     assert code == {"outside_one:Mine", "outside_callback:Watch"}
+
+
+STUDY = {
+    "name": "mine", "title": "Mine", "question": "Does it help?", "suite": "mini", "datasets": ["eurosat"],
+    "seeds": [1], "shots": 2, "minutes": 1, "default": {"label": "mine_plain", "recipe": "mine.yaml"},
+    "axes": {"templates": {"at": "coop"}}, "references": ["zero_shot"], "figures": [{"kind": "axes"}],
+    "variants": [
+        {"label": "mine_single", "axis": "templates", "value": "single", "set": {"model.template_set": "single"}}
+    ],
+}  # fmt: skip
+
+
+def test_the_installed_command_finds_a_method_beside_the_user(write: Write, folder: Path) -> None:
+    write()
+    command = Path(sys.executable).with_name("clipbench")
+    run = subprocess.run(
+        [command, "show", "params", "--config", "mine.yaml"], cwd=folder, capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("mine on mini: 0 trained")
+
+
+def test_a_recipe_beside_the_user_works_in_bench_fit_and_study(
+    write: Write, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write()
+    grid = ["--datasets", "eurosat", "--seeds", "1", "--shots", "2"]
+    bench = ["bench", "--method", "mine.yaml", *grid, "--results", "runs", "--jobs", "1"]
+    assert main(bench) == 0
+    assert "[1/1] mine eurosat seed 1" in capsys.readouterr().out
+    assert main([*bench, "--dry-run"]) == 0
+    assert "1 done already" in capsys.readouterr().out
+    assert main(["fit", "--config", "mine.yaml", "--print_config"]) == 0
+    assert "class_path: outside_one.Mine" in capsys.readouterr().out
+    assert main(["fit", "--model", "outside_one.Mine", "--print_config"]) == 0
+    assert "class_path: outside_one.Mine" in capsys.readouterr().out
+    (folder / "study").mkdir()
+    (folder / "mine.yaml").rename(folder / "study/mine.yaml")  # a study looks for recipes beside itself
+    (folder / "study/study.yaml").write_text(yaml.safe_dump(STUDY))
+    assert main(["study", "study/study.yaml", "--dry-run", "--results", "runs"]) == 0
+    printed = capsys.readouterr().out
+    assert "mine_plain on eurosat" in printed
+    assert "mine_single on eurosat" in printed
+
+
+def test_a_class_of_a_name_that_is_ours_is_ones_own(folder: Path, tmp_path: Path) -> None:
+    code = "from clipbench.methods import zero_shot\nclass ZeroShot(zero_shot.ZeroShot):\n    pass\n"
+    (folder / "outside_twin.py").write_text(code)
+    content = {"model": {"class_path": "outside_twin.ZeroShot"}, "trainer": {"max_epochs": 0}}
+    (folder / "twin.yaml").write_text(yaml.safe_dump(content))
+    assert planned(folder / "twin.yaml", tmp_path).provenance["class_path"] == "outside_twin:ZeroShot"
+    assert planned("zero_shot", tmp_path).provenance["class_path"] == "clipbench.methods.zero_shot:ZeroShot"
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "said"),
+    [
+        ("outside_none.Mine", None, "there is no module 'outside_none'"),
+        ("outside_one.none.Mine", "", "there is no module 'outside_one.none'"),
+        ("outside_one.Mien", "from clipbench.methods.zero_shot import ZeroShot as Mine\n", "did you mean 'Mine'"),
+        ("outside_one.Mine", "Mine = 3\n", "'outside_one.Mine' is not a method"),
+        (
+            "outside_one.Mine",
+            "\nimport outside_help\n",
+            "fails at .*outside_one.py:2: .*No module named 'outside_help'",
+        ),
+        ("outside_one.Mine", "from math import nothing\n", "fails at .*outside_one.py:1: ImportError: .*'nothing'"),
+        ("outside_one.Mine", "x = 1 / 0\n", "fails at .*outside_one.py:1: ZeroDivisionError"),
+        ("outside_one.Mine", "x = (\n", "fails: SyntaxError: .*outside_one.py, line 1"),
+    ],
+)
+def test_what_is_wrong_with_a_method_is_said_in_one_sentence(
+    folder: Path, name: str, code: str | None, said: str
+) -> None:
+    if code is not None:
+        (folder / "outside_one.py").write_text(code)
+    importlib.invalidate_caches()
+    with pytest.raises(ConfigError, match=said) as error:
+        method_class(name)
+    assert "\n" not in str(error.value)
+
+
+def test_entry_points_are_read_once(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    asked: list[str] = []
+
+    def points(group: str) -> list[EntryPoint]:
+        asked.append(group)
+        return [EntryPoint("Plugged", "outside_one:Mine", group)]
+
+    (folder / "outside_one.py").write_text("from clipbench.methods.zero_shot import ZeroShot as Mine\n")
+    monkeypatch.setattr(methods, "entry_points", points)
+    methods._plugins.cache_clear()
+    try:
+        assert method_class("Plugged") is method_class("ZeroShot")
+        assert asked == ["clipbench.methods"]
+    finally:
+        methods._plugins.cache_clear()
