@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import pytest
 import yaml
 
 from clipbench import methods
-from clipbench.bench import fingerprint
+from clipbench.bench import fingerprint, recipe
 from clipbench.bench.plan import PlannedCell, make_plan
 from clipbench.bench.recipe import load_recipe
 from clipbench.bench.request import Request
@@ -50,21 +51,21 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def write(folder: Path) -> Write:
     """Write a method, what it imports, and its recipe; returns the recipe."""
 
-    def written(name: str = "outside_one", gain: str = "GAIN = 1.0\n", recipe: str = "mine") -> Path:
+    def written(name: str = "outside_one", gain: str = "GAIN = 1.0\n") -> Path:
         for module in [module for module in sys.modules if module.startswith(name)]:
             del sys.modules[module]
         (folder / f"{name}.py").write_text(METHOD.format(part=f"{name}_part"))
         (folder / f"{name}_part.py").write_text(gain)
-        path = folder / f"{recipe}.yaml"
+        path = folder / "mine.yaml"
         path.write_text(yaml.safe_dump({"model": {"class_path": f"{name}.Mine"}, "trainer": {"max_epochs": 0}}))
         return path
 
     return written
 
 
-def planned(recipe: Path | str, results: Path) -> PlannedCell:
+def planned(name: Path | str, results: Path) -> PlannedCell:
     suite = load_suite("mini")
-    request = Request((load_recipe(str(recipe)),), suite, datasets=("eurosat",), seeds=(1,), shots=2)
+    request = Request((load_recipe(str(name)),), suite, datasets=("eurosat",), seeds=(1,), shots=2)
     return make_plan(request, results).cells[0]
 
 
@@ -97,14 +98,14 @@ def test_a_changed_package_is_another_cell(monkeypatch: pytest.MonkeyPatch, tmp_
 def test_a_callback_of_ones_own_counts_and_an_installed_one_does_not(
     write: Write, folder: Path, tmp_path: Path
 ) -> None:
-    recipe = write()
+    path = write()
     (folder / "outside_callback.py").write_text("import lightning as L\nclass Watch(L.Callback):\n    pass\n")
-    content = yaml.safe_load(recipe.read_text())
+    content = yaml.safe_load(path.read_text())
     content["trainer"]["callbacks"] = [
         {"class_path": "outside_callback.Watch"}, {"class_path": "lightning.pytorch.callbacks.LambdaCallback"},
     ]  # fmt: skip
-    recipe.write_text(yaml.safe_dump(content))
-    code = planned(recipe, tmp_path).provenance["code"].keys() - (fingerprint.package_changes() or {})
+    path.write_text(yaml.safe_dump(content))
+    code = planned(path, tmp_path).provenance["code"].keys() - (fingerprint.package_changes() or {})
     assert code == {"outside_one:Mine", "outside_callback:Watch"}
 
 
@@ -203,3 +204,59 @@ def test_entry_points_are_read_once(monkeypatch: pytest.MonkeyPatch, folder: Pat
         assert asked == ["clipbench.methods"]
     finally:
         methods._plugins.cache_clear()
+
+
+@pytest.fixture
+def plug_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Install a package that ships recipes of these names: its metadata lie on the search path as an installer's do."""
+
+    def install(*names: str, ships: str = "outside_pack.recipes") -> None:
+        recipes = folder / "outside_pack/recipes"
+        recipes.mkdir(parents=True)
+        (folder / "outside_pack/__init__.py").write_text("")
+        for name in names:
+            content = {"model": {"class_path": "ZeroShot"}, "trainer": {"max_epochs": 0}}
+            (recipes / f"{name}.yaml").write_text(yaml.safe_dump(content))
+        info = folder / "outside_pack-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: outside-pack\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[clipbench.recipes]\nany = {ships}\n")
+        importlib.invalidate_caches()
+
+    recipe._plugin_recipes.cache_clear()
+    yield install
+    recipe._plugin_recipes.cache_clear()
+
+
+def test_a_plug_in_ships_recipes(
+    plug_in: Callable[..., None], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plug_in("plugged", "plugged_too")
+    assert recipe.known_recipes().keys() >= {"plugged", "plugged_too", "clipfit"}
+    assert main(["list", "methods", "--format", "json"]) == 0
+    rows = {row["recipe"]: row["from"] for row in json.loads(capsys.readouterr().out)}
+    assert (rows["plugged"], rows["clipfit"]) == ("outside-pack", "clipbench")
+    assert planned("plugged", tmp_path).cell.recipe == "plugged"
+    study = STUDY | {"references": ["plugged"], "default": {"label": "mine_plain", "recipe": "plugged_too"}}
+    (folder / "study.yaml").write_text(yaml.safe_dump(study))
+    assert main(["study", "study.yaml", "--dry-run", "--results", "runs"]) == 0
+    assert "plugged on eurosat" in capsys.readouterr().out
+
+
+def test_a_recipe_of_a_plug_in_takes_no_name_of_ours(
+    plug_in: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plug_in("clipfit")
+    assert main(["list", "methods"]) == 2
+    assert "plug-in 'outside-pack' calls its recipe 'clipfit', a name that is taken" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ships", ["outside_pack.none", "outside_none.recipes"])
+def test_a_plug_in_without_its_folder_is_named(
+    plug_in: Callable[..., None], ships: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plug_in("plugged", ships=ships)
+    assert main(["list", "methods"]) == 2
+    said = capsys.readouterr().err
+    assert "'outside-pack'" in said
+    assert ships in said
