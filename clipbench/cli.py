@@ -27,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: everything asked for was done; 1: something failed; 2: a wrong call; 130: stopped by Ctrl-C.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if {"", os.getcwd()}.isdisjoint(sys.path):
+        sys.path.append(os.getcwd())  # modules beside the user, as `python -m` finds them; installed ones come first
     try:
         if words and words[0] in LIGHTNING:
             from clipbench.bench.lightning_run import run_lightning

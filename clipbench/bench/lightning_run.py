@@ -14,7 +14,7 @@ from lightning.pytorch.trainer.states import TrainerStatus
 
 from clipbench.bench.arguments import choose_recipe, split_arguments
 from clipbench.bench.cell_config import data_context, default_precision
-from clipbench.bench.objects import ClipbenchCLI, one_sentence, resolved
+from clipbench.bench.objects import ClipbenchCLI, one_sentence, resolved, with_whole_path
 from clipbench.bench.recipe import Config, Recipe, merge, resolve
 from clipbench.bench.start import start_of
 from clipbench.data.preprocessing import backbone_of_suite
@@ -119,7 +119,7 @@ def run_lightning(subcommand: str, words: Sequence[str]) -> int:
     RunCLI.recipe, RunCLI.live = name, None
     interrupt = signal.getsignal(signal.SIGINT)
     try:
-        RunCLI({"subcommand": subcommand, subcommand: config | of_method}, run=True)
+        RunCLI({"subcommand": subcommand, subcommand: with_whole_path(config) | of_method}, run=True)
     except argparse.ArgumentError as error:
         raise ConfigError(one_sentence(str(error))) from error
     except SystemExit as error:  # Lightning's answer to Ctrl-C

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipbench.bench.cell_config import cell_config
 from clipbench.bench.facts import DataFacts, described, file_digest, numeric_versions
+from clipbench.bench.fingerprint import class_path, code_of
 from clipbench.bench.recipe import Config, Recipe, merge
 from clipbench.bench.record import Cell, RecordStore, content_key, run_folder
 from clipbench.bench.request import Request
@@ -110,7 +111,8 @@ class _Planner:
         self.planned: dict[str, PlannedCell] = {}
         self.asked: set[str] = set()
         self.troubles: list[str] = []
-        self._described: set[str] = set()
+        self._parsed: dict[str, Config] = {}
+        self._template_sets: dict[str, str] = {}
 
     def cells_of(
         self, recipe: Recipe, dataset: str, user: tuple[Config, ...], children: tuple[str, ...] = ()
@@ -123,7 +125,6 @@ class _Planner:
             user: the user's settings; they are not for a recipe that another one starts from.
             children: the recipes that start from this one, to find a circle.
         """
-        from clipbench.bench.objects import resolved
         from clipbench.methods import method_class
         from clipbench.methods.weights_file import read_header
 
@@ -136,16 +137,14 @@ class _Planner:
             parents = self.cells_of(start, dataset, (), (*children, recipe.name))
             if not parents:
                 return {}
-        full = resolved(config)
+        full = self._resolved(config)
         if parents and full["model"]["init_args"]["template_set"] is None:  # null: that of what it starts from
             template_set = next(iter(parents.values())).provenance["template_set"]
             config, full = (
                 merge(one, {"model": {"init_args": {"template_set": template_set}}}) for one in (config, full)
             )
         kind = method_class(full["model"]["class_path"])
-        # made here, so that a wrong setting or backbone is refused before anything is loaded
-        template_set = kind(**full["model"]["init_args"]).template_set
-        self._describe(kind, full)
+        template_set = self._template_set(kind, full["model"]["init_args"])
         found: dict[int, PlannedCell] = {}
         for seed in request.seeds:
             cell_full = copy.deepcopy(full)
@@ -165,20 +164,42 @@ class _Planner:
                 identity["start"] = {"recipe": parents[seed].cell.recipe, "key": parents[seed].key}
             elif isinstance(start, Path):
                 inner = method_class(read_header(start).method)
-                identity["start"] = {"sha256": file_digest(start), "version": inner.version}
+                identity["start"] = {
+                    "sha256": file_digest(start), "version": inner.version,
+                    "class_path": class_path(inner), "code": code_of(inner),
+                }  # fmt: skip
             found[seed] = self._planned(recipe, dataset, cell_full, merge(config, own), identity, parents.get(seed))
         return found
 
-    def _describe(self, kind: type[Method], full: Config) -> None:
-        """Set a method up on a backbone without weights, so that a wrong selection is refused before anything is loaded."""
+    def _resolved(self, config: Config) -> Config:
+        """The config with every default; parsed once for all datasets that it is the same for but for their name."""
+        from clipbench.bench.objects import resolved
+
+        named = isinstance((config["data"].get("init_args") or {}).get("dataset"), str)
+        alike = merge(config, {"data": {"init_args": {"dataset": ""}}}) if named else config
+        known = json.dumps(alike, default=str)
+        if known not in self._parsed:
+            self._parsed[known] = resolved(config)
+        if not named:
+            return self._parsed[known]
+        return merge(self._parsed[known], {"data": {"init_args": {"dataset": config["data"]["init_args"]["dataset"]}}})
+
+    def _template_set(self, kind: type[Method], arguments: Config) -> str:
+        """The template set of a method with these arguments.
+
+        It is built on a backbone without weights, so that a wrong setting, backbone or selection is refused before
+        anything is loaded; once for all cells.
+        """
         from clipbench.bench.show import method_without_weights
 
-        arguments = full["model"]["init_args"]
-        known = json.dumps([kind.__name__, arguments], sort_keys=True, default=str)
-        if known not in self._described and not kind.derived:
-            self._described.add(known)
-            with suppress(NotImplementedError):  # it looks at values, of which there are none here
-                method_without_weights(kind, arguments, classes=2)
+        known = json.dumps([class_path(kind), arguments], sort_keys=True, default=str)
+        if known not in self._template_sets:
+            template_set = kind(**arguments).template_set
+            if not kind.derived:
+                with suppress(NotImplementedError):  # it looks at values, of which there are none here
+                    method_without_weights(kind, arguments, classes=2)
+            self._template_sets[known] = template_set
+        return self._template_sets[known]
 
     def _identity(self, full: Config, kind: type[Method], user: tuple[Config, ...]) -> dict[str, Any]:
         """What stands in the record's provenance and in the key."""
@@ -187,15 +208,18 @@ class _Planner:
 
         backbone = full["model"]["init_args"]["backbone"]
         division = protocol(self.request.protocol)
+        callbacks = full["trainer"].get("callbacks") or []
         identity: dict[str, Any] = {
             **self.facts.of(full["data"]),
             "backbone_hash": backbone_hash(backbone),
             "backbone_spec": described(backbone),
             "changed": merged_user(user),
             "precision": full["trainer"]["precision"],
+            "class_path": class_path(kind),
+            "code": code_of(kind, [resolve_name(callback["class_path"]) for callback in callbacks]),
             "versions": numeric_versions()
             | {"method": kind.version, "protocol": division.version}
-            | callback_versions(full["trainer"].get("callbacks") or []),
+            | callback_versions(callbacks),
         }
         return identity
 
@@ -212,7 +236,8 @@ class _Planner:
         key = content_key(
             {
                 "cell": cell.as_dict(),
-                "model": without(full["model"], {"backbone", "start"}),
+                # the class stands in the identity, by its whole path
+                "model": without(full["model"], {"backbone", "start"})["init_args"],
                 "data": without(full["data"], DATA_WITHOUT_EFFECT),
                 "trainer": {k: v for k, v in full["trainer"].items() if k not in WITHOUT_EFFECT},
                 **identity,

@@ -8,8 +8,12 @@ reaches another.
 from __future__ import annotations
 
 import copy
+import functools
+import importlib.util
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +51,44 @@ class Recipe:
 
 
 def known_recipes() -> dict[str, Path]:
-    """The packaged recipes: name to file."""
-    return {path.stem: path for path in sorted((configs_dir() / "methods").glob("*.yaml"))}
+    """The packaged recipes, then those of plug-ins: name to file.
+
+    Raises:
+        ConfigError: a plug-in has no folder of recipes, or one of a name that is taken.
+    """
+    known = {path.stem: path for path in sorted((configs_dir() / "methods").glob("*.yaml"))}
+    for path, plugin in _plugin_recipes().items():
+        if known.setdefault(path.stem, path) != path:
+            raise ConfigError(f"plug-in '{plugin}' calls its recipe '{path.stem}', a name that is taken")
+    return known
+
+
+def recipe_origin(name: str) -> str:
+    """Where a known recipe comes from: `clipbench`, or the plug-in."""
+    return _plugin_recipes().get(known_recipes()[name], "clipbench")
+
+
+@functools.cache
+def _plugin_recipes() -> dict[Path, str]:
+    """File to plug-in: the YAML files beside each module that the entry points `clipbench.recipes` name."""
+    found = {}
+    for point in entry_points(group="clipbench.recipes"):
+        plugin = point.dist.name if point.dist else point.name
+        try:
+            spec = importlib.util.find_spec(point.module)
+        except Exception as error:  # what it imports above the folder may fail in any way
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ConfigError(f"plug-in '{plugin}': the recipes in '{point.module}' cannot be read: {what}") from error
+        if spec is None:
+            raise ConfigError(f"plug-in '{plugin}' ships recipes in '{point.module}', a module that is not there")
+        folders = spec.submodule_search_locations or [os.path.dirname(spec.origin or "")]
+        found.update({path: plugin for folder in folders for path in sorted(Path(folder).glob("*.yaml"))})
+    return found
+
+
+def is_yaml(name: str) -> bool:
+    """Whether a recipe, suite or study is named by its file."""
+    return name.endswith((".yaml", ".yml"))
 
 
 def read_config(name: str) -> tuple[str, Config]:

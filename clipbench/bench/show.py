@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from clipbench.backbone.names import kind_of, parse_name
-from clipbench.bench.recipe import from_dotted, known_recipes, load_recipe, merge, read_setting
+from clipbench.bench.recipe import from_dotted, known_recipes, load_recipe, merge, read_setting, recipe_origin
 from clipbench.bench.suites import known_suites, load_suite
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def list_methods() -> list[dict[str, Any]]:
-    """A row per packaged recipe; reads YAML only."""
+    """A row per recipe, packaged or of a plug-in; reads YAML only."""
     rows = []
     for name in known_recipes():
         recipe = load_recipe(name)
@@ -23,6 +23,7 @@ def list_methods() -> list[dict[str, Any]]:
             {
                 "recipe": name,
                 "method": recipe.method,
+                "from": recipe_origin(name),
                 "paper": recipe.about.get("paper", ""),
                 "needs": needs or "any CLIP",
             }

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from clipbench.bench.plan import Plan
-from clipbench.bench.recipe import Config, Recipe, known_recipes, load_recipe
+from clipbench.bench.recipe import Config, Recipe, is_yaml, known_recipes, load_recipe
 from clipbench.bench.request import Request
 from clipbench.bench.suites import load_suite
 from clipbench.errors import ConfigError, UnknownName
@@ -37,7 +37,7 @@ class Variant:
 
     Attributes:
         label: the name of this recipe in records and tables.
-        recipe: the packaged recipe that it is made from.
+        recipe: the recipe that it is made from, a packaged one or the path of a YAML file.
         settings: what is set in it, dotted.
         axis: the axis that it stands on; empty for the default and the references.
         value: how it is called on that axis.
@@ -136,24 +136,24 @@ def known_studies() -> dict[str, Path]:
 
 
 def load_study(name: str) -> Study:
-    """The packaged study of that name, or the one in a YAML file.
+    """The packaged study of that name, or the one in a YAML file, where recipes may be YAML files beside it.
 
     Raises:
         UnknownName: no such study, or it names a suite, dataset, protocol, recipe, axis or key that is not there.
         ConfigError: it is not a study, or two of its variants are the same.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else known_studies().get(name)
+    path = Path(name) if is_yaml(name) else known_studies().get(name)
     if path is None or not path.is_file():
         raise UnknownName("study", name, known_studies())
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"'{path}' is not YAML: {' '.join(str(error).split())}") from error
-    return study_from(content, path.name)
+    return study_from(content, path.name, path.parent)
 
 
-def study_from(content: Any, origin: str) -> Study:
-    """A study from the content of its file; raises as `load_study`, naming the file `origin`."""
+def study_from(content: Any, origin: str, folder: Path | None = None) -> Study:
+    """A study from the content of its file, which lies in `folder`; raises as `load_study`, naming it `origin`."""
     _check_shape(content, origin)
     suite = load_suite(content["suite"])
     datasets = tuple(content.get("datasets") or suite.datasets)
@@ -163,7 +163,7 @@ def study_from(content: Any, origin: str) -> Study:
     axes = content["axes"]
     labels = [default["label"], *(entry["label"] for entry in content["variants"])]
     centres = dict.fromkeys(entry["around"] for entry in axes.values() if entry.get("around", labels[0]) not in labels)
-    variants = [Variant(default["label"], default["recipe"], default.get("set", {}))]
+    variants = [Variant(default["label"], _recipe(default["recipe"], folder), default.get("set", {}))]
     variants += [Variant(name, name, {}) for name in centres]
     by_label = {variant.label: variant for variant in variants}
     for name in centres:
@@ -176,7 +176,7 @@ def study_from(content: Any, origin: str) -> Study:
         if like not in by_label:
             raise UnknownName(f"variant in {origin} (one that stands above '{entry['label']}')", like, by_label)
         former = by_label[like]
-        recipe = entry.get("recipe", former.recipe)
+        recipe = _recipe(entry["recipe"], folder) if "recipe" in entry else former.recipe
         settings = (former.settings if recipe == former.recipe else {}) | entry.get("set", {})
         variant = Variant(entry["label"], recipe, settings, entry["axis"], str(entry["value"]))
         if variant.label in by_label:
@@ -185,7 +185,7 @@ def study_from(content: Any, origin: str) -> Study:
         by_label[variant.label] = variant
     for name in content.get("references", ()):
         if name not in by_label:
-            variants.append(Variant(name, name, {}))
+            variants.append(Variant(Path(name).stem if is_yaml(name) else name, _recipe(name, folder), {}))
     _check_variants(variants, origin)
     return Study(
         name=content["name"], title=content["title"], question=_line(content["question"]), suite=content["suite"],
@@ -194,6 +194,11 @@ def study_from(content: Any, origin: str) -> Study:
         axes=tuple(_axis(name, entry, variants, origin) for name, entry in axes.items()),
         figures=tuple(content["figures"]), caption=_line(content.get("caption", "")),
     )  # fmt: skip
+
+
+def _recipe(name: str, folder: Path | None) -> str:
+    """A recipe's name as it is; a file that is relative lies beside the study."""
+    return str((folder or Path()) / name) if is_yaml(name) else name
 
 
 def _axis(name: str, entry: Mapping[str, Any], variants: Sequence[Variant], origin: str) -> Axis:
@@ -227,10 +232,12 @@ def _validator() -> Any:
 
 
 def _check_variants(variants: Sequence[Variant], origin: str) -> None:
-    """Each is made from a packaged recipe, none is there twice, none borrows the name of another recipe."""
+    """Each is made from a recipe, none is there twice, none borrows the name of another recipe."""
     known, seen = known_recipes(), dict[str, str]()
     for variant in variants:
-        if variant.recipe not in known:
+        if is_yaml(variant.recipe):
+            load_recipe(variant.recipe)
+        elif variant.recipe not in known:
             raise UnknownName(f"recipe in {origin}", variant.recipe, known)
         if variant.label in known and (variant.label != variant.recipe or variant.settings):
             raise ConfigError(f"{origin}: '{variant.label}' is a packaged recipe; call this variant otherwise")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import traceback
 from importlib.metadata import entry_points
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from clipbench.errors import ConfigError, UnknownName
@@ -28,43 +31,67 @@ METHODS = {
 
 
 def registered() -> dict[str, str]:
-    """Class name to import string: ours, then those of plug-ins (entry points `clipbench.methods`).
+    """Name to import string: ours by their class names, then those of plug-ins (entry points `clipbench.methods`).
 
     Raises:
         ConfigError: a plug-in takes a name that is taken.
     """
     known = dict(METHODS)
-    for point in entry_points(group="clipbench.methods"):
-        if known.setdefault(point.name, point.value) != point.value:
-            raise ConfigError(f"plug-in '{point.value}' calls its method '{point.name}', a name that is taken")
+    for name, value in _plugins():
+        if known.setdefault(name, value) != value:
+            raise ConfigError(f"plug-in '{value}' calls its method '{name}', a name that is taken")
     return known
+
+
+@functools.cache
+def _plugins() -> tuple[tuple[str, str], ...]:
+    return tuple((point.name, point.value) for point in entry_points(group="clipbench.methods"))
 
 
 def method_class(name: str) -> type[Method]:
     """The method of that name, or of that import path (`package.module.Class`).
 
     Raises:
-        UnknownName: there is none.
+        UnknownName: no method has this name, or its module has no such class.
+        ConfigError: its module is not there or cannot be imported, or the class is no method.
     """
     known = registered()
-    if name in known:
-        module, _, attribute = known[name].partition(":")
-    else:
-        module, _, attribute = name.rpartition(".")
-        if not module:
-            raise UnknownName("method", name, known)
+    module, _, attribute = known[name].partition(":") if name in known else name.rpartition(".")
+    if not module:
+        raise UnknownName("method", name, known)
     from clipbench.methods.base import Method
 
-    try:
-        kind = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UnknownName("method", name, known) from error
+    content = _imported(module, name)
+    if not hasattr(content, attribute):
+        raise UnknownName(f"method of module {module}", attribute, _names_of_methods(content, Method))
+    kind = getattr(content, attribute)
     if not (isinstance(kind, type) and issubclass(kind, Method)):
         raise ConfigError(f"'{name}' is not a method: it does not derive from clipbench.methods.base.Method")
     return kind
 
 
-def load_all() -> None:
-    """Import every registered method, so that its short name works in YAML and on the command line."""
-    for name in registered():
-        method_class(name)
+def _imported(module: str, method: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
+            raise ConfigError(
+                f"method '{method}': there is no module '{error.name}', neither installed nor in the folder that "
+                "clipbench is called from (known by their names alone: " + ", ".join(sorted(registered())) + ")"
+            ) from error
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(f"method '{method}': importing '{module}' fails{_place_of(error)}: {what}") from error
+
+
+def _place_of(error: Exception) -> str:
+    """Where an import failed, as file and line: the last place outside the machinery of imports."""
+    if isinstance(error, SyntaxError):
+        return ""  # its text says where
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [frame for frame in frames if frame.filename != __file__ and "importlib" not in frame.filename]
+    return f" at {places[-1].filename}:{places[-1].lineno}" if places else ""
+
+
+def _names_of_methods(module: ModuleType, base: type) -> list[str]:
+    found = [name for name, kind in vars(module).items() if isinstance(kind, type) and issubclass(kind, base)]
+    return [name for name in found if name != base.__name__]

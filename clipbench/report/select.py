@@ -34,7 +34,7 @@ def select(records: Iterable[Record], expected: Iterable[Planned] | None = None)
     """At most one record per cell, and per row only records that belong together.
 
     A planned cell counts only with the key of the plan. Of several records of one cell the one finished last counts.
-    Within a row (recipe, protocol, shots ...) numbers of different code versions, backbone weights, precisions or
+    Within a row (recipe, protocol, shots ...) numbers of different classes, code, backbone weights, precisions or
     changes by the user (`--set`, `--config`) are never averaged: the variant with most cells of the plan counts, then
     that with most cells, then the latest; the rest is missing.
 
@@ -75,9 +75,8 @@ def row_of(cell: Cell) -> tuple[str, str, str, str, int, str]:
 def _variant(record: Record) -> str:
     """Numbers of different variants do not belong into one average."""
     provenance = record.provenance
-    return json.dumps(
-        [provenance.get(name) for name in ("versions", "backbone_hash", "precision", "changed")], sort_keys=True
-    )
+    names = ("versions", "class_path", "code", "backbone_hash", "precision", "changed")
+    return json.dumps([provenance.get(name) for name in names], sort_keys=True)
 
 
 def _one_variant_per_row(good: Iterable[Record], keys: dict[Cell, str]) -> tuple[dict[Cell, Record], list[str]]:

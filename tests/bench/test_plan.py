@@ -1,0 +1,73 @@
+"""A plan parses a recipe once for all datasets, and that moves no key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from clipbench.bench import objects, plan
+from clipbench.bench.plan import Plan, make_plan
+from clipbench.bench.recipe import Config, load_recipe
+from clipbench.bench.request import Request
+from clipbench.bench.suites import load_suite
+from clipbench.testing.folders import suite_of_folder
+
+DATASETS = ("eurosat", "dtd", "caltech101")
+
+
+@pytest.fixture
+def by_dataset(tmp_path: Path) -> str:
+    """A recipe with a value of its own for one dataset."""
+    path = tmp_path / "by_dataset.yaml"
+    content = {
+        "model": {"class_path": "CLIPFit"}, "trainer": {"max_epochs": 2},
+        "overrides": [{"suite": "mini", "dataset": "dtd", "set": {"model.lr": 0.5, "model.template_set": "single"}}],
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(content))
+    return str(path)
+
+
+def planned(results: Path, *recipes: str, **changes: Any) -> Plan:
+    grid = {"suite": load_suite("mini"), "datasets": DATASETS, "seeds": (1, 2), "shots": 2} | changes
+    return make_plan(Request(tuple(load_recipe(name) for name in recipes), **grid), results)
+
+
+@pytest.fixture
+def parses(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
+    """The configs that are parsed from now on."""
+    seen: list[Config] = []
+    resolved = objects.resolved
+
+    def watched(config: Config) -> Config:
+        seen.append(config)
+        return resolved(config)
+
+    monkeypatch.setattr(objects, "resolved", watched)
+    return seen
+
+
+def test_a_recipe_is_parsed_once_per_distinct_config(parses: list[Config], by_dataset: str, tmp_path: Path) -> None:
+    planned(tmp_path, "clipfit")
+    assert len(parses) == 1
+    parses.clear()
+    planned(tmp_path, by_dataset)
+    assert len(parses) == 2
+
+
+def test_parsed_apart_every_cell_is_the_same(by_dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cells() -> list[tuple[Any, ...]]:
+        made = [planned(tmp_path, "clipfit", "wise_ft", "zero_shot", by_dataset)]
+        made.append(planned(tmp_path, "clipfit", suite=suite_of_folder(tmp_path / "images", "mini"), datasets=()))
+        return [(c.cell, c.key, c.config, c.resolved, c.provenance) for one in made for c in one.cells]
+
+    together = cells()
+    monkeypatch.setattr(plan._Planner, "_resolved", lambda self, config: objects.resolved(config))
+    monkeypatch.setattr(plan._Planner, "_template_set", lambda self, kind, arguments: kind(**arguments).template_set)
+    assert cells() == together
+    datasets = {cell.dataset: resolved["data"]["init_args"] for cell, _, _, resolved, _ in together}
+    assert {name: arguments["dataset"] for name, arguments in datasets.items() if "dataset" in arguments} == {
+        name: f"mini/{name}" for name in DATASETS
+    }
