@@ -262,7 +262,7 @@ def _add_analyze(commands: Any) -> None:
     parser.add_argument("what", choices=["changes", "features", "freezing"])
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--config", action="append", help="recipe or recipes to fit; repeated: YAML files that win")
-    source.add_argument("--deliverable", type=Path, nargs="+", help="files of what was learned, instead of fits")
+    source.add_argument("--deliverable", "--weights", type=Path, nargs="+", help="learned weights, instead of fits")
     source.add_argument("--record", type=Path, nargs="+", help="freezing: records of runs with FisherFreezing")
     parser.add_argument("--every", type=int, default=10, help="changes: steps between two records of a fit")
     parser.add_argument("--out", type=Path, default=None, help="folder of the outcome (default: beside the records)")
@@ -289,7 +289,7 @@ def _analyze(options: argparse.Namespace) -> int:
 def _add_predict(commands: Any) -> None:
     parser = commands.add_parser("predict", help="use what was learned on your own images")
     parser.add_argument("images", nargs="+", help="image files and folders")
-    parser.add_argument("--deliverable", type=Path, required=True)
+    parser.add_argument("--deliverable", "--weights", type=Path, required=True)
     parser.add_argument(
         "--classes", default=None, help="class names, separated by commas (default: those that were trained on)"
     )
