@@ -34,7 +34,8 @@ $(UV):
 	@"$(PYTHON)" -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv || $(call say,$(NO_UV),1)
 
-$(STAMP): pyproject.toml requirements.lock | $(UV)
+# The package holds its version, which the installed metadata repeats.
+$(STAMP): pyproject.toml requirements.lock $(wildcard clipbench/__init__.py) | $(UV)
 	@$(UV) pip install --python $(BIN)/python -r requirements.lock || $(call say,$(NO_PACKAGES),1)
 	@$(UV) pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation -e . || $(call say,$(NO_PACKAGES),1)
 	@touch $@

@@ -1,3 +1,3 @@
-"""clipbench: few-shot CLIP benchmarks, many fine-tuning strategies around a frozen CLIP under one exact protocol."""
+"""clipbench: few-shot CLIP benchmarks, many fine-tuning methods around a frozen CLIP under one exact protocol."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -101,6 +102,12 @@ def test_the_tests_run_with_one_thread_a_process(built: Path) -> None:
     done = make(built, "test", "ARGS=tests/house")
     assert "[pytest]" in done.stdout
     assert "[tests/house] threads=1" in done.stdout
+
+
+def test_pre_commit_runs_what_check_runs(built: Path) -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    hooks = [hook["entry"].removeprefix("env ") for repo in config["repos"] for hook in repo["hooks"]]
+    assert hooks == make(built, "-n", "check").stdout.splitlines()
 
 
 def test_golden_runs_every_script_that_makes_golden_values_or_that_of_one_recipe(built: Path) -> None:

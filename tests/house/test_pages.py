@@ -11,13 +11,14 @@ import pytest
 from clipbench import cli
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 VARIABLES = set(re.findall(r"call flag,([A-Z]+),", (ROOT / "Makefile").read_text())) | {
     "METHOD",
     "RECIPE",
     "STUDY",
     "ARGS",
     "RUNS",
+    "RECIPE",
 }
 
 

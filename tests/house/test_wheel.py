@@ -53,8 +53,9 @@ def test_every_data_file_is_in_the_wheel(wheel: Path) -> None:
     wanted |= {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "clipbench").rglob("*")
-        if path.is_file() and path.suffix in {".py", ".json", ".safetensors", ".tex", ".jinja", ".j2"}
+        if path.is_file() and path.suffix in {".py", ".json", ".safetensors", ".tex", ".jinja", ".j2", ".typed"}
     }
+    assert "clipbench/py.typed" in wanted
     assert wanted - held == set()
     assert any(name.startswith("clipbench/datasets/mini/") for name in held)
 
