@@ -27,7 +27,7 @@ from clipbench.data.task import Task
 from clipbench.data.templates import templates_for_task
 from clipbench.errors import ConfigError, MethodError, UnknownName
 from clipbench.methods.arguments import settings_of
-from clipbench.methods.evaluation import Evaluation, evaluating, labelled, name_of, not_finite, split_of, summed, task_of
+from clipbench.methods.evaluation import Evaluation, evaluating, labelled, name_of, split_of, summed, task_of
 from clipbench.methods.weights_file import Header, Learned, read_learned, restored
 from clipbench.tuning.class_prompts import ClassPrompts
 from clipbench.tuning.learned_weights import LearnedWeights, refuse_other_shapes
@@ -42,15 +42,8 @@ class Method(L.LightningModule):
         backbone: name of the backbone (`clipbench list backbones`).
         template_set: the named set of templates that prompts are made from.
         start: file of learned weights to start from (in a bench also a recipe, which runs first); None: pretrained ones.
-        optimizer: "sgd", "adam" or "adamw".
-        lr: learning rate after the warm-up; None: 0.002.
-        momentum: of sgd alone; None: 0.9.
-        weight_decay: on every trained tensor.
-        schedule: "cosine" (per epoch, over all epochs), "cosine_per_step" (over all steps) or "constant".
-        warmup_epochs: epochs at the rate `warmup_lr`; not of cosine_per_step; None: 1.
-        warmup_lr: that rate; None: 1e-5.
-        warmup_steps: steps of a linear warm-up, of cosine_per_step alone; None: 0.
-        final_lr: the rate at which cosine_per_step ends; None: 0.
+        optimizer: "sgd", "adam" or "adamw"; it and all that follow are the settings of `tuning.optimisation.Optimisation`,
+            where each is explained; what a choice does not read stays None.
 
     Raises:
         ConfigError: an impossible setting, or one that nothing reads.
@@ -158,24 +151,25 @@ class Method(L.LightningModule):
         name, fits = type(self).__name__, stage == "fit"
         if learned is not None:
             learned.header.refuse_other(name, self.backbone_name, load_backbone(self.backbone_name).hash)
-            task, train_seed, self.header, self.has_learned = learned.header.task, learned.header.train_seed, None, False
+            task, train_seed = learned.header.task, learned.header.train_seed
         elif task is None:
             task, train_seed = task_of(self._trainer) or (self.task, self.train_seed)
         if task is None:
             raise ConfigError(f"{name} does not know its classes: give a data module of clipbench, or setup(task=...)")
-        if self.has_learned and fits and self.class_bound and self.classnames != task.train:
+        fresh = learned is not None or not self.has_learned
+        if fits and not fresh and self.class_bound and self.classnames != task.train:
             raise MethodError(f"{name} has learned '{self.class_bound[0]}' for other classes than '{task.dataset}' has")
-        stale = self.header is None or (self.classnames, self.train_seed) != (task.train, train_seed)
+        built = learned is None and self.header is not None and (self.classnames, self.train_seed) == (task.train, train_seed)
         templates = learned.header.templates if learned else templates_for_task(self.template_set, task)
         self.task, self.templates = task, tuple(templates)
-        if fits or not self.has_learned:
+        if fits or fresh:
             self.classnames = task.train
-        if stale and not self.has_learned:
+        if fresh and not built:
             self.train_seed = train_seed
             self._build(backbone or load_backbone(self.backbone_name), learned)
         self.prompts.templates = self.templates
         self.evaluation.begin(task)
-        if fits or not self.has_learned:
+        if fits or fresh:
             self.header = Header.of(self, task.dataset)
         self.has_learned |= fits or learned is not None
         if fits:
@@ -185,14 +179,14 @@ class Method(L.LightningModule):
         """A view, with the weights of the start in place, what is trained on it, and what was learned before."""
         self.backbone = backbone.view()
         start = dict(learned.start) if learned else {}
-        if learned is None and self.start is not None and not self.derived:
+        if not start and self.start is not None and not self.derived:
             start = Method.load(self.start, self.backbone_name).weights.in_the_backbone()
         self.backbone.replace_tensors(start)
         self.prompts, self.weights = ClassPrompts(self.backbone, self.templates, self.lower_case_names), LearnedWeights(start)
         self.trainable = self.build()
         if not self.derived:
             self.weights = LearnedWeights(start, self.backbone, self.trainable)
-        if learned is not None:
+        if learned is not None and learned.tensors is not None:
             self.load_adapter_state_dict(learned.tensors)
             self.weights.active_entries = learned.header.active_entries
         if not self.backbone.logit_scale.is_meta:
@@ -235,11 +229,8 @@ class Method(L.LightningModule):
         images, labels = labelled(batch)
         classes = self.class_features(self.classnames)
         logits = self.logits(self.backbone.normalise(images), classes)
-        terms = self.losses(logits, labels, classes)
-        total, self.last_losses = summed(terms)
-        if not torch.isfinite(total):
-            tensors = {"logits": logits, **self.trainable}
-            raise MethodError(not_finite(type(self).__name__, self.global_step, terms, tensors))
+        step = f"{type(self).__name__} at step {self.global_step}"
+        total, self.last_losses = summed(self.losses(logits, labels, classes), step, {"logits": logits, **self.trainable})
         shown = {f"train/{name}": term for name, term in self.last_losses.items()}
         self.log_dict(shown, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(labels))
         return total
@@ -329,9 +320,7 @@ class Method(L.LightningModule):
         header = Header.of_checkpoint(stored)
         header.refuse_other(type(self).__name__, self.backbone_name, load_backbone(self.backbone_name).hash)
         if self.header is None:
-            self.setup(task=header.task, train_seed=header.train_seed)
-            self.header, self.has_learned, self.templates = header, True, tuple(header.templates)
-            self.prompts.templates = self.templates
+            self.setup(learned=Learned(header, None, {}))
         if self._trainer is not None and self._trainer.state.fn == "fit" and self.has_optimizer:
             self.optimisation.refuse_other_span(self._trainer, stored["span"])
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from clipbench.data.task import Task, TestSplit
-from clipbench.errors import ConfigError
+from clipbench.errors import ConfigError, MethodError
 
 
 class Evaluation(nn.Module):
@@ -100,9 +100,24 @@ def name_of(split: TestSplit, testing: bool) -> str:
     return "val/accuracy" if split.name == "val" else f"{'test' if testing else 'val'}/{split.name}"
 
 
-def summed(terms: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    """The sum of the terms of a loss in float32, and all of them detached, the sum as "total"."""
+def summed(
+    terms: Mapping[str, Tensor], step: str, tensors: Mapping[str, Tensor]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The sum of the terms of a loss in float32, and all of them detached, the sum as "total".
+
+    Args:
+        terms: by name.
+        step: of what, for messages.
+        tensors: where to look for the fault.
+
+    Raises:
+        MethodError: the sum is not finite: names the terms, and the first tensor that is not.
+    """
     total = torch.stack([term.float() for term in terms.values()]).sum()
+    if not torch.isfinite(total):
+        shown = ", ".join(f"{name} {term.item():g}" for name, term in terms.items())
+        bad = next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), "none but the loss")
+        raise MethodError(f"the loss of {step} is not finite ({shown}); first tensor: {bad}")
     return total, {name: term.detach() for name, term in {**terms, "total": total}.items()}
 
 
@@ -129,9 +144,3 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         for part, mode in modes.items():
             part.training = mode
 
-
-def not_finite(method: str, step: int, terms: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
-    """The sentence for a loss that is not finite: its terms, and the first tensor that is not."""
-    shown = ", ".join(f"{name} {term.item():g}" for name, term in terms.items())
-    bad = next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), "none but the loss")
-    return f"the loss of {method} is not finite at step {step} ({shown}); first tensor: {bad}"

@@ -107,12 +107,12 @@ class Learned:
 
     Attributes:
         header: whose it is.
-        tensors: what was learned, by name (`Method.adapter_state_dict`).
+        tensors: what was learned, by name (`Method.adapter_state_dict`); None: it comes later, from a checkpoint.
         start: tensors of the backbone that it started from, by name.
     """
 
     header: Header
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, Tensor] | None
     start: Mapping[str, Tensor]
 
     def method(self, kind: type[Method] | None = None, backbone: str | None = None, where: str = "") -> Method:
@@ -138,7 +138,8 @@ class Learned:
 
     def cloned(self) -> Learned:
         """The same with tensors of its own."""
-        return Learned(self.header, {name: tensor.clone() for name, tensor in self.tensors.items()}, dict(self.start))
+        tensors = {name: tensor.clone() for name, tensor in (self.tensors or {}).items()}
+        return Learned(self.header, tensors, dict(self.start))
 
     def write(self, path: Path) -> int:
         """Write a file, whole or not at all; returns its size in bytes.
@@ -146,7 +147,7 @@ class Learned:
         Raises:
             RecordError: the folder is read-only or full.
         """
-        stored = dict(self.tensors) | {f"{OF_START}{name}": tensor for name, tensor in self.start.items()}
+        stored = dict(self.tensors or {}) | {f"{OF_START}{name}": tensor for name, tensor in self.start.items()}
         plain = {name: tensor.cpu().contiguous() for name, tensor in stored.items()}
         text = json.dumps(self.header.as_dict(), sort_keys=True)
         content = save(plain, metadata={"clipbench": str(FORMAT), "header": text})

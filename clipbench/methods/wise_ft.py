@@ -95,7 +95,7 @@ class WiSEFT(Method):
 
     def adapter_state_dict(self) -> dict[str, Tensor]:
         """What the tuned model learned; the header says of which method it is, and alpha."""
-        return dict(self.tuned.tensors)
+        return dict(self.tuned.tensors or {})
 
     def load_adapter_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
         """Put the tuned model in place, afresh, and interpolate."""
