@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from clipbench.data.augmentation import ImagePolicy, plain_image
 from clipbench.data.images import check_images, decode
-from clipbench.data.views import ViewPolicy, evaluation_view
 from clipbench.errors import ConfigError, DataError
 from clipbench.methods.deliverable import load_method, read_header
 
@@ -65,14 +65,14 @@ def predict(
     method = load_method(deliverable).eval()
     try:
         preprocessing = method.backbone.spec.preprocessing
-        policy = ViewPolicy(size=preprocessing.size, interpolation=preprocessing.interpolation)
+        policy = ImagePolicy(size=preprocessing.size, interpolation=preprocessing.interpolation)
         rows = []
         with torch.inference_mode():
             method.backbone.merge()
             classes = method.class_features(classnames)
             for file in files:
-                view = torch.as_tensor(evaluation_view(decode(file), policy))
-                logits = method.logits(method.backbone.normalise(view.unsqueeze(0)), classes)[0]
+                image = torch.as_tensor(plain_image(decode(file), policy))
+                logits = method.logits(method.backbone.normalise(image.unsqueeze(0)), classes)[0]
                 best = logits.softmax(dim=-1).topk(min(top, len(classnames)))
                 pairs = [
                     (classnames[i], round(p, 6))
