@@ -1,7 +1,8 @@
 """Augmented images: random crops and flips, a pure function of (seed, dataset, path, epoch, number, policy).
 
-The method, the number of workers and the order of calls have no part in it. Pixels equal torchvision's transforms on a
-PIL image, bit for bit, and stay uint8: the division by 255 and the normalisation happen after collation, on the batch.
+The method, the number of workers and the order of calls have no part in it. Pixels are those of torchvision on a PIL
+image and stay uint8: the division by 255 and the normalisation happen after collation, on the batch. Where a crop lies
+is drawn here, since torchvision draws from torch's global generator.
 """
 
 from __future__ import annotations
@@ -13,17 +14,14 @@ from typing import Protocol
 
 import numpy as np
 from PIL import Image
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as F
 
 from clipbench.errors import ConfigError, UnknownName
 from clipbench.randomness import numpy_generator
 
 TRIES = 10
-INTERPOLATIONS = {
-    "bicubic": Image.Resampling.BICUBIC,
-    "bilinear": Image.Resampling.BILINEAR,
-    "lanczos": Image.Resampling.LANCZOS,
-    "nearest": Image.Resampling.NEAREST,
-}
+INTERPOLATIONS = ("bicubic", "bilinear", "lanczos", "nearest")
 RESIZE_MODES = ("shortest", "squash")
 
 
@@ -52,7 +50,7 @@ class ImagePolicy:
         crop_ratio: smallest and largest width over height of the crop.
         flip: probability of a horizontal flip.
         size: side of the square image in pixels, as the backbone expects it.
-        interpolation: a key of `INTERPOLATIONS`; always Pillow's, that is antialiased.
+        interpolation: one of `INTERPOLATIONS`; always Pillow's, that is antialiased.
         resize_mode: plain images: "shortest" resizes the shorter side and cuts the centre, "squash" resizes both sides.
 
     Source: protocol of CoOp and Dassl (defaults), open_clip's `resize_mode`.
@@ -128,9 +126,10 @@ def augmented_image(
     """
     uniform = uniforms(policy, seed, dataset, path, epoch, number)
     top, left, height, width = crop_box(pixels.shape[0], pixels.shape[1], policy, uniform)
-    crop = pixels[top : top + height, left : left + width]
-    flipped = uniform[0] < policy.flip
-    return _channels_first(_resize(crop, policy.size, policy.size, policy.interpolation), flipped, out)
+    # cut and flipped as arrays: torchvision copies the whole photo, and every flipped image once more
+    crop = Image.fromarray(pixels[top : top + height, left : left + width])
+    image = np.asarray(F.resize(crop, [policy.size, policy.size], InterpolationMode(policy.interpolation)))
+    return _channels_first(image[:, ::-1] if uniform[0] < policy.flip else image, out)
 
 
 def plain_image(pixels: np.ndarray, policy: ImagePolicy, out: np.ndarray | None = None) -> np.ndarray:
@@ -144,17 +143,13 @@ def plain_image(pixels: np.ndarray, policy: ImagePolicy, out: np.ndarray | None 
     Returns:
         uint8 (3, size, size).
     """
-    size = policy.size
-    height, width = pixels.shape[:2]
+    size, mode = policy.size, InterpolationMode(policy.interpolation)
+    if pixels.shape[:2] == (size, size):  # all of the embedded suite: nothing to do but to copy
+        return _channels_first(pixels, out)
+    image = Image.fromarray(pixels)
     if policy.resize_mode == "squash":
-        height = width = size
-    elif height <= width:
-        height, width = size, int(size * width / height)
-    else:
-        height, width = int(size * height / width), size
-    resized = _resize(pixels, height, width, policy.interpolation)
-    top, left = round((height - size) / 2), round((width - size) / 2)
-    return _channels_first(resized[top : top + size, left : left + size], False, out)
+        return _channels_first(F.resize(image, [size, size], mode), out)
+    return _channels_first(F.center_crop(F.resize(image, [size], mode), [size]), out)
 
 
 def uniforms(policy: ImagePolicy, seed: int, dataset: str, path: str, epoch: int, number: int) -> list[float]:
@@ -200,18 +195,10 @@ def crop_box(height: int, width: int, policy: ImagePolicy, uniform: list[float])
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-def _resize(pixels: np.ndarray, height: int, width: int, interpolation: str) -> np.ndarray:
-    """Pillow's resize; (H, W, 3) to (height, width, 3)."""
-    if pixels.shape[:2] == (height, width):
-        return pixels
-    return np.asarray(Image.fromarray(pixels).resize((width, height), INTERPOLATIONS[interpolation]))
-
-
-def _channels_first(pixels: np.ndarray, flipped: bool, out: np.ndarray | None) -> np.ndarray:
-    """(H, W, 3) to a new (3, H, W), mirrored left to right where asked."""
-    if flipped:
-        pixels = pixels[:, ::-1]
+def _channels_first(image: Image.Image | np.ndarray, out: np.ndarray | None) -> np.ndarray:
+    """(H, W, 3) to (3, H, W), into `out` where there is one."""
+    pixels = np.asarray(image).transpose(2, 0, 1)
     if out is None:
-        out = np.empty((3, *pixels.shape[:2]), dtype=np.uint8)
-    out[...] = pixels.transpose(2, 0, 1)
+        return pixels.copy()
+    out[...] = pixels
     return out
