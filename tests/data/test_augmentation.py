@@ -130,7 +130,7 @@ def test_normalisation_after_collation_equals_the_classical_pipeline_bit_for_bit
     assert torch.equal(batch.float().div_(255).sub_(mean).div_(std), expected)
 
 
-def test_a_view_depends_on_each_part_of_its_key_and_on_nothing_else() -> None:
+def test_an_augmented_image_depends_on_each_part_of_its_key_and_on_nothing_else() -> None:
     array = pixels(80, 90)
     policy = ImagePolicy(size=32)
     start = dict(policy=policy, seed=1, dataset="dtd", path="a.jpg", epoch=0, number=0)
@@ -223,7 +223,7 @@ GOLDEN_ORDER = [8, 7, 2, 9, 4, 3, 5, 1, 6, 0]
 GOLDEN_IMAGE = "08c4eeaa33120d5d"
 
 
-def test_golden_numbers_of_views_and_order() -> None:
+def test_golden_numbers_of_augmentation_and_order() -> None:
     """When this fails, numbers of all records move: raise `clipbench.data.VERSION`, then renew the values."""
     uniform = uniforms(ImagePolicy(), 1, "dtd", "banded/banded_0117.jpg", 4, 0)
     assert [crop_box(375, 500, ImagePolicy(), uniform), round(uniform[0], 12)] == GOLDEN_CROP
