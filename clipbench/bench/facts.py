@@ -54,17 +54,17 @@ class DataFacts:
         return self._modules[key]
 
     def of(self, section: Config) -> dict[str, Any]:
-        """What identifies the data: hashes of split, draw and files; seeds; the views in effect."""
+        """What identifies the data: hashes of split, draw and files; seeds; the augmentation in effect."""
         data = self._module(section)
         data.prepare()
         if not data.split.test:
             raise DataError(f"'{data.dataset}' has no test images: a bench has nothing to measure on it")
         return {
-            "dataset": data.dataset,  # part of the keys of views and order
+            "dataset": data.dataset,  # part of the keys of augmentation and order
             **data.fingerprint(),
             "split_seed": data.split_seed,
             "train_seed": data.train_seed,
-            "views": dict(data.effective_views),
+            "augmentation": dict(data.augmentation),
         }
 
     def templates(self, section: Config, name: str) -> list[str]:

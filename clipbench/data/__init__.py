@@ -1,1 +1,1 @@
-"""Datasets: cards, readers, the few-shot draw, templates, views and the DataModule."""
+"""Datasets: cards, readers, the few-shot draw, templates, augmentation and the DataModule."""

@@ -17,7 +17,8 @@ from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 from torch.utils.data import DataLoader
 
 from clipbench import protocols
-from clipbench.data.batches import Batch, EvaluationViews, TrainViews, as_is
+from clipbench.data.augmentation import ImagePolicy, Preprocessing
+from clipbench.data.batches import AugmentedImages, Batch, PlainImages, as_is
 from clipbench.data.cards import Card
 from clipbench.data.draw import Draw
 from clipbench.data.images import Pixels
@@ -27,7 +28,6 @@ from clipbench.data.sources import SEED, SHOTS, ImageSource
 from clipbench.data.splits import Item, Split
 from clipbench.data.task import Task, TestSplit
 from clipbench.data.templates import templates_for_task
-from clipbench.data.views import Preprocessing, ViewPolicy
 from clipbench.errors import ConfigError, DataError
 from clipbench.randomness import torch_generator
 
@@ -37,13 +37,13 @@ class DataModule(L.LightningDataModule, abc.ABC):
 
     Args:
         shots: train images per class; a class that has fewer gives all.
-        seed: of the draw, the order and the views.
+        seed: of the draw, the order and the augmentation.
         split_seed: of the draw alone; `seed` unless given.
-        train_seed: of the order and the views alone; `seed` unless given.
+        train_seed: of the order and the augmentation alone; `seed` unless given.
         protocol: which classes are trained on and which are tested: base_to_novel or few_shot.
         batch_size: train images per step.
         test_batch_size: val and test images per step.
-        num_workers: processes that make views; the images do not depend on it.
+        num_workers: processes that prepare images; the pixels do not depend on it.
         crop_scale: smallest and largest share of the area in a random crop; a card's own wins.
         crop_ratio: smallest and largest width over height of a random crop; a card's own wins.
         flip: probability of a horizontal flip; a card's own wins.
@@ -83,14 +83,14 @@ class DataModule(L.LightningDataModule, abc.ABC):
             if value < least:
                 raise ConfigError(f"data.{name} must be at least {least}, not {value}")
         protocols.protocol(protocol)
-        ViewPolicy(
+        ImagePolicy(
             (crop_scale[0], crop_scale[1]), (crop_ratio[0], crop_ratio[1]), flip
         )  # refuses what is impossible before any work
         self.shots, self.protocol = shots, protocol
         self.split_seed = seed if split_seed is None else split_seed
         self.train_seed = seed if train_seed is None else train_seed
         self.batch_size, self.test_batch_size, self.num_workers = batch_size, test_batch_size, num_workers
-        self._asked_views = (crop_scale, crop_ratio, flip)
+        self._asked = (crop_scale, crop_ratio, flip)
         self._kept: Pixels | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -157,9 +157,9 @@ class DataModule(L.LightningDataModule, abc.ABC):
         return self.source.fingerprint()
 
     @property
-    def effective_views(self) -> dict[str, Any]:
+    def augmentation(self) -> dict[str, Any]:
         """`crop_scale`, `crop_ratio` and `flip` in use: the card's where it has them, else those asked for."""
-        return self.source.effective_views(*self._asked_views)
+        return self.source.augmentation(*self._asked)
 
     # What the protocol says
 
@@ -210,24 +210,24 @@ class DataModule(L.LightningDataModule, abc.ABC):
         if stage in (None, TrainerFn.FITTING):
             self._train_pixels.preload()
 
-    def train_views(self) -> TrainViews:
+    def train_images(self) -> AugmentedImages:
         """The train draw of the classes trained on."""
         items, labels = _restricted(self.draw.train, self.train_labels)
-        return TrainViews(items, labels, self._train_pixels, self._policy(), self.train_seed, self.dataset)
+        return AugmentedImages(items, labels, self._train_pixels, self._policy(), self.train_seed, self.dataset)
 
-    def draw_views(self) -> EvaluationViews:
-        """The train draw of the classes trained on as plain views, in draw order."""
+    def draw_images(self) -> PlainImages:
+        """The train draw of the classes trained on without augmentation, in draw order."""
         items, labels = _restricted(self.draw.train, self.train_labels)
-        return EvaluationViews(items, labels, self._train_pixels, self._policy(), "train")
+        return PlainImages(items, labels, self._train_pixels, self._policy(), "train")
 
-    def val_views(self) -> EvaluationViews:
+    def val_images(self) -> PlainImages:
         """The val draw of the classes trained on; empty where the dataset has no val part."""
         items, labels = _restricted(self.draw.val, self.train_labels)
         pixels = self.source.pixels(items)
         pixels.preload()
-        return EvaluationViews(items, labels, pixels, self._policy(), "val")
+        return PlainImages(items, labels, pixels, self._policy(), "val")
 
-    def test_views(self, name: str) -> EvaluationViews:
+    def test_images(self, name: str) -> PlainImages:
         """The images of a test split; they are decoded when asked for and not kept.
 
         Raises:
@@ -239,21 +239,21 @@ class DataModule(L.LightningDataModule, abc.ABC):
         if not items:
             raise DataError(f"'{self.dataset}' has no test images of the classes of split '{name}'")
         pixels = self.source.pixels(items, keep=False)
-        return EvaluationViews(items, labels, pixels, self._policy(), name, self._fitting)
+        return PlainImages(items, labels, pixels, self._policy(), name, self._fitting)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Random views, reordered every epoch; a short last batch is dropped where there is a full one."""
-        views = self.train_views()
-        batches = EpochBatches(len(views), self.batch_size, self.train_seed, self.dataset)
-        return self._loader(views, again=True, batch_sampler=batches)
+        """Augmented images, reordered every epoch; a short last batch is dropped where there is a full one."""
+        images = self.train_images()
+        batches = EpochBatches(len(images), self.batch_size, self.train_seed, self.dataset)
+        return self._loader(images, again=True, batch_sampler=batches)
 
     def draw_dataloader(self) -> DataLoader[Batch]:
         """Every image of the train draw once, without augmentation, in draw order: for heads on frozen features."""
-        return self._loader(self.draw_views(), batch_size=self.test_batch_size)
+        return self._loader(self.draw_images(), batch_size=self.test_batch_size)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The few-shot val images in order; a loader without batches where there is no val part."""
-        return self._loader(self.val_views(), again=True, batch_size=self.test_batch_size)
+        return self._loader(self.val_images(), again=True, batch_size=self.test_batch_size)
 
     def test_dataloader(self) -> list[DataLoader[Batch]]:
         """One loader per test split, in the order of `tests`, each in the order of the split file.
@@ -261,15 +261,15 @@ class DataModule(L.LightningDataModule, abc.ABC):
         Raises:
             DataError: during fit.
         """
-        return [self._loader(self.test_views(name), batch_size=self.test_batch_size) for name in self.tests]
+        return [self._loader(self.test_images(name), batch_size=self.test_batch_size) for name in self.tests]
 
     def predict_dataloader(self) -> list[DataLoader[Batch]]:
         """The loaders of `test_dataloader`."""
         return self.test_dataloader()
 
-    def _loader(self, views: TrainViews | EvaluationViews, again: bool = False, **batches: Any) -> DataLoader[Batch]:
+    def _loader(self, images: AugmentedImages | PlainImages, again: bool = False, **batches: Any) -> DataLoader[Batch]:
         return DataLoader(
-            views,
+            images,
             **batches,
             collate_fn=as_is,
             num_workers=self.num_workers,
@@ -300,11 +300,11 @@ class DataModule(L.LightningDataModule, abc.ABC):
             self._kept = self.source.pixels(items, shared=True)
         return self._kept
 
-    def _policy(self) -> ViewPolicy:
-        """How views are made for the backbone at hand."""
+    def _policy(self) -> ImagePolicy:
+        """How images are prepared for the backbone at hand."""
         method = getattr(self.trainer, "lightning_module", None)
         wanted = self.preprocessing or getattr(method, "preprocessing", None) or preprocessing_of_suite(self.suite)
-        return ViewPolicy.of(wanted, **self.effective_views)
+        return ImagePolicy.of(wanted, **self.augmentation)
 
 
 def _restricted(items: Sequence[Item], labels: Sequence[int]) -> tuple[tuple[Item, ...], list[int]]:

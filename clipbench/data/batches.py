@@ -1,4 +1,4 @@
-"""Batches: the views of several images in one uint8 array, made in one go, with labels and positions."""
+"""Batches: several images in one uint8 array, prepared in one go, with labels and positions."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from clipbench.data.augmentation import ImagePolicy, augmented_image, plain_image
 from clipbench.data.images import DamagedImages, ImageStore, Pixels
 from clipbench.data.splits import Item
-from clipbench.data.views import ViewPolicy, evaluation_view, train_view
 from clipbench.errors import DataError
 
 
@@ -32,20 +32,20 @@ class Batch(NamedTuple):
     split: str
 
 
-class TrainViews(Dataset[Batch]):
-    """The few-shot images as random views.
+class AugmentedImages(Dataset[Batch]):
+    """The few-shot images, each as a random crop.
 
     Args:
         items: the images, in draw order.
         labels: label of each image inside the split.
         pixels: decoded images in the same order.
-        policy: how views are made.
+        policy: how they are prepared.
         seed: the train seed.
         dataset: the key of the dataset.
     """
 
     def __init__(
-        self, items: Sequence[Item], labels: Sequence[int], pixels: Pixels, policy: ViewPolicy, seed: int, dataset: str
+        self, items: Sequence[Item], labels: Sequence[int], pixels: Pixels, policy: ImagePolicy, seed: int, dataset: str
     ) -> None:
         self.items, self.pixels, self.policy = tuple(items), pixels, policy
         self.labels = np.asarray(labels, dtype=np.int64)
@@ -60,29 +60,29 @@ class TrainViews(Dataset[Batch]):
     def __getitem__(self, pair: tuple[int, int]) -> Batch:
         return self.batch([pair])
 
-    def batch(self, pairs: Sequence[tuple[int, int]], view: int = 0) -> Batch:
-        """The views of some images.
+    def batch(self, pairs: Sequence[tuple[int, int]], number: int = 0) -> Batch:
+        """Some images, augmented.
 
         Args:
             pairs: (position, epoch) of each image.
-            view: number of the view, for methods that want several views of an image in one step.
+            number: of the augmented image, for methods that want several of an image in one step.
         """
 
         def write(position: int, epoch: int, out: np.ndarray) -> None:
             path = self.items[position].path
-            train_view(self.pixels[position], self.policy, self.seed, self.dataset, path, epoch, view, out)
+            augmented_image(self.pixels[position], self.policy, self.seed, self.dataset, path, epoch, number, out)
 
         return _batch(pairs, self.labels, self.policy.size, write, "train")
 
 
-class EvaluationViews(Dataset[Batch]):
-    """Images as plain views, without augmentation.
+class PlainImages(Dataset[Batch]):
+    """Images without augmentation.
 
     Args:
         items: the images, in the order of the split file.
         labels: label of each image inside the split.
         pixels: decoded images in the same order.
-        policy: how views are made.
+        policy: how they are prepared.
         split: "train", "val" or the name of a test split; every batch says it.
         closed: asked before every batch; when true, the images may not be looked at now.
     """
@@ -92,7 +92,7 @@ class EvaluationViews(Dataset[Batch]):
         items: Sequence[Item],
         labels: Sequence[int],
         pixels: Pixels,
-        policy: ViewPolicy,
+        policy: ImagePolicy,
         split: str,
         closed: Callable[[], bool] | None = None,
     ) -> None:
@@ -113,7 +113,7 @@ class EvaluationViews(Dataset[Batch]):
             raise DataError("test images cannot be opened during fit")
 
         def write(position: int, epoch: int, out: np.ndarray) -> None:
-            evaluation_view(self.pixels[position], self.policy, out)
+            plain_image(self.pixels[position], self.policy, out)
 
         try:
             return _batch([(position, 0) for position in positions], self.labels, self.policy.size, write, self.split)

@@ -70,7 +70,7 @@ class Card:
         class_folders: (C,) folder names in label order; where there is no split file, these folders are the split.
         path_pattern: how images are called; for trees of fake files, the split file is what counts.
         counts: `classes`, `base`, `novel` (classes), `train`, `val`, `test` (images), these by half (`test_base` ...).
-        views: settings of the train view that the images themselves call for (`crop_scale`, `crop_ratio`, `flip`).
+        augmentation: settings of the train images that these themselves call for (`crop_scale`, `crop_ratio`, `flip`).
         template: the dataset's own template, used under every template set; None for those that the sets list.
         options: shares and seed of a user's folder that clipbench splits; never from a YAML file.
         mini: factors and style of a rendered dataset.
@@ -97,7 +97,7 @@ class Card:
     extra_files: tuple[CardFile, ...]
     classnames: tuple[str, ...]
     counts: Mapping[str, int]
-    views: Mapping[str, Any]
+    augmentation: Mapping[str, Any]
     template: str | None
     mini: Mapping[str, Any] | None
     layout: str
@@ -222,7 +222,7 @@ def card_from_mapping(data: object, id: str, path: Path | None = None) -> Card:
         content_sha256=data.get("content_sha256", {}),
         wrong_layouts=tuple(WrongLayout(**entry) for entry in data.get("wrong_layouts", ())),
         counts=dict(data["counts"]),
-        views=dict(data.get("views") or {}),
+        augmentation=dict(data.get("augmentation") or {}),
         template=data.get("template"),
         mini=data.get("mini"),
         layout=data.get("layout", ""),

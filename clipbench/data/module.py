@@ -20,13 +20,13 @@ class FewShotDataModule(DataModule):
         dataset: key of the card (`clipbench list datasets`), or the path of a YAML card.
         root: the data root; `$CLIPBENCH_DATA` or `./data` unless given.
         shots: train images per class; a class that has fewer gives all.
-        seed: of the draw, the order and the views.
+        seed: of the draw, the order and the augmentation.
         split_seed: of the draw alone; `seed` unless given.
-        train_seed: of the order and the views alone; `seed` unless given.
+        train_seed: of the order and the augmentation alone; `seed` unless given.
         protocol: which classes are trained on and which are tested: base_to_novel or few_shot.
         batch_size: train images per step.
         test_batch_size: val and test images per step.
-        num_workers: processes that make views; the images do not depend on it.
+        num_workers: processes that prepare images; the pixels do not depend on it.
         crop_scale: smallest and largest share of the area in a random crop; a card's own wins.
         crop_ratio: smallest and largest width over height of a random crop; a card's own wins.
         flip: probability of a horizontal flip; a card's own wins.
@@ -83,13 +83,13 @@ class ImageFolder(DataModule):
         split: shares of train, val and test such as `0.5,0.2,0.3`: the images are divided once, kept in a split file.
         template: sentence for the class names, `{}` for the name.
         shots: train images per class; a class that has fewer gives all.
-        seed: of the draw, the order and the views.
+        seed: of the draw, the order and the augmentation.
         split_seed: of the draw alone, `seed` unless given; and of the division by `split`, 1 unless given.
-        train_seed: of the order and the views alone; `seed` unless given.
+        train_seed: of the order and the augmentation alone; `seed` unless given.
         protocol: which classes are trained on and which are tested: base_to_novel or few_shot.
         batch_size: train images per step.
         test_batch_size: val and test images per step.
-        num_workers: processes that make views; the images do not depend on it.
+        num_workers: processes that prepare images; the pixels do not depend on it.
         crop_scale: smallest and largest share of the area in a random crop.
         crop_ratio: smallest and largest width over height of a random crop.
         flip: probability of a horizontal flip.
@@ -141,13 +141,13 @@ class Manifest(DataModule):
         root: the folder that image paths are relative to; that of the file unless given.
         template: sentence for the class names, `{}` for the name.
         shots: train images per class; a class that has fewer gives all.
-        seed: of the draw, the order and the views.
+        seed: of the draw, the order and the augmentation.
         split_seed: of the draw alone; `seed` unless given. Where the column `draws` has it, these images are the draw.
-        train_seed: of the order and the views alone; `seed` unless given.
+        train_seed: of the order and the augmentation alone; `seed` unless given.
         protocol: which classes are trained on and which are tested: base_to_novel or few_shot.
         batch_size: train images per step.
         test_batch_size: val and test images per step.
-        num_workers: processes that make views; the images do not depend on it.
+        num_workers: processes that prepare images; the pixels do not depend on it.
         crop_scale: smallest and largest share of the area in a random crop.
         crop_ratio: smallest and largest width over height of a random crop.
         flip: probability of a horizontal flip.

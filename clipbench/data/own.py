@@ -100,7 +100,7 @@ def _card(
             "novel": len(novel),
             **{part: len(split.part(part)) for part in PARTS},
         },
-        views={},
+        augmentation={},
         template=template,
         mini=None,
         layout="",

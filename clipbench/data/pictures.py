@@ -13,7 +13,7 @@ from torch import Tensor
 
 from clipbench.backbone.spec import Preprocessing
 from clipbench.data.images import check_images, decode
-from clipbench.data.views import ViewPolicy, evaluation_view
+from clipbench.data.augmentation import ImagePolicy, plain_image
 from clipbench.errors import ConfigError, DataError
 
 
@@ -43,8 +43,8 @@ def as_pixels(images: Any, preprocessing: Preprocessing) -> Tensor:
     files = [Path(image) for image in given if isinstance(image, str | Path)]
     if bad := [f"there is no image '{file}'" for file in files if not file.is_file()] or check_images(files):
         raise DataError("\n".join(bad))
-    policy = ViewPolicy(size=size, interpolation=preprocessing.interpolation)
-    return torch.stack([torch.as_tensor(evaluation_view(_decoded(image), policy)) for image in given])
+    policy = ImagePolicy(size=size, interpolation=preprocessing.interpolation)
+    return torch.stack([torch.as_tensor(plain_image(_decoded(image), policy)) for image in given])
 
 
 def _decoded(image: Any) -> Any:

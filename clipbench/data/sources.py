@@ -97,14 +97,14 @@ class ImageSource:
         """
         return {"split_hash": self.split.hash, "draw_digest": self.draw.digest, "files_digest": self.files_digest}
 
-    def effective_views(self, crop_scale: Sequence[float], crop_ratio: Sequence[float], flip: float) -> dict[str, Any]:
-        """How train views are made: what the card says where it says something, else what is asked for.
+    def augmentation(self, crop_scale: Sequence[float], crop_ratio: Sequence[float], flip: float) -> dict[str, Any]:
+        """How train images are augmented: what the card says where it says something, else what is asked for.
 
         Returns:
             Plain data: `crop_scale`, `crop_ratio` (two floats each), `flip`.
         """
         asked = {"crop_scale": crop_scale, "crop_ratio": crop_ratio, "flip": flip}
-        used = {name: self.card.views.get(name, value) for name, value in asked.items()}
+        used = {name: self.card.augmentation.get(name, value) for name, value in asked.items()}
         return {name: float(v) if name == "flip" else [float(x) for x in v] for name, v in used.items()}
 
     def pixels(self, items: Sequence[Item], shared: bool = False, keep: bool = True) -> Pixels:

@@ -1,3 +1,3 @@
-"""The version of the numeric path of this room: raised when a change moves draws, views or order of images."""
+"""The version of the numeric path of this room: raised when a change moves draws, augmentation or order of images."""
 
 VERSION = 1

@@ -351,7 +351,7 @@ def check_training_is_blind_to_test(subject: Subject) -> None:
     """Other test labels, other test images and other images of novel classes leave training bit-identical."""
     learned = []
     for changed in (False, True):
-        folder = subject.folder / f"blind-{changed}" / "files"  # the folder's name is part of the keys of views
+        folder = subject.folder / f"blind-{changed}" / "files"  # the folder's name is part of the keys of augmentation
         suite = folders.suite_of_mini(folder, subject.dataset, other_test=changed)
         with Subject(subject.recipe, folder, suite, "images", subject.settings).objects() as objects:
             subject.fit(objects)

@@ -24,10 +24,10 @@ from jsonargparse import ArgumentParser
 from PIL import Image
 
 from clipbench.data import images
+from clipbench.data.augmentation import ImagePolicy, augmented_image, plain_image
 from clipbench.data.cards import load_card
 from clipbench.data.draw import digest, draw
 from clipbench.data.module import Batch, DataModule, FewShotDataModule, ImageFolder, Manifest
-from clipbench.data.views import ViewPolicy, evaluation_view, train_view
 from clipbench.errors import ConfigError, DataError, UnknownName
 from clipbench.testing.cards import fake_tree
 
@@ -128,11 +128,11 @@ def test_the_base_draw_is_the_draw_over_all_classes_restricted_in_order(zhou: tu
     data = toys(zhou, seed=3)
     whole = draw(data.split, 4, 3)
     assert digest(data.draw.train) == digest(whole.train)
-    views = data.train_views()
-    assert list(views.items) == [item for item in whole.train if item.label in (0, 1, 2)]
-    assert views.labels.tolist() == [item.label for item in views.items]
-    assert [item.label for item in views.items[::4]] == [2, 0, 1], "the order of the file, not of the labels"
-    assert [item.path for item in data.val_views().items] == [item.path for item in whole.val if item.label < 3]
+    drawn = data.train_images()
+    assert list(drawn.items) == [item for item in whole.train if item.label in (0, 1, 2)]
+    assert drawn.labels.tolist() == [item.label for item in drawn.items]
+    assert [item.label for item in drawn.items[::4]] == [2, 0, 1], "the order of the file, not of the labels"
+    assert [item.path for item in data.val_images().items] == [item.path for item in whole.val if item.label < 3]
 
 
 def test_labels_are_counted_inside_each_split(zhou: tuple[str, Path]) -> None:
@@ -147,14 +147,14 @@ def test_few_shot_trains_and_tests_all_classes(zhou: tuple[str, Path]) -> None:
     data = toys(zhou, protocol="few_shot")
     assert data.classnames == CLASSES
     assert (data.train_labels, data.tests) == ((0, 1, 2, 3, 4), {"all": (0, 1, 2, 3, 4)})
-    assert len(data.train_views()) == 20
+    assert len(data.train_images()) == 20
     assert [len(loader.dataset) for loader in data.test_dataloader()] == [20]
 
 
 def test_more_shots_than_a_class_has_take_all_of_it(zhou: tuple[str, Path]) -> None:
     data = toys(zhou, shots=16, protocol="few_shot")
-    assert sorted(data.train_views().items) == sorted(data.split.train)
-    assert len(data.val_views()) == 15
+    assert sorted(data.train_images().items) == sorted(data.split.train)
+    assert len(data.val_images()) == 15
 
 
 def test_one_seed_drives_both_and_each_can_be_given(zhou: tuple[str, Path]) -> None:
@@ -163,14 +163,14 @@ def test_one_seed_drives_both_and_each_can_be_given(zhou: tuple[str, Path]) -> N
         (1, 3),
     ]
     first, second = toys(zhou, split_seed=1, train_seed=2), toys(zhou, split_seed=1, train_seed=5)
-    assert first.train_views().items == second.train_views().items
+    assert first.train_images().items == second.train_images().items
     assert [b.index.tolist() for b in first.train_dataloader()] != [b.index.tolist() for b in second.train_dataloader()]
 
 
 # Loaders
 
 
-def test_a_train_batch_is_the_keyed_views_in_the_keyed_order(zhou: tuple[str, Path]) -> None:
+def test_a_train_batch_is_the_keyed_crops_in_the_keyed_order(zhou: tuple[str, Path]) -> None:
     data = toys(zhou, seed=2, batch_size=5, crop_scale=(0.5, 1.0))
     loader = data.train_dataloader()
     loader.batch_sampler.set_epoch(7)
@@ -178,28 +178,28 @@ def test_a_train_batch_is_the_keyed_views_in_the_keyed_order(zhou: tuple[str, Pa
     assert [tuple(batch.image.shape) for batch in batches] == [(5, 3, 24, 24)] * 2, "12 images: a batch of 2 is dropped"
     assert batches[0].image.dtype == torch.uint8
     assert batches[0].label.dtype == batches[0].index.dtype == torch.int64
-    policy = ViewPolicy(crop_scale=(0.5, 1.0), crop_ratio=(0.75, 1.3333333333333333), size=24)
-    views = data.train_views()
+    policy = ImagePolicy(crop_scale=(0.5, 1.0), crop_ratio=(0.75, 1.3333333333333333), size=24)
+    drawn = data.train_images()
     for position, label, image in zip(batches[1].index, batches[1].label, batches[1].image, strict=True):
-        path = views.items[position].path
+        path = drawn.items[position].path
         pixels = images.decode(zhou[1] / "toys" / "images" / path)
-        np.testing.assert_array_equal(image.numpy(), train_view(pixels, policy, 2, "toys", path, 7))
-        assert views.labels[position] == label
+        np.testing.assert_array_equal(image.numpy(), augmented_image(pixels, policy, 2, "toys", path, 7))
+        assert drawn.labels[position] == label
 
 
-def test_other_views_of_the_same_step_can_be_asked_for(zhou: tuple[str, Path]) -> None:
-    views = toys(zhou).train_views()
-    first, second = views.batch([(0, 1), (3, 1)]), views.batch([(0, 1), (3, 1)], view=1)
+def test_other_crops_of_the_same_step_can_be_asked_for(zhou: tuple[str, Path]) -> None:
+    drawn = toys(zhou).train_images()
+    first, second = drawn.batch([(0, 1), (3, 1)]), drawn.batch([(0, 1), (3, 1)], number=1)
     assert torch.equal(first.index, second.index)
     assert not torch.equal(first.image, second.image)
 
 
-def test_test_batches_are_plain_views_in_file_order(zhou: tuple[str, Path]) -> None:
+def test_test_batches_are_plain_images_in_file_order(zhou: tuple[str, Path]) -> None:
     data = toys(zhou, test_batch_size=8)
     _, novel = data.test_dataloader()
     (batch,) = list(novel)
     item = novel.dataset.items[3]
-    expected = evaluation_view(images.decode(zhou[1] / "toys" / "images" / item.path), ViewPolicy(size=24))
+    expected = plain_image(images.decode(zhou[1] / "toys" / "images" / item.path), ImagePolicy(size=24))
     np.testing.assert_array_equal(batch.image[3].numpy(), expected)
 
 
@@ -227,7 +227,7 @@ def test_workers_give_the_same_batches_in_every_epoch(zhou: tuple[str, Path]) ->
     assert len(set(epochs[0])) == len(epochs[0])
 
 
-def test_lightning_counts_the_epochs_for_the_order_and_the_views(zhou: tuple[str, Path]) -> None:
+def test_lightning_counts_the_epochs_for_the_order_and_the_augmentation(zhou: tuple[str, Path]) -> None:
     data, model = toys(zhou, batch_size=4), Recorder()
     trainer(limit_val_batches=0).fit(model, datamodule=data)
     expected = []
@@ -311,11 +311,11 @@ def test_the_next_cell_does_not_decode_again(zhou: tuple[str, Path], monkeypatch
 
 def test_val_images_are_drawn_not_all_and_test_images_are_not_kept(zhou: tuple[str, Path]) -> None:
     data = toys(zhou, shots=2)
-    assert len(data.val_views()) == 6, "two of the three of each class"
+    assert len(data.val_images()) == 6, "two of the three of each class"
     (base, _) = data.test_dataloader()
     list(base)
     assert base.dataset.pixels._kept == {}
-    train = data.train_views().pixels
+    train = data.train_images().pixels
     _ = train[0]
     assert list(train._kept) == [0]
 
@@ -356,7 +356,7 @@ def test_a_dataset_without_train_images_is_tested_but_not_trained(
         data.setup("fit")
 
 
-# Fingerprint and views
+# Fingerprint and augmentation
 
 
 def test_the_fingerprint_speaks_of_split_draw_and_file_sizes(tmp_path: Path) -> None:
@@ -400,15 +400,15 @@ def test_cells_of_one_process_share_a_split_until_its_files_change(zhou: tuple[s
     assert toys(zhou).split is not first
 
 
-def test_the_cards_views_win_over_the_arguments(zhou: tuple[str, Path]) -> None:
+def test_the_cards_augmentation_wins_over_the_arguments(zhou: tuple[str, Path]) -> None:
     asked = {"crop_scale": (0.5, 1.0), "crop_ratio": (0.9, 1.1), "flip": 0.0}
     mini = FewShotDataModule("mini/eurosat", **asked)  # type: ignore[arg-type]
-    assert mini.effective_views == {
+    assert mini.augmentation == {
         "crop_scale": [0.8, 1.0],
         "crop_ratio": [0.9, 1.1],
-        "flip": mini.card.views.get("flip", 0.0),
+        "flip": mini.card.augmentation.get("flip", 0.0),
     }
-    assert toys(zhou, **asked).effective_views == {"crop_scale": [0.5, 1.0], "crop_ratio": [0.9, 1.1], "flip": 0.0}
+    assert toys(zhou, **asked).augmentation == {"crop_scale": [0.5, 1.0], "crop_ratio": [0.9, 1.1], "flip": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -435,10 +435,10 @@ def test_mini_images_carry_their_own_labels() -> None:
     array, each = load_images("mini/eurosat", "test"), data.card.counts["test"] // 10
     assert batch.label.tolist() == [label for label in range(5) for _ in range(each)]
     np.testing.assert_array_equal(batch.image[each + 5].numpy(), array[6 * each + 5].transpose(2, 0, 1))
-    views = data.train_views()
-    item = views.items[3]
+    drawn = data.train_images()
+    item = drawn.items[3]
     row = item.label * data.card.counts["train"] // 10 + int(item.path[-6:-4])
-    np.testing.assert_array_equal(views.pixels[3], load_images("mini/eurosat", "train")[row])
+    np.testing.assert_array_equal(drawn.pixels[3], load_images("mini/eurosat", "train")[row])
 
 
 # Missing and damaged data
@@ -557,8 +557,8 @@ def test_a_folder_that_is_divided_already_and_one_that_is_no_dataset(tmp_path: P
     data = ImageFolder(str(tmp_path / "photos"), shots=1, protocol="few_shot")
     data.preprocessing = SMALL
     data.setup("fit")
-    assert len(data.train_views()) == 2
-    assert len(data.val_views()) == 0
+    assert len(data.train_images()) == 2
+    assert len(data.val_images()) == 0
     with pytest.raises(DataError, match="there is no folder"):
         _ = ImageFolder(str(tmp_path / "photo")).classnames
 
@@ -585,9 +585,9 @@ def test_real_images(shared: Path) -> None:
     data = Manifest(str(shared / "real" / "eurosat" / "manifest.csv"), seed=2)
     data.preprocessing = SimpleNamespace(size=64, interpolation="bicubic", resize_mode="shortest")
     data.setup("fit")
-    views = data.train_views()
-    assert len(views) == 80
-    assert np.bincount(views.labels).tolist() == [16] * 5
+    drawn = data.train_images()
+    assert len(drawn) == 80
+    assert np.bincount(drawn.labels).tolist() == [16] * 5
     loader = data.train_dataloader()
     assert [len(batch.label) for batch in loader] == [32, 32]
     base, novel = data.test_dataloader()

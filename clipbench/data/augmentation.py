@@ -1,7 +1,8 @@
-"""Views: one augmented version of an image, a pure function of (seed, dataset, path, epoch, view number, policy).
+"""Augmented images: random crops and flips, a pure function of (seed, dataset, path, epoch, number, policy).
 
-The method, the number of workers and the order of calls have no part in it. Pixels equal torchvision's transforms on a
-PIL image, bit for bit, and stay uint8: the division by 255 and the normalisation happen after collation, on the batch.
+The method, the number of workers and the order of calls have no part in it. Pixels are those of torchvision on a PIL
+image and stay uint8: the division by 255 and the normalisation happen after collation, on the batch. Where a crop lies
+is drawn here, since torchvision draws from torch's global generator.
 """
 
 from __future__ import annotations
@@ -13,17 +14,14 @@ from typing import Protocol
 
 import numpy as np
 from PIL import Image
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as F
 
 from clipbench.errors import ConfigError, UnknownName
 from clipbench.randomness import numpy_generator
 
 TRIES = 10
-INTERPOLATIONS = {
-    "bicubic": Image.Resampling.BICUBIC,
-    "bilinear": Image.Resampling.BILINEAR,
-    "lanczos": Image.Resampling.LANCZOS,
-    "nearest": Image.Resampling.NEAREST,
-}
+INTERPOLATIONS = ("bicubic", "bilinear", "lanczos", "nearest")
 RESIZE_MODES = ("shortest", "squash")
 
 
@@ -32,7 +30,7 @@ class Preprocessing(Protocol):
 
     @property
     def size(self) -> int:
-        """Side of the square view in pixels."""
+        """Side of the square image in pixels."""
 
     @property
     def interpolation(self) -> str:
@@ -44,16 +42,16 @@ class Preprocessing(Protocol):
 
 
 @dataclass(frozen=True)
-class ViewPolicy:
-    """How views are made.
+class ImagePolicy:
+    """How images are prepared: random crops for training, plain ones for val and test.
 
     Attributes:
         crop_scale: smallest and largest area of the crop, as a share of the image's.
         crop_ratio: smallest and largest width over height of the crop.
         flip: probability of a horizontal flip.
-        size: side of the square view in pixels, as the backbone expects it.
-        interpolation: a key of `INTERPOLATIONS`; always Pillow's, that is antialiased.
-        resize_mode: test view: "shortest" resizes the shorter side and cuts the centre, "squash" resizes both sides.
+        size: side of the square image in pixels, as the backbone expects it.
+        interpolation: one of `INTERPOLATIONS`; always Pillow's, that is antialiased.
+        resize_mode: plain images: "shortest" resizes the shorter side and cuts the centre, "squash" resizes both sides.
 
     Source: protocol of CoOp and Dassl (defaults), open_clip's `resize_mode`.
     """
@@ -75,7 +73,7 @@ class ViewPolicy:
         if not 0 <= self.flip <= 1:
             raise ConfigError(f"flip must be a probability, not {self.flip}")
         if self.size < 1:
-            raise ConfigError(f"the size of a view must be at least one pixel, not {self.size}")
+            raise ConfigError(f"the size of an image must be at least one pixel, not {self.size}")
         if self.interpolation not in INTERPOLATIONS:
             raise UnknownName("interpolation", self.interpolation, INTERPOLATIONS)
         if self.resize_mode not in RESIZE_MODES:
@@ -84,7 +82,7 @@ class ViewPolicy:
     @classmethod
     def of(
         cls, wanted: Preprocessing, crop_scale: Sequence[float], crop_ratio: Sequence[float], flip: float
-    ) -> ViewPolicy:
+    ) -> ImagePolicy:
         """The policy for a backbone."""
         return cls(
             crop_scale=(crop_scale[0], crop_scale[1]),
@@ -97,44 +95,45 @@ class ViewPolicy:
 
     @property
     def key(self) -> str:
-        """What the random numbers of a train view depend on; not the size, so crops are equal on all backbones."""
+        """What the random numbers of a crop depend on; not the size, so that crops are equal on all backbones."""
         return f"scale {list(map(float, self.crop_scale))} ratio {list(map(float, self.crop_ratio))} flip {self.flip}"
 
 
-def train_view(
+def augmented_image(
     pixels: np.ndarray,
-    policy: ViewPolicy,
+    policy: ImagePolicy,
     seed: int,
     dataset: str,
     path: str,
     epoch: int,
-    view: int = 0,
+    number: int = 0,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """A random resized crop and flip of one image.
 
     Args:
         pixels: uint8 (H, W, 3).
-        policy: how views are made.
+        policy: how images are prepared.
         seed: the train seed.
         dataset: the key of the dataset.
         path: the image's path as the split file has it.
         epoch: epoch number from 0.
-        view: view number from 0, for methods that want several views of an image in one step.
+        number: of the augmented image, from 0, for methods that want several of an image in one step.
         out: where to write the result, uint8 (3, size, size).
 
     Returns:
         uint8 (3, size, size).
     """
-    uniform = uniforms(policy, seed, dataset, path, epoch, view)
+    uniform = uniforms(policy, seed, dataset, path, epoch, number)
     top, left, height, width = crop_box(pixels.shape[0], pixels.shape[1], policy, uniform)
-    crop = pixels[top : top + height, left : left + width]
-    flipped = uniform[0] < policy.flip
-    return _channels_first(_resize(crop, policy.size, policy.size, policy.interpolation), flipped, out)
+    # cut and flipped as arrays: torchvision copies the whole photo, and every flipped image once more
+    crop = Image.fromarray(pixels[top : top + height, left : left + width])
+    image = np.asarray(F.resize(crop, [policy.size, policy.size], InterpolationMode(policy.interpolation)))
+    return _channels_first(image[:, ::-1] if uniform[0] < policy.flip else image, out)
 
 
-def evaluation_view(pixels: np.ndarray, policy: ViewPolicy, out: np.ndarray | None = None) -> np.ndarray:
-    """The val and test view: the shorter side resized, the centre cut out (or both sides resized, "squash").
+def plain_image(pixels: np.ndarray, policy: ImagePolicy, out: np.ndarray | None = None) -> np.ndarray:
+    """An image of val or test: the shorter side resized, the centre cut out (or both sides resized, "squash").
 
     Args:
         pixels: uint8 (H, W, 3).
@@ -144,31 +143,28 @@ def evaluation_view(pixels: np.ndarray, policy: ViewPolicy, out: np.ndarray | No
     Returns:
         uint8 (3, size, size).
     """
-    size = policy.size
-    height, width = pixels.shape[:2]
+    size, mode = policy.size, InterpolationMode(policy.interpolation)
+    if pixels.shape[:2] == (size, size):  # all of the embedded suite: nothing to do but to copy
+        return _channels_first(pixels, out)
+    image = Image.fromarray(pixels)
     if policy.resize_mode == "squash":
-        height = width = size
-    elif height <= width:
-        height, width = size, int(size * width / height)
-    else:
-        height, width = int(size * height / width), size
-    resized = _resize(pixels, height, width, policy.interpolation)
-    top, left = round((height - size) / 2), round((width - size) / 2)
-    return _channels_first(resized[top : top + size, left : left + size], False, out)
+        return _channels_first(F.resize(image, [size, size], mode), out)
+    return _channels_first(F.center_crop(F.resize(image, [size], mode), [size]), out)
 
 
-def uniforms(policy: ViewPolicy, seed: int, dataset: str, path: str, epoch: int, view: int) -> list[float]:
-    """The random numbers of one view, in [0, 1): flip, top, left, then area and ratio of each try.
+def uniforms(policy: ImagePolicy, seed: int, dataset: str, path: str, epoch: int, number: int) -> list[float]:
+    """The random numbers of one augmented image, in [0, 1): flip, top, left, then area and ratio of each try.
 
     Each has its place, so the flip does not depend on how many tries the crop needed. They are made of the raw bits of
     the generator, whose stream NumPy guarantees, unlike that of its distributions.
     """
-    generator = numpy_generator(seed, "view", dataset, path, epoch, view, policy.key)
+    # "view" is a former word; a name in a key is never changed, since every crop would change with it
+    generator = numpy_generator(seed, "view", dataset, path, epoch, number, policy.key)
     raw = generator.bit_generator.random_raw(3 + 2 * TRIES)
     return ((raw >> np.uint64(11)) * 2.0**-53).tolist()
 
 
-def crop_box(height: int, width: int, policy: ViewPolicy, uniform: list[float]) -> tuple[int, int, int, int]:
+def crop_box(height: int, width: int, policy: ImagePolicy, uniform: list[float]) -> tuple[int, int, int, int]:
     """Where a random resized crop lies: ten tries for one that fits, else the largest centred one of a legal ratio.
 
     Args:
@@ -199,18 +195,10 @@ def crop_box(height: int, width: int, policy: ViewPolicy, uniform: list[float]) 
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-def _resize(pixels: np.ndarray, height: int, width: int, interpolation: str) -> np.ndarray:
-    """Pillow's resize; (H, W, 3) to (height, width, 3)."""
-    if pixels.shape[:2] == (height, width):
-        return pixels
-    return np.asarray(Image.fromarray(pixels).resize((width, height), INTERPOLATIONS[interpolation]))
-
-
-def _channels_first(pixels: np.ndarray, flipped: bool, out: np.ndarray | None) -> np.ndarray:
-    """(H, W, 3) to a new (3, H, W), mirrored left to right where asked."""
-    if flipped:
-        pixels = pixels[:, ::-1]
+def _channels_first(image: Image.Image | np.ndarray, out: np.ndarray | None) -> np.ndarray:
+    """(H, W, 3) to (3, H, W), into `out` where there is one."""
+    pixels = np.asarray(image).transpose(2, 0, 1)
     if out is None:
-        out = np.empty((3, *pixels.shape[:2]), dtype=np.uint8)
-    out[...] = pixels.transpose(2, 0, 1)
+        return pixels.copy()
+    out[...] = pixels
     return out

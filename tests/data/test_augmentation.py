@@ -1,4 +1,4 @@
-"""Views: torchvision's pixels bit for bit, parameters that depend on nothing but their key."""
+"""Augmented images: torchvision's pixels bit for bit, parameters that depend on nothing but their key."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from PIL import Image
 from torchvision import transforms as T
 from torchvision.transforms import functional as F
 
+from clipbench.data.augmentation import ImagePolicy, augmented_image, crop_box, plain_image, uniforms
 from clipbench.data.samplers import EpochBatches, epoch_order
-from clipbench.data.views import ViewPolicy, crop_box, evaluation_view, train_view, uniforms
 from clipbench.errors import ConfigError
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -56,7 +56,7 @@ SHAPES = [(48, 48), (375, 500), (500, 333), (30, 400), (400, 30), (1, 1), (7, 10
 def test_the_crop_is_torchvisions_own_algorithm(
     monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int], scale: tuple[float, float]
 ) -> None:
-    policy = ViewPolicy(crop_scale=scale)
+    policy = ImagePolicy(crop_scale=scale)
     image = Image.fromarray(pixels(*shape))
     for epoch in range(60):
         uniform = uniforms(policy, 1, "dtd", "a.jpg", epoch, 0)
@@ -67,15 +67,17 @@ def test_the_crop_is_torchvisions_own_algorithm(
 
 
 def test_where_no_try_fits_the_centre_is_cut() -> None:
-    long = ViewPolicy(crop_scale=(0.9, 1.0))
+    long = ImagePolicy(crop_scale=(0.9, 1.0))
     assert crop_box(30, 400, long, uniforms(long, 1, "d", "p", 0, 0)) == (0, 180, 30, 40)
     assert crop_box(400, 30, long, uniforms(long, 1, "d", "p", 0, 0)) == (180, 0, 40, 30)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(("size", "interpolation"), [(224, "bicubic"), (48, "bicubic"), (112, "bilinear")])
-def test_train_views_equal_torchvision_bit_for_bit(shape: tuple[int, int], size: int, interpolation: str) -> None:
-    policy = ViewPolicy(size=size, interpolation=interpolation)
+@pytest.mark.parametrize(
+    ("size", "interpolation"), [(224, "bicubic"), (48, "bicubic"), (112, "bilinear"), (40, "lanczos"), (40, "nearest")]
+)
+def test_augmented_images_equal_torchvision_bit_for_bit(shape: tuple[int, int], size: int, interpolation: str) -> None:
+    policy = ImagePolicy(size=size, interpolation=interpolation)
     array = pixels(*shape)
     for epoch in range(6):
         uniform = uniforms(policy, 2, "dtd", "b.jpg", epoch, 0)
@@ -84,10 +86,10 @@ def test_train_views_equal_torchvision_bit_for_bit(shape: tuple[int, int], size:
         expected = F.resized_crop(Image.fromarray(array), top, left, height, width, [size, size], mode)
         if uniform[0] < policy.flip:
             expected = F.hflip(expected)
-        view = train_view(array, policy, 2, "dtd", "b.jpg", epoch)
-        assert view.dtype == np.uint8
-        assert view.flags.c_contiguous
-        np.testing.assert_array_equal(view, np.asarray(expected).transpose(2, 0, 1))
+        image = augmented_image(array, policy, 2, "dtd", "b.jpg", epoch)
+        assert image.dtype == np.uint8
+        assert image.flags.c_contiguous
+        np.testing.assert_array_equal(image, np.asarray(expected).transpose(2, 0, 1))
 
 
 @settings(max_examples=60, deadline=None)
@@ -97,64 +99,64 @@ def test_train_views_equal_torchvision_bit_for_bit(shape: tuple[int, int], size:
     st.sampled_from([32, 48, 97, 224]),
     st.sampled_from(["bicubic", "bilinear"]),
 )
-def test_test_views_equal_torchvision_bit_for_bit(height: int, width: int, size: int, interpolation: str) -> None:
+def test_plain_images_equal_torchvision_bit_for_bit(height: int, width: int, size: int, interpolation: str) -> None:
     if max(height, width) / min(height, width) > 20:
         return
     array = pixels(height, width)
     expected = T.Compose([T.Resize(size, F.InterpolationMode(interpolation)), T.CenterCrop(size)])(
         Image.fromarray(array)
     )
-    view = evaluation_view(array, ViewPolicy(size=size, interpolation=interpolation))
-    np.testing.assert_array_equal(view, np.asarray(expected).transpose(2, 0, 1))
+    image = plain_image(array, ImagePolicy(size=size, interpolation=interpolation))
+    np.testing.assert_array_equal(image, np.asarray(expected).transpose(2, 0, 1))
 
 
 def test_squash_resizes_both_sides() -> None:
     array = pixels(60, 100)
     expected = Image.fromarray(array).resize((32, 32), Image.Resampling.BICUBIC)
-    view = evaluation_view(array, ViewPolicy(size=32, resize_mode="squash"))
-    np.testing.assert_array_equal(view, np.asarray(expected).transpose(2, 0, 1))
+    image = plain_image(array, ImagePolicy(size=32, resize_mode="squash"))
+    np.testing.assert_array_equal(image, np.asarray(expected).transpose(2, 0, 1))
 
 
 def test_normalisation_after_collation_equals_the_classical_pipeline_bit_for_bit() -> None:
     """Whoever normalises the batch as below gets the per-image ToTensor and Normalize exactly."""
-    policy = ViewPolicy(size=64)
+    policy = ImagePolicy(size=64)
     arrays = [pixels(50 + number, 70, number) for number in range(8)]
     classical = T.Compose(
         [T.Resize(64, F.InterpolationMode.BICUBIC), T.CenterCrop(64), T.ToTensor(), T.Normalize(MEAN, STD)]
     )
     expected = torch.stack([classical(Image.fromarray(array)) for array in arrays])
-    batch = torch.from_numpy(np.stack([evaluation_view(array, policy) for array in arrays]))
+    batch = torch.from_numpy(np.stack([plain_image(array, policy) for array in arrays]))
     mean, std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]
     assert torch.equal(batch.float().div_(255).sub_(mean).div_(std), expected)
 
 
-def test_a_view_depends_on_each_part_of_its_key_and_on_nothing_else() -> None:
+def test_an_augmented_image_depends_on_each_part_of_its_key_and_on_nothing_else() -> None:
     array = pixels(80, 90)
-    policy = ViewPolicy(size=32)
-    start = dict(policy=policy, seed=1, dataset="dtd", path="a.jpg", epoch=0, view=0)
-    first = train_view(array, **start)
+    policy = ImagePolicy(size=32)
+    start = dict(policy=policy, seed=1, dataset="dtd", path="a.jpg", epoch=0, number=0)
+    first = augmented_image(array, **start)
     np.random.seed(5)
     torch.manual_seed(5)
-    np.testing.assert_array_equal(train_view(array, **start), first)
+    np.testing.assert_array_equal(augmented_image(array, **start), first)
     for changed in (
-        dict(seed=2), dict(dataset="ucf101"), dict(path="b.jpg"), dict(epoch=1), dict(view=1),
-        dict(policy=ViewPolicy(size=32, crop_scale=(0.07, 1.0))), dict(policy=ViewPolicy(size=32, flip=0.4)),
+        dict(seed=2), dict(dataset="ucf101"), dict(path="b.jpg"), dict(epoch=1), dict(number=1),
+        dict(policy=ImagePolicy(size=32, crop_scale=(0.07, 1.0))), dict(policy=ImagePolicy(size=32, flip=0.4)),
     ):  # fmt: skip
-        assert not np.array_equal(train_view(array, **{**start, **changed}), first), changed
+        assert not np.array_equal(augmented_image(array, **{**start, **changed}), first), changed
 
 
 def test_crops_are_the_same_on_backbones_of_other_sizes() -> None:
-    small, large = ViewPolicy(size=112), ViewPolicy(size=224, interpolation="bilinear")
+    small, large = ImagePolicy(size=112), ImagePolicy(size=224, interpolation="bilinear")
     assert uniforms(small, 1, "d", "p", 3, 0) == uniforms(large, 1, "d", "p", 3, 0)
 
 
 def test_the_distribution_is_that_of_the_protocol() -> None:
-    """Area uniform in the scale, log of the ratio uniform, flip half of the time; 4000 views, five standard errors."""
-    policy = ViewPolicy()
+    """Area uniform in the scale, log of the ratio uniform, flip half of the time; 4000 images, five standard errors."""
+    policy = ImagePolicy()
     boxes, flips = [], 0
     for number in range(4000):
         uniform = uniforms(policy, 1, "d", f"{number}.jpg", 0, 0)
-        boxes.append(crop_box(4000, 4000, ViewPolicy(crop_scale=(0.08, 0.5)), uniform))
+        boxes.append(crop_box(4000, 4000, ImagePolicy(crop_scale=(0.08, 0.5)), uniform))
         flips += uniform[0] < policy.flip
     top, left, height, width = np.array(boxes).T
     area, log_ratio = height * width / 4000**2, np.log(width / height)
@@ -170,9 +172,9 @@ def test_the_distribution_is_that_of_the_protocol() -> None:
 @pytest.mark.parametrize(("flip", "mirrored"), [(0.0, False), (1.0, True)])
 def test_flip_never_and_always(flip: float, mirrored: bool) -> None:
     array = pixels(40, 40)
-    policy = ViewPolicy(crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip=flip, size=40)
+    policy = ImagePolicy(crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip=flip, size=40)
     expected = array[:, ::-1] if mirrored else array
-    np.testing.assert_array_equal(train_view(array, policy, 1, "d", "p", 0), expected.transpose(2, 0, 1))
+    np.testing.assert_array_equal(augmented_image(array, policy, 1, "d", "p", 0), expected.transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize(
@@ -182,12 +184,12 @@ def test_flip_never_and_always(flip: float, mirrored: bool) -> None:
 )  # fmt: skip
 def test_an_impossible_policy_is_refused(wrong: dict) -> None:
     with pytest.raises(ConfigError):
-        ViewPolicy(**wrong)
+        ImagePolicy(**wrong)
 
 
 def test_an_unknown_interpolation_gets_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match="did you mean 'bicubic'"):
-        ViewPolicy(interpolation="bicubc")
+        ImagePolicy(interpolation="bicubc")
 
 
 def test_the_order_of_an_epoch_is_a_permutation_of_its_own() -> None:
@@ -218,18 +220,18 @@ def test_set_epoch_changes_order_and_epoch_and_can_go_back() -> None:
 
 GOLDEN_CROP = [(6, 65, 359, 361), 0.020882172797]
 GOLDEN_ORDER = [8, 7, 2, 9, 4, 3, 5, 1, 6, 0]
-GOLDEN_VIEW = "08c4eeaa33120d5d"
+GOLDEN_IMAGE = "08c4eeaa33120d5d"
 
 
-def test_golden_numbers_of_views_and_order() -> None:
+def test_golden_numbers_of_augmentation_and_order() -> None:
     """When this fails, numbers of all records move: raise `clipbench.data.VERSION`, then renew the values."""
-    uniform = uniforms(ViewPolicy(), 1, "dtd", "banded/banded_0117.jpg", 4, 0)
-    assert [crop_box(375, 500, ViewPolicy(), uniform), round(uniform[0], 12)] == GOLDEN_CROP
+    uniform = uniforms(ImagePolicy(), 1, "dtd", "banded/banded_0117.jpg", 4, 0)
+    assert [crop_box(375, 500, ImagePolicy(), uniform), round(uniform[0], 12)] == GOLDEN_CROP
     assert epoch_order(10, 1, "dtd", 2).tolist() == GOLDEN_ORDER
     pattern = (np.arange(60 * 70 * 3) * 7919 % 251).astype(np.uint8).reshape(60, 70, 3)
-    view = train_view(pattern, ViewPolicy(size=48), 1, "dtd", "banded/banded_0117.jpg", 4)
-    assert hashlib.sha256(view.tobytes()).hexdigest()[:16] == GOLDEN_VIEW
+    image = augmented_image(pattern, ImagePolicy(size=48), 1, "dtd", "banded/banded_0117.jpg", 4)
+    assert hashlib.sha256(image.tobytes()).hexdigest()[:16] == GOLDEN_IMAGE
 
 
 def test_policies_are_told_apart_by_what_moves_the_crop() -> None:
-    assert ViewPolicy().key != ViewPolicy(crop_ratio=(0.9, 1.1)).key
+    assert ImagePolicy().key != ImagePolicy(crop_ratio=(0.9, 1.1)).key
