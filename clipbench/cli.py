@@ -274,9 +274,7 @@ def _add_analyze(commands: Any) -> None:
 
 def _analyze(options: argparse.Namespace) -> int:
     if (options.what == "freezing") != bool(options.record):
-        raise ConfigError(
-            "analyze freezing draws --record FILE...; changes and features take --config or --weights"
-        )
+        raise ConfigError("analyze freezing draws --record FILE...; changes and features take --config or --weights")
     if options.record:
         from clipbench.report.freezing import write_freezing
 

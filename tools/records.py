@@ -37,7 +37,7 @@ def read(place: Path) -> Iterator[dict[str, Any]]:
 
 
 def pack(source: Path, target: Path) -> None:
-    """Write one `<recipe>.jsonl.gz` a recipe, a record a line, ordered by dataset and seed; equal records, equal bytes."""
+    """Write one `<recipe>.jsonl.gz` a recipe, a record a line, by dataset and seed; equal records, equal bytes."""
     recipes: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for record in read(source):
         recipes[record["cell"]["recipe"]].append(record)
@@ -69,7 +69,9 @@ def compare(before: Path, now: Path) -> int:
     for cell in differ:
         shown = [f"{name} {old[cell][name][0]} -> {new[cell].get(name, ('none',))[0]}" for name in old[cell]]
         print(*cell, *shown)
-    print(f"{len(both)} cells compared, {len(differ)} differ; {len(old) - len(both)} and {len(new) - len(both)} on one side")
+    print(
+        f"{len(both)} cells compared, {len(differ)} differ; {len(old) - len(both)} + {len(new) - len(both)} unmatched"
+    )
     return 1 if differ or not both else 0
 
 

@@ -20,7 +20,6 @@ from clipbench.bench.recipe import merge
 from clipbench.bench.record import RecordStore, read_record
 from clipbench.bench.suites import Suite
 from clipbench.data.base import DataModule
-from clipbench.data.task import TestSplit
 from clipbench.errors import ConfigError
 from clipbench.methods.base import Method
 from clipbench.methods.weights_file import read_header

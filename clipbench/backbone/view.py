@@ -76,6 +76,7 @@ class BackboneView(Backbone):
 
     pretrained: Backbone
     """The backbone on the device and in the dtype of this view: the frozen twin."""
+    _loaded: Backbone
 
     def _find_places(self) -> dict[str, list[tuple[nn.Module, str]]]:
         """Where each tensor stands: owners and attribute names, several where tensors are tied."""
@@ -210,7 +211,7 @@ class BackboneView(Backbone):
         shared = {p.untyped_storage().data_ptr() for p in self.pretrained.parameters() if not p.is_meta}
         for name, parameter in parameters.items():
             if not parameter.is_meta and parameter.numel() and parameter.untyped_storage().data_ptr() in shared:
-                raise BackboneError(f"'{name}' is to be trained, but it is the backbone's own: take unfreeze(['{name}'])")
+                raise BackboneError(f"'{name}' is to be trained, but it is the backbone's own: unfreeze(['{name}'])")
 
     # What it has become
 

@@ -67,7 +67,7 @@ class ClipbenchCLI(LightningCLI):
         """Keep the merged config: a checkpoint's own arguments would be a second source."""
 
     def instantiate_classes(self) -> None:
-        """Build; the data module is told what the backbone wants, since loaders are opened outside of the trainer too."""
+        """Build; the data module is told what the backbone wants, for loaders opened outside of a trainer."""
         if not self._build:
             return
         super().instantiate_classes()

@@ -103,8 +103,8 @@ class Scan(NamedTuple):
 class RecordStore:
     """The records and learned weights of one run folder (`<results>/<suite>/<protocol>`).
 
-    A cell is done when its record parses, its status is ok, its cell and key match, and its learned weights (where some were
-    stored) lie beside it. Anything else is run again.
+    A cell is done when its record parses, its status is ok, its cell and key match, and its learned weights (where some
+    were stored) lie beside it. Anything else is run again.
     """
 
     def __init__(self, folder: Path | str) -> None:

@@ -1,4 +1,4 @@
-"""What a recipe starts from: a file of learned weights, or another recipe that the bench runs first on the same cell."""
+"""What a recipe starts from: a file of learned weights, or another recipe that the bench runs first."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from clipbench.errors import ConfigError
 
 
 def start_of(config: Config, name: str, children: tuple[str, ...] = ()) -> Recipe | Path | None:
-    """What `model.start` of a merged config means: a recipe (packaged, or a YAML file), a file of learned weights, or nothing.
+    """What `model.start` of a merged config means: a recipe (packaged, or YAML), a file of weights, or nothing.
 
     Args:
         config: merged.

@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from clipbench.backbone.spec import Preprocessing
-from clipbench.data.images import check_images, decode
 from clipbench.data.augmentation import ImagePolicy, plain_image
+from clipbench.data.images import check_images, decode
 from clipbench.errors import ConfigError, DataError
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
 
-from clipbench.errors import UnreadSetting
+from clipbench.errors import UnknownName, UnreadSetting
 
 FORMER = {  # names before version 0.2.0, by method
     "Adapter": {"n": "n_adapters"},
@@ -26,6 +26,18 @@ def settings_of(kind: type) -> list[str]:
         if not any(p.kind is p.VAR_KEYWORD and p.name != "unknown" for p in parameters):
             break
     return [name for name in names if name != "self"]
+
+
+def refuse_unknown(kind: type, given: Iterable[str]) -> None:
+    """Raise UnknownName, with the nearest right name, where an argument is given that a class does not have."""
+    for name in given:
+        raise UnknownName(f"setting of {kind.__name__}", name, settings_of(kind))
+
+
+def keep_own(kind: type, arguments: MutableMapping[str, Any]) -> None:
+    """Drop the arguments that a class does not take, in place."""
+    for name in set(arguments) - set(settings_of(kind)):
+        del arguments[name]
 
 
 def from_stored(kind: type, stored: Mapping[str, Any], **changes: Any) -> Any:

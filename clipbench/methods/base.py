@@ -1,15 +1,13 @@
 """The base of all methods: an ordinary LightningModule around a view of a frozen CLIP.
 
 An author writes what is below "What an author says", in the order of the paper's method section; the defaults are those
-of zero-shot CLIP. At hand, once set up: `self.backbone`, a view to `unfreeze`, `replace_linear` and `parametrize` (its
-`pretrained` is the frozen twin); `self.prompts`, class features from prompts, now and pretrained; `self.classnames`
-(trained on), `train_seed`, `trainable`, `optimisation`, `diagnostics` (goes into the record). Parts to hold stand in
-`tuning/`: distillation, wrapped Linears, masks, context.
+of zero-shot CLIP. At hand, once set up: `backbone`, a view to `unfreeze`, `replace_linear` and `parametrize` (its
+`pretrained` is the frozen twin); `prompts`, class features from prompts; `classnames` (trained on), `train_seed`,
+`trainable`, `optimisation`, `diagnostics`. Parts to hold are in tuning: distillation, linears, mask_set, context.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,14 +23,13 @@ from clipbench.backbone.view import BackboneView, state_of
 from clipbench.data.pictures import as_pixels
 from clipbench.data.task import Task
 from clipbench.data.templates import templates_for_task
-from clipbench.errors import ConfigError, MethodError, UnknownName
-from clipbench.methods.arguments import settings_of
-from clipbench.methods.evaluation import Evaluation, evaluating, labelled, name_of, split_of, summed, task_of
+from clipbench.errors import MethodError
+from clipbench.methods.arguments import keep_own, refuse_unknown
+from clipbench.methods.evaluation import Evaluation, evaluating, labelled, no_rule_for, split_of, summed, task_of
 from clipbench.methods.weights_file import Header, Learned, read_learned, restored
 from clipbench.tuning.class_prompts import ClassPrompts
 from clipbench.tuning.learned_weights import LearnedWeights, refuse_other_shapes
-from clipbench.tuning.optimisation import Optimisation, OptimizerName
-from clipbench.tuning.schedule import ScheduleName
+from clipbench.tuning.optimisation import Optimisation, OptimizerName, ScheduleName
 
 
 class Method(L.LightningModule):
@@ -41,13 +38,9 @@ class Method(L.LightningModule):
     Args:
         backbone: name of the backbone (`clipbench list backbones`).
         template_set: the named set of templates that prompts are made from.
-        start: file of learned weights to start from (in a bench also a recipe, which runs first); None: pretrained ones.
-        optimizer: "sgd", "adam" or "adamw"; it and all that follow are the settings of `tuning.optimisation.Optimisation`,
-            where each is explained; what a choice does not read stays None.
-
-    Raises:
-        ConfigError: an impossible setting, or one that nothing reads.
-        BackboneError: the backbone lacks an ability that the method requires.
+        start: file of learned weights to start from, in a bench also a recipe, which runs first; None: pretrained.
+        optimizer: "sgd", "adam" or "adamw"; it and all that follow are explained in `tuning.optimisation.Optimisation`;
+            what a choice does not read stays None, and a setting that nothing reads is a ConfigError.
     """
 
     version: ClassVar[int] = 1  # raised when a change moves this method's numbers
@@ -68,27 +61,25 @@ class Method(L.LightningModule):
         weight_decay: float = 5e-4, schedule: ScheduleName = "cosine", warmup_epochs: int | None = None,
         warmup_lr: float | None = None, warmup_steps: int | None = None, final_lr: float | None = None, **unknown: Any,
     ) -> None:  # fmt: skip
-        for name in unknown:
-            raise UnknownName(f"setting of {type(self).__name__}", name, settings_of(type(self)))
+        refuse_unknown(type(self), unknown)
         super().__init__()
         self.save_hyperparameters()
-        for name in set(self.hparams) - set(settings_of(type(self))):
-            del self.hparams[name]
+        keep_own(type(self), self.hparams)
         spec = resolve_spec(backbone)
         require(spec, self.requires(), type(self).__name__)
-        self.backbone_name, self.preprocessing = backbone, spec.preprocessing
-        self.template_set, self.start = template_set, start
+        self.preprocessing = spec.preprocessing
+        self.backbone_name, self.template_set, self.start = backbone, template_set, start
         if self.has_optimizer:
             rates = (warmup_epochs, warmup_lr, warmup_steps, final_lr)
             self.optimisation = Optimisation(optimizer, lr, momentum, weight_decay, schedule, *rates)
         self.task: Task | None = None  # what it is set up for now
         self.header: Header | None = None  # what it was trained for, or would be
         self.has_learned, self.train_seed = False, 1
+        self.trainable: dict[str, nn.Parameter] = {}
         self.classnames: tuple[str, ...] = ()  # trained on
         self.templates: tuple[str, ...] = ()
-        self.trainable: dict[str, nn.Parameter] = {}
         self.weights, self.evaluation = LearnedWeights(), Evaluation()
-        self.diagnostics: dict[str, Any] = {}
+        self.diagnostics: dict[str, Any] = {}  # what the record says about the fit
         self.last_losses: dict[str, Tensor] = {}
 
     # What an author says
@@ -139,38 +130,28 @@ class Method(L.LightningModule):
 
         Args:
             stage: Lightning's; "fit" puts what is trained into train mode.
-            task: instead of the data module's; with it `train_seed`, of initialisation and noise.
-            train_seed: see `task`.
-            learned: what was learned before: it says the task, and is put in place.
+            task: instead of the data module's; `train_seed` goes with it and seeds initialisation and noise.
+            learned: what was learned before: it says the task, and is put in place; MethodError where it is another's.
             backbone: instead of the one of that name, for example one without weights.
-
-        Raises:
-            ConfigError: there is no data module, or there are several devices.
-            MethodError: what was learned is another's, or bound to other classes.
         """
         name, fits = type(self).__name__, stage == "fit"
         if learned is not None:
-            learned.header.refuse_other(name, self.backbone_name, load_backbone(self.backbone_name).hash)
+            learned.header.refuse_other(name, self.backbone_name)
             task, train_seed = learned.header.task, learned.header.train_seed
         elif task is None:
-            task, train_seed = task_of(self._trainer) or (self.task, self.train_seed)
-        if task is None:
-            raise ConfigError(f"{name} does not know its classes: give a data module of clipbench, or setup(task=...)")
+            task, train_seed = task_of(self._trainer, self.task, self.train_seed, name)
         fresh = learned is not None or not self.has_learned
         if fits and not fresh and self.class_bound and self.classnames != task.train:
             raise MethodError(f"{name} has learned '{self.class_bound[0]}' for other classes than '{task.dataset}' has")
-        built = learned is None and self.header is not None and (self.classnames, self.train_seed) == (task.train, train_seed)
-        templates = learned.header.templates if learned else templates_for_task(self.template_set, task)
+        templates = learned.header.templates if learned else templates_for_task(self.template_set or "coop", task)
         self.task, self.templates = task, tuple(templates)
-        if fits or fresh:
-            self.classnames = task.train
-        if fresh and not built:
-            self.train_seed = train_seed
+        if fresh and (learned or self.header is None or (self.classnames, self.train_seed) != (task.train, train_seed)):
+            self.classnames, self.train_seed = task.train, train_seed
             self._build(backbone or load_backbone(self.backbone_name), learned)
         self.prompts.templates = self.templates
         self.evaluation.begin(task)
         if fits or fresh:
-            self.header = Header.of(self, task.dataset)
+            self.header, self.classnames = Header.of(self, task), task.train
         self.has_learned |= fits or learned is not None
         if fits:
             self.train()
@@ -182,7 +163,10 @@ class Method(L.LightningModule):
         if not start and self.start is not None and not self.derived:
             start = Method.load(self.start, self.backbone_name).weights.in_the_backbone()
         self.backbone.replace_tensors(start)
-        self.prompts, self.weights = ClassPrompts(self.backbone, self.templates, self.lower_case_names), LearnedWeights(start)
+        self.prompts, self.weights = (
+            ClassPrompts(self.backbone, self.templates, self.lower_case_names),
+            LearnedWeights(start),
+        )
         self.trainable = self.build()
         if not self.derived:
             self.weights = LearnedWeights(start, self.backbone, self.trainable)
@@ -197,14 +181,11 @@ class Method(L.LightningModule):
     def forward(self, images: Tensor, classnames: Sequence[str] | None = None) -> Tensor:
         """Logits (B, C), float32, of uint8 pixels or normalised floats (B, 3, H, W) for the classes it is set up for.
 
-        Other class names may be given. Zero-shot answers where `novel_rule` is "frozen" and a class was not trained on.
-
-        Raises:
-            MethodError: no classes are known yet, or class-bound tensors have no rule for others.
+        Other class names may be given. Zero-shot answers where `novel_rule` is "frozen" and a class was not trained on;
+        without such a rule class-bound tensors are a MethodError there.
         """
-        name = type(self).__name__
         if self.task is None:
-            raise MethodError(f"{name} is not set up: fit or test it with a data module, or name classes in predict()")
+            raise MethodError("the method is not set up: fit or test it with a data module, or use predict()")
         names = tuple(classnames or self.task.train)
         pixels = self.backbone.normalise(images) if images.dtype == torch.uint8 else images
         if not set(names) <= set(self.classnames):
@@ -212,25 +193,25 @@ class Method(L.LightningModule):
                 twin = self.backbone.pretrained
                 return twin.logits(twin.encode_image(pixels), self.prompts.pretrained_features(names))
             if self.class_bound:
-                bound = f"'{self.class_bound[0]}' of {name} has rows for the classes that were trained on alone"
-                raise MethodError(f"{bound}: others need a novel_rule, for example novel_rule = 'frozen'")
+                raise MethodError(no_rule_for(self.class_bound[0]))
         if torch.is_grad_enabled() and self.trainable:
             return self.logits(pixels, self.class_features(names))
         with self.backbone.merged():
             with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-                state = state_of(self.parameters())
-                classes = self.prompts.cached(("evaluated", names), lambda: self.class_features(names), state)
+                key, state = ("evaluated", names), state_of(self.parameters())
+                classes = self.prompts.cached(key, lambda: self.class_features(names), state)
             return self.logits(pixels, classes)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
         """One step: logits of the batch for the trained classes, the sum of the losses."""
         if not self.trainable or self.derived:
             return None
-        images, labels = labelled(batch)
-        classes = self.class_features(self.classnames)
+        (images, labels), classes = labelled(batch), self.class_features(self.classnames)
         logits = self.logits(self.backbone.normalise(images), classes)
         step = f"{type(self).__name__} at step {self.global_step}"
-        total, self.last_losses = summed(self.losses(logits, labels, classes), step, {"logits": logits, **self.trainable})
+        total, self.last_losses = summed(
+            self.losses(logits, labels, classes), step, {"logits": logits, **self.trainable}
+        )
         shown = {f"train/{name}": term for name, term in self.last_losses.items()}
         self.log_dict(shown, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(labels))
         return total
@@ -239,8 +220,7 @@ class Method(L.LightningModule):
         """Accuracy of a batch of the val draw, or of a test split, among the classes of its split."""
         split = split_of(batch, self.task, self.trainer, dataloader_idx)
         images, labels = labelled(batch)
-        accuracy = self.evaluation.update(split, self(images, split.classnames), labels)
-        name = name_of(split, self.trainer.testing)
+        accuracy, name = self.evaluation.update(split, self(images, split.classnames), labels, self.trainer.testing)
         self.log(name, accuracy, prog_bar=True, batch_size=len(labels), add_dataloader_idx=False)
 
     test_step = validation_step
@@ -252,55 +232,43 @@ class Method(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimiser over what is trained; its learning rate is set once per epoch, or once per step."""
-        if self.has_optimizer and self.trainable:
-            return self.optimisation.configure(self.trainer, self.trainable.values())
-        return None
+        steps = self.has_optimizer and self.trainable
+        return self.optimisation.configure(self.trainer, self.trainable.values()) if steps else None
 
     def predict(self, images: Any, classes: Sequence[str] | None = None) -> Tensor:
         """Probabilities (B, C), float32 on the CPU, of any images for any classes, or for those that were trained on.
 
-        Images are paths, PIL images, or uint8 pixels (B, 3, H, W) of the backbone's size.
-
-        Raises:
-            DataError: images that are missing or damaged.
-            MethodError: nothing says which classes.
+        Images are paths, PIL images, or uint8 pixels (B, 3, H, W) of the backbone's size; DataError for damaged ones.
         """
         if self.header is None and classes is not None:
             self.setup(task=Task("", None, tuple(classes), ()))
-        header = self.learned().header
-        self.templates = self.prompts.templates = tuple(header.templates)
+        header, templates = self.learned().header, self.templates
         pixels, names = as_pixels(images, self.preprocessing), tuple(classes or header.classnames)
+        self.prompts.templates = tuple(header.templates)
         with evaluating(self), torch.no_grad():
             parts = [self(part.to(self.device), names).softmax(dim=-1).cpu() for part in pixels.split(100)]
+        self.prompts.templates = templates
         return torch.cat(parts)
 
     # Files, checkpoints, copies
 
-    def learned(self) -> Learned:
-        """What was learned, and whose it is; MethodError where the method has not been set up."""
+    def learned(self, recipe: str | None = None) -> Learned:
+        """What was learned, whose it is, and perhaps by which recipe; MethodError where nothing has been set up."""
         if self.header is None:
             raise MethodError(f"{type(self).__name__} has not been set up: nothing says its classes")
-        header = dataclasses.replace(self.header, active_entries=self.weights.active_entries)
+        header = self.header.at_end(recipe, self.weights.active_entries)
         return Learned(header, self.adapter_state_dict(), self.weights.start)
 
     def save(self, path: Path | str, recipe: str | None = None) -> int:
-        """Write what was learned, and perhaps by which recipe; returns the size of the file in bytes."""
-        learned = self.learned()
-        header = dataclasses.replace(learned.header, recipe=recipe or learned.header.recipe)
-        return dataclasses.replace(learned, header=header).write(Path(path))
+        """Write what was learned; returns the size of the file in bytes."""
+        return self.learned(recipe).write(Path(path))
 
     @classmethod
     def load(cls, path: Path | str, backbone: str | None = None) -> Any:
-        """The method of a file of learned weights, ready for any class names; `Method.load` takes any method's.
-
-        `backbone` names its backbone where that is at hand under another name.
-
-        Raises:
-            MethodError: not such a file, or one of another method or backbone.
-        """
+        """The method of a file of learned weights, for any class names; `Method.load` takes any method's."""
         return read_learned(Path(path)).method(None if cls is Method else cls, backbone, f"'{path}': ")
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """What is trained and nothing else: a checkpoint never holds the backbone."""
         return self.weights.trained_part(super().state_dict(*args, **kwargs), self, kwargs.get("prefix", ""))
 
@@ -315,20 +283,17 @@ class Method(L.LightningModule):
         checkpoint["clipbench"] = {"header": self.learned().header.as_dict(), "span": span}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Set up for its classes and templates, where no trainer has; MethodError where it is another's or spans others."""
-        stored = checkpoint.get("clipbench") or {}
-        header = Header.of_checkpoint(stored)
-        header.refuse_other(type(self).__name__, self.backbone_name, load_backbone(self.backbone_name).hash)
+        """Set up for its classes and templates, where no trainer has; MethodError where it is another's."""
+        header, span = Header.of_checkpoint(checkpoint, type(self).__name__, self.backbone_name)
         if self.header is None:
             self.setup(learned=Learned(header, None, {}))
         if self._trainer is not None and self._trainer.state.fn == "fit" and self.has_optimizer:
-            self.optimisation.refuse_other_span(self._trainer, stored["span"])
+            self.optimisation.refuse_other_span(self._trainer, span)
 
-    def unfreeze(self) -> None:
+    def unfreeze(self) -> Method:
         """Let train what the method trains, and nothing else."""
-        for parameter in self.trainable.values():
-            parameter.requires_grad_(True)
-        self.train()
+        nn.ParameterList(self.trainable.values()).requires_grad_(True)
+        return self.train()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """A method is pickled and copied as its settings, the backbone's name and hash, and what was learned."""

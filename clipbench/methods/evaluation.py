@@ -29,7 +29,7 @@ class Evaluation(nn.Module):
         self.correct: dict[str, list[Tensor]] = {}
 
     def begin(self, task: Task) -> None:
-        """Forget the last run; make the metrics of this one's splits, which Lightning looks for before the first log."""
+        """Forget the last run; make this one's metrics, which Lightning looks for before the first log."""
         splits = [_validated(task), *task.tests]
         # one class alone is a degenerate task that torchmetrics refuses
         sizes = {split.name: max(2, len(split.classnames)) for split in splits}
@@ -38,18 +38,19 @@ class Evaluation(nn.Module):
         )
         self.correct = {}
 
-    def update(self, split: TestSplit, logits: Tensor, labels: Tensor) -> MulticlassAccuracy:
-        """Take a batch; returns the split's metric, in [0, 1].
+    def update(self, split: TestSplit, logits: Tensor, labels: Tensor, testing: bool) -> tuple[MulticlassAccuracy, str]:
+        """Take a batch; returns the split's metric, in [0, 1], and the name that it is logged by ("test/base" ...).
 
         Args:
             split: of the batch.
             logits: (B, C).
             labels: (B,), counted inside the split.
+            testing: whether this is a test; else it validates.
         """
         accuracy: Any = self.metrics[split.name]
         accuracy.update(logits, labels)
         self.correct.setdefault(split.name, []).append((logits.argmax(dim=-1) == labels).cpu())
-        return accuracy
+        return accuracy, "val/accuracy" if split.name == "val" else f"{'test' if testing else 'val'}/{split.name}"
 
     def outcome(self, split: str) -> Tensor:
         """Which images of a split were right, (N,) bool."""
@@ -95,14 +96,7 @@ def _validated(task: Task) -> TestSplit:
     return TestSplit("val", task.train, trained=True)
 
 
-def name_of(split: TestSplit, testing: bool) -> str:
-    """Under which name a split's accuracy is logged: "test/base", "val/accuracy" ..."""
-    return "val/accuracy" if split.name == "val" else f"{'test' if testing else 'val'}/{split.name}"
-
-
-def summed(
-    terms: Mapping[str, Tensor], step: str, tensors: Mapping[str, Tensor]
-) -> tuple[Tensor, dict[str, Tensor]]:
+def summed(terms: Mapping[str, Tensor], step: str, tensors: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
     """The sum of the terms of a loss in float32, and all of them detached, the sum as "total".
 
     Args:
@@ -121,16 +115,26 @@ def summed(
     return total, {name: term.detach() for name, term in {**terms, "total": total}.items()}
 
 
-def task_of(trainer: Any) -> tuple[Task, int] | None:
-    """The task and the train seed of a trainer's data module; None where there is none of ours.
+def task_of(trainer: Any, task: Task | None, train_seed: int, method: str) -> tuple[Task, int]:
+    """The task and the train seed of a trainer's data module; those that a method has where there is none of ours.
 
     Raises:
-        ConfigError: the trainer has several devices.
+        ConfigError: the trainer has several devices, or nothing says which classes.
     """
     if trainer is not None and trainer.world_size > 1:
-        raise ConfigError(f"a method is fitted and tested on one device, not on {trainer.world_size}: trainer.devices=1")
-    data = getattr(trainer, "datamodule", None)
-    return None if getattr(data, "task", None) is None else (data.task, data.train_seed)
+        raise ConfigError(f"a method works on one device, not on {trainer.world_size}: set trainer.devices to 1")
+    data: Any = getattr(trainer, "datamodule", None)
+    if isinstance(getattr(data, "task", None), Task):
+        return data.task, data.train_seed
+    if task is None:
+        raise ConfigError(f"{method} does not know its classes: give a data module of clipbench, or setup(task=...)")
+    return task, train_seed
+
+
+def no_rule_for(tensor: str) -> str:
+    """The sentence for classes that a class-bound tensor has no row for."""
+    rows = f"'{tensor}' has rows for the classes that were trained on alone"
+    return f"{rows}: other classes need a novel_rule, for example novel_rule = 'frozen' (zero-shot answers)"
 
 
 @contextmanager
@@ -143,4 +147,3 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part, mode in modes.items():
             part.training = mode
-

@@ -11,7 +11,8 @@ towards that end. The last winner counts. The final fit sees the train draw alon
 
 Ours: features in float64; where there is no val draw, cross-validation inside the train draw (the k-th image of each
 class in fold k mod 4, fewer folds where a class has fewer images); with one image per class there is nothing to choose
-by, and C is 1. The diagnostics of the record say which. The probe has no weights for other classes: zero-shot answers there.
+by, and C is 1. The diagnostics of the record say which. The probe has no weights for other classes: zero-shot
+answers there.
 """
 
 from __future__ import annotations
@@ -218,5 +219,10 @@ class LinearProbe(Method):
         counted = cache(correct)
         chosen = choose_log10_c(counted)
         right = counted(chosen)
-        self.diagnostics = {"chosen_by": chosen_by, "correct": right, "total": total, "val_accuracy": 100 * right / total}
+        self.diagnostics = {
+            "chosen_by": chosen_by,
+            "correct": right,
+            "total": total,
+            "val_accuracy": 100 * right / total,
+        }
         return chosen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -14,6 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from clipbench.atomic import write_bytes
+from clipbench.backbone.clip import load_backbone
 from clipbench.data.task import Task
 from clipbench.errors import MethodError
 from clipbench.methods import method_class, registered
@@ -59,39 +61,46 @@ class Header:
     class_path: str | None = None
 
     @classmethod
-    def of(cls, method: Method, dataset: str) -> Header:
-        """The header of what a method learns on a dataset."""
+    def of(cls, method: Method, task: Task) -> Header:
+        """The header of what a method learns on a task."""
         kind = type(method)
         return cls(
             kind.__name__, dict(method.hparams), None, method.backbone_name, method.backbone.hash, method.template_set,
-            list(method.templates), dataset, list(method.classnames), method.train_seed,
+            list(method.templates), task.dataset, list(task.train), method.train_seed,
             class_path=f"{kind.__module__}.{kind.__qualname__}",
         )  # fmt: skip
 
     @classmethod
-    def of_checkpoint(cls, stored: Mapping[str, Any]) -> Header:
-        """The header in what a method writes into a Lightning checkpoint.
+    def of_checkpoint(cls, checkpoint: Mapping[str, Any], method: str, backbone: str) -> tuple[Header, dict[str, Any]]:
+        """The header in what a method has written into a Lightning checkpoint, and what its schedule spans.
 
         Raises:
-            MethodError: there is none.
+            MethodError: there is none, or it is of another method or backbone.
         """
+        stored = checkpoint.get("clipbench") or {}
         if "header" not in stored:
             raise MethodError("the checkpoint says not whose it is: it was not written by this version of clipbench")
-        return cls(**stored["header"])
+        header = cls(**stored["header"])
+        header.refuse_other(method, backbone)
+        return header, stored["span"]
 
     @property
     def task(self) -> Task:
         """The classes that were trained on, as a task without tests."""
         return Task(self.dataset, None, tuple(self.classnames), ())
 
+    def at_end(self, recipe: str | None, active_entries: int | None) -> Header:
+        """The same at the end of a fit: by which recipe, where known, and how many numbers were still trained."""
+        return dataclasses.replace(self, recipe=recipe or self.recipe, active_entries=active_entries)
+
     def as_dict(self) -> dict[str, Any]:
         """As it is stored: without what is None by default."""
         optional = {field.name for field in fields(self) if field.default is None}
         return {name: value for name, value in self.__dict__.items() if name not in optional or value is not None}
 
-
-    def refuse_other(self, method: str, backbone: str, backbone_hash: str) -> None:
+    def refuse_other(self, method: str, backbone: str) -> None:
         """Raise MethodError unless this is what a method of that class learned on that backbone."""
+        backbone_hash = load_backbone(backbone).hash
         if self.method != method:
             raise MethodError(f"learned by {self.method}, not by {method}")
         if self.backbone_hash != backbone_hash:
@@ -184,7 +193,7 @@ def read_header(path: Path) -> Header:
     if "clipbench" not in metadata:
         raise MethodError(f"'{path}' is a safetensors file but no learned weights of clipbench")
     if int(metadata["clipbench"]) > FORMAT:
-        raise MethodError(f"'{path}' has format {metadata['clipbench']} of weights, this clipbench reads up to {FORMAT}")
+        raise MethodError(f"'{path}' has format {metadata['clipbench']}, this clipbench reads up to {FORMAT}")
     try:
         return Header(**json.loads(metadata["header"]))
     except (KeyError, TypeError, ValueError) as error:

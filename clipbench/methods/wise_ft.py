@@ -58,6 +58,8 @@ class WiSEFT(Method):
             raise ConfigError(f"alpha of WiSE-FT must be in [0, 1], it is {alpha}")
         self.alpha = alpha
 
+    tuned: Learned
+
     def build(self) -> dict[str, nn.Parameter]:
         """The tuned model, gone back by 1 - alpha."""
         if isinstance(self.start, str):
@@ -70,7 +72,9 @@ class WiSEFT(Method):
     def _interpolated(self, tuned: Learned) -> None:
         self.tuned, self.inner = tuned, tuned.method(backbone=self.backbone_name)
         if not self.inner.interpolates:
-            raise MethodError(f"what {type(self.inner).__name__} learned is not made from the pretrained model: no way back")
+            raise MethodError(
+                f"there is no way back from what {type(self.inner).__name__} learned to the pretrained model"
+            )
         self.novel_rule = self.inner.novel_rule
         self.inner.weights.interpolate(self.alpha)
         self.backbone, self.trainable = self.inner.backbone, self.inner.trainable

@@ -18,6 +18,8 @@ from clipbench.errors import ConfigError, MethodError, UnknownName
 from clipbench.tuning.choices import refuse_unread
 from clipbench.tuning.schedule import ScheduleName, learning_rate, learning_rate_of_step
 
+__all__ = ["Optimisation", "OptimizerName", "ScheduleName", "step_of", "total_epochs", "total_steps"]
+
 OptimizerName = Literal["sgd", "adam", "adamw"]
 OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
 OF_EPOCHS = {"warmup_epochs": 1, "warmup_lr": 1e-5}
@@ -66,7 +68,8 @@ class Optimisation:
         }  # fmt: skip
         read = SCHEDULES[schedule]
         refuse_unread(f"schedule {schedule} has none", **{name: v for name, v in given.items() if name not in read})
-        self.rates = {name: default if given[name] is None else given[name] for name, default in read.items()}
+        self.rates: dict[str, float] = dict(read)
+        self.rates |= {name: value for name, value in given.items() if value is not None}
         self.optimizer, self.schedule = optimizer, schedule
         self.lr = 0.002 if lr is None else lr
         self.weight_decay = weight_decay
