@@ -176,8 +176,6 @@ class Method(L.LightningModule):
         if not self.backbone.logit_scale.is_meta:
             self.to(self.device)
 
-    # Logits, in a trainer or without one
-
     def forward(self, images: Tensor, classnames: Sequence[str] | None = None) -> Tensor:
         """Logits (B, C), float32, of uint8 pixels or normalised floats (B, 3, H, W) for the classes it is set up for.
 
