@@ -165,9 +165,7 @@ def method_without_weights(kind: type[Method], arguments: Mapping[str, Any], cla
 
     method = kind(**(dict(arguments) | ({"start": None} if "start" in arguments else {})))
     names = ("first class", "second class", "third class")[:classes]
-    method.setup(
-        task=Task("", None, names, ()), templates=["a photo of a {}."], backbone=describe_backbone(method.backbone_name)
-    )
+    method.setup(task=Task("", "a photo of a {}.", names, ()), backbone=describe_backbone(method.backbone_name))
     return method
 
 

@@ -294,7 +294,7 @@ def check_saved_and_loaded_gives_the_same_logits(subject: Subject) -> None:
             "the file holds more than what was learned"
         )
     with subject.objects() as objects:
-        objects.model.restore(read_learned(path))
+        objects.model.setup(learned=read_learned(path))
         for names, expected in zip(lists, before, strict=True):
             assert torch.equal(scores(objects.model, images, names), expected)
     assert torch.equal(scores(Method.load(path), images, lists[0]), before[0])
