@@ -44,6 +44,8 @@ class WiSEFT(Method):
         "check_goes_back_to_where_it_began": "interpolated by 0 it is the pretrained model, not what it was built as",
     }
 
+    tuned: Learned
+
     def __init__(
         self,
         backbone: str = "mini",
@@ -58,6 +60,12 @@ class WiSEFT(Method):
             raise ConfigError(f"alpha of WiSE-FT must be in [0, 1], it is {alpha}")
         self.alpha = alpha
 
+    def setup(self, stage: str | None = None, **given: Any) -> None:
+        """As every method; MethodError where there is no tuned model."""
+        if self.header is None and given.get("learned") is None and isinstance(self.start, str):
+            self.template_set = self.template_set or read_header(Path(self.start)).template_set
+        super().setup(stage, **given)
+
     def build(self) -> dict[str, nn.Parameter]:
         """The tuned model, gone back by 1 - alpha."""
         if isinstance(self.start, str):
@@ -70,7 +78,9 @@ class WiSEFT(Method):
     def _interpolated(self, tuned: Learned) -> None:
         self.tuned, self.inner = tuned, tuned.method(backbone=self.backbone_name)
         if not self.inner.interpolates:
-            raise MethodError(f"what {type(self.inner).__name__} learned is not made from the pretrained model: no way back")
+            raise MethodError(
+                f"what {type(self.inner).__name__} learned is not made from the pretrained model: no way back"
+            )
         self.novel_rule = self.inner.novel_rule
         self.inner.weights.interpolate(self.alpha)
         self.backbone, self.trainable = self.inner.backbone, self.inner.trainable
