@@ -198,7 +198,7 @@ def check_backbone_stays_as_it_was(subject: Subject) -> None:
 
 
 def check_methods_live_side_by_side(subject: Subject) -> None:
-    """A second method that is fitted and tested between fit and test of the first: both give the numbers they give alone."""
+    """A second method is fitted and tested between fit and test of the first: both give the numbers they give alone."""
 
     def tested(objects: ClipbenchCLI) -> Any:
         return objects.trainer.test(objects.model, datamodule=objects.datamodule, verbose=False)
@@ -285,7 +285,8 @@ def check_saved_and_loaded_gives_the_same_logits(subject: Subject) -> None:
             return
         subject.fit(objects)
         images = images_of(objects)
-        lists = [method.classnames] if method.novel_rule == "frozen" else [s.classnames for s in objects.datamodule.task.tests]
+        tests = objects.datamodule.task.tests
+        lists = [method.classnames] if method.novel_rule == "frozen" else [split.classnames for split in tests]
         before = [scores(method, images, names) for names in lists]
         size = method.save(path)
         numbers = sum(tensor.numel() for tensor in (*method.trainable.values(), *method.weights.start.values()))

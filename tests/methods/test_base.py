@@ -1,4 +1,4 @@
-"""The base of all methods: prompts, frozen twin, the shared backbone, class-bound tensors, losses that are not finite."""
+"""The base of all methods: prompts, frozen twin, shared backbone, class-bound tensors, losses that are not finite."""
 
 from __future__ import annotations
 
