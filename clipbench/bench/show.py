@@ -146,9 +146,7 @@ def trained_by(config_name: str, backbone: str | None, settings: Sequence[str] =
         "stored_at_most": False,
     }
     try:
-        facts["stored_bytes"] = sum(
-            tensor.numel() * tensor.element_size() for tensor in method.adapter_state_dict().values()
-        )
+        facts["stored_bytes"] = sum(tensor.nbytes for tensor in method.adapter_state_dict().values())
     except NotImplementedError:  # it looks at values, of which there are none here
         facts["stored_at_most"] = True
     more = sum(tensor.numel() for tensor in method_without_weights(kind, arguments, classes=3).trainable.values())
@@ -167,7 +165,7 @@ def method_without_weights(kind: type[Method], arguments: Mapping[str, Any], cla
 
     method = kind(**(dict(arguments) | ({"start": None} if "start" in arguments else {})))
     names = ("first class", "second class", "third class")[:classes]
-    method.setup(task=Task("", None, names, ()), backbone=describe_backbone(method.backbone_name))
+    method.setup(task=Task("", "a photo of a {}.", names, ()), backbone=describe_backbone(method.backbone_name))
     return method
 
 

@@ -143,7 +143,7 @@ class Method(L.LightningModule):
         fresh = learned is not None or not self.has_learned
         if fits and not fresh and self.class_bound and self.classnames != task.train:
             raise MethodError(f"{name} has learned '{self.class_bound[0]}' for other classes than '{task.dataset}' has")
-        templates = learned.header.templates if learned else templates_for_task(self.template_set or "coop", task)
+        templates = learned.header.templates if learned else templates_for_task(self.template_set, task)
         self.task, self.templates = task, tuple(templates)
         if fresh and (learned or self.header is None or (self.classnames, self.train_seed) != (task.train, train_seed)):
             self.classnames, self.train_seed = task.train, train_seed

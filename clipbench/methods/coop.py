@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from clipbench.errors import ConfigError
+from clipbench.errors import ConfigError, UnknownName
 from clipbench.methods.base import Method
 from clipbench.randomness import torch_generator
 from clipbench.tuning.choices import refuse_unread
@@ -79,8 +79,15 @@ class CoOp(Method):
         return length * self.backbone.text_width * (len(self.classnames) if self.class_specific else 1)
 
     def class_features(self, classnames: Sequence[str]) -> Tensor:
-        """The frozen text tower on the prompts with the learned context, (C, D)."""
-        owners = [self.classnames.index(name) for name in classnames] if self.class_specific else None
+        """The frozen text tower on the prompts with the learned context, (C, D).
+
+        Raises:
+            UnknownName: a class that has no vectors of its own.
+        """
+        row = {name: number for number, name in enumerate(self.classnames)}
+        if self.class_specific and (others := [name for name in classnames if name not in row]):
+            raise UnknownName("class of these context vectors", others[0], row)
+        owners = [row[name] for name in classnames] if self.class_specific else None
         plan = self.prompts.cached(
             ("context", tuple(classnames)), lambda: self.context.plan(self.backbone, classnames, owners)
         )

@@ -78,6 +78,7 @@ def split_of(batch: Any, task: Task | None, trainer: L.Trainer, loader: int) -> 
     batches = trainer.num_test_batches if trainer.testing else trainer.num_predict_batches if trainer.predicting else []
     loaders, trained = len(batches), _validated(task)
     name = getattr(batch, "split", None)
+    name = name if isinstance(name, str) else None  # a tensor has a method of this name
     known = {split.name: split for split in task.tests} | {"val": trained, "train": trained}
     if name in known:
         return known[name]
@@ -85,9 +86,9 @@ def split_of(batch: Any, task: Task | None, trainer: L.Trainer, loader: int) -> 
         return trained
     if name is None and loaders == len(task.tests):
         return task.tests[loader]
-    what = f"split '{name}'" if name else f"{loaders} plain loaders"
+    what = f"split '{name}'" if name else f"{loaders} loader{'s' * (loaders > 1)}"
     raise ConfigError(
-        f"nothing says which classes {what} is about: '{task.dataset}' has the test splits "
+        f"nothing says which classes the images of {what} are about: '{task.dataset}' has the test splits "
         f"{', '.join(split.name for split in task.tests) or 'none'}; test with its data module"
     )
 

@@ -44,6 +44,8 @@ class WiSEFT(Method):
         "check_goes_back_to_where_it_began": "interpolated by 0 it is the pretrained model, not what it was built as",
     }
 
+    tuned: Learned
+
     def __init__(
         self,
         backbone: str = "mini",
@@ -60,6 +62,12 @@ class WiSEFT(Method):
 
     tuned: Learned
 
+    def setup(self, stage: str | None = None, **given: Any) -> None:
+        """As every method; MethodError where there is no tuned model."""
+        if self.header is None and given.get("learned") is None and isinstance(self.start, str):
+            self.template_set = self.template_set or read_header(Path(self.start)).template_set
+        super().setup(stage, **given)
+
     def build(self) -> dict[str, nn.Parameter]:
         """The tuned model, gone back by 1 - alpha."""
         if isinstance(self.start, str):
@@ -73,7 +81,7 @@ class WiSEFT(Method):
         self.tuned, self.inner = tuned, tuned.method(backbone=self.backbone_name)
         if not self.inner.interpolates:
             raise MethodError(
-                f"there is no way back from what {type(self.inner).__name__} learned to the pretrained model"
+                f"what {type(self.inner).__name__} learned is not made from the pretrained model: no way back"
             )
         self.novel_rule = self.inner.novel_rule
         self.inner.weights.interpolate(self.alpha)

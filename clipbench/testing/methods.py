@@ -285,11 +285,8 @@ def check_saved_and_loaded_gives_the_same_logits(subject: Subject) -> None:
             return
         subject.fit(objects)
         images = images_of(objects)
-        lists = (
-            [method.classnames]
-            if method.novel_rule == "frozen"
-            else [s.classnames for s in objects.datamodule.task.tests]
-        )
+        tests = objects.datamodule.task.tests
+        lists = [method.classnames] if method.novel_rule == "frozen" else [split.classnames for split in tests]
         before = [scores(method, images, names) for names in lists]
         size = method.save(path)
         numbers = sum(tensor.numel() for tensor in (*method.trainable.values(), *method.weights.start.values()))
@@ -298,7 +295,7 @@ def check_saved_and_loaded_gives_the_same_logits(subject: Subject) -> None:
             "the file holds more than what was learned"
         )
     with subject.objects() as objects:
-        objects.model.restore(read_learned(path))
+        objects.model.setup(learned=read_learned(path))
         for names, expected in zip(lists, before, strict=True):
             assert torch.equal(scores(objects.model, images, names), expected)
     assert torch.equal(scores(Method.load(path), images, lists[0]), before[0])

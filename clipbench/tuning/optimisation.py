@@ -146,6 +146,7 @@ def total_epochs(trainer: L.Trainer) -> int:
     if trainer.max_steps < 1:
         raise ConfigError(f"trainer.max_epochs must be 1 or more, the schedule spans it; it is {epochs}")
     steps = total_steps(trainer)
+    trainer.fit_loop.setup_data()  # else the number of batches is not known yet
     return math.ceil(steps * trainer.accumulate_grad_batches / trainer.num_training_batches)
 
 

@@ -1,8 +1,8 @@
-"""A small backbone with random weights, and methods bound to a task."""
+"""A small backbone with random weights, and methods set up for a task."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from clipbench.testing.backbones import write_transformer
 
 BASE = ("annual crop land", "forest", "golden retriever")
 NOVEL = ("2012 acura rl sedan", "sea_or_lake")
+TEMPLATE = "a photo of a {}."
 
 
 @pytest.fixture(scope="session")
@@ -22,19 +23,13 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def make(small: str) -> Iterator[Callable[..., Method]]:
-    """Make a method, bound and built; the shared backbone is given back afterwards."""
-    made: list[Method] = []
+def make(small: str) -> Callable[..., Any]:
+    """Make a method, set up for base and novel classes."""
 
-    def build(kind: type[Method], templates: tuple[str, ...] = ("a photo of a {}.",), **arguments: Any) -> Method:
+    def build(kind: type[Method], template: str = TEMPLATE, **arguments: Any) -> Method:
         method = kind(**({"backbone": small} | arguments))
-        method.bind(
-            Task("toys", None, BASE, (TestSplit("base", BASE, True), TestSplit("novel", NOVEL, False))), templates, 1
-        )
-        made.append(method)  # before: a build that fails leaves things behind too
-        method.configure_model()
+        tests = (TestSplit("base", BASE, True), TestSplit("novel", NOVEL, False))
+        method.setup(task=Task("toys", template, BASE, tests))
         return method
 
-    yield build
-    for method in made:
-        method.release()
+    return build

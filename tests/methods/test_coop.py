@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from clipbench.bench.show import trained_by
-from clipbench.errors import ConfigError
+from clipbench.errors import ConfigError, UnknownName
 from clipbench.methods.coop import CoOp
+from clipbench.methods.zero_shot import ZeroShot
 
 VOCABULARY = 49408
+BASE = ("annual crop land", "forest", "golden retriever")
 
 
 def pieces(method: CoOp, name: str) -> tuple[int, list[int], int, int]:
@@ -41,9 +43,9 @@ def test_shared_context_is_part_of_the_common_prefix(make: Callable[..., CoOp]) 
 
 def test_words_give_the_features_of_the_words(make: Callable[..., CoOp]) -> None:
     method = make(CoOp)
-    assert method.built()["context.vectors"].shape == (4, 32)
+    assert method.trainable["context.vectors"].shape == (4, 32)
     torch.testing.assert_close(
-        method.class_features(method.task.train), method.zero_shot_features(method.task.train), rtol=1e-5, atol=1e-6
+        method.class_features(BASE), method.prompts.pretrained_features(BASE), rtol=1e-5, atol=1e-6
     )
 
 
@@ -53,24 +55,26 @@ def test_underscores_are_blanks(make: Callable[..., CoOp]) -> None:
 
 
 def test_noise_is_a_function_of_the_seed(make: Callable[..., CoOp]) -> None:
-    first, second = make(CoOp, context_words="").built(), make(CoOp, context_words="").built()
+    first, second = (make(CoOp, context_words="").trainable for _ in range(2))
     assert torch.equal(first["context.vectors"], second["context.vectors"])
     assert first["context.vectors"].shape == (16, 32)
-    assert 0.015 < float(first["context.vectors"].std()) < 0.025
+    assert 0.015 < float(first["context.vectors"].detach().std()) < 0.025
 
 
 def test_class_specific_vectors_reach_their_own_class_only(make: Callable[..., CoOp]) -> None:
     method = make(CoOp, context_words="", n_context=3, class_specific=True)
-    assert method.trained_count() == 3 * 3 * 32
+    assert method.num_trainable() == 3 * 3 * 32
     assert method.novel_rule == "frozen"
-    features = method.class_features(method.task.train)
+    features = method.class_features(BASE)
     (gradient,) = torch.autograd.grad(features[1].sum(), method.context.vectors)
     assert gradient[1].abs().max() > 0
     assert gradient[[0, 2]].abs().max() == 0
-    with pytest.raises(ConfigError, match="3 classes"):
-        method.class_features(("one", "two"))
-    novel = method.task.tests[1]
-    torch.testing.assert_close(method.prepare(novel), method.zero_shot_features(novel.classnames))
+    with pytest.raises(UnknownName, match=r"unknown class .* 'fores'; did you mean 'forest'"):
+        method.class_features(("fores", "golden retriever"))
+    novel = method.task.tests[1].classnames
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.equal(method(images, novel), make(ZeroShot)(images, novel))
 
 
 def test_count_on_vit_b_16() -> None:

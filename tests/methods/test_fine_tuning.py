@@ -21,8 +21,8 @@ Make = Callable[..., FineTuning]
 def test_full_leaves_the_token_table_and_the_scale_alone(make: Make) -> None:
     method = make(FineTuning)
     everything = {name for name, _ in method.backbone.named_parameters()}
-    assert everything - set(method.built()) == {"text.token_embedding.weight", "logit_scale"}
-    assert sum(p.numel() for p in method.built().values()) == method.trained_count()
+    assert everything - set(method.trainable) == {"text.token_embedding.weight", "logit_scale"}
+    assert sum(p.numel() for p in method.trainable.values()) == method.num_trainable()
 
 
 @pytest.mark.parametrize(
@@ -30,20 +30,15 @@ def test_full_leaves_the_token_table_and_the_scale_alone(make: Make) -> None:
 )
 def test_the_others_are_vectors_of_both_towers(make: Make, sentence: str, ending: Any) -> None:
     method = make(FineTuning, train=[sentence])
-    assert {name.partition(".")[0] for name in method.built()} == {"image", "text"}
-    assert all(tensor.ndim == 1 and name.endswith(ending) for name, tensor in method.built().items())
+    assert {name.partition(".")[0] for name in method.trainable} == {"image", "text"}
+    assert all(tensor.ndim == 1 and name.endswith(ending) for name, tensor in method.trainable.items())
 
 
 def test_class_features_are_made_once_where_the_text_tower_is_frozen(make: Make) -> None:
     method = make(FineTuning, train=["image tower, everything"])
-    assert method.class_features(method.task.train) is method.class_features(method.task.train)
-    both = make_again(make, method)
-    assert both.class_features(both.task.train) is not both.class_features(both.task.train)
-
-
-def make_again(make: Make, method: FineTuning) -> FineTuning:
-    method.release()
-    return make(FineTuning)
+    assert method.class_features(method.classnames) is method.class_features(method.classnames)
+    both = make(FineTuning)
+    assert both.class_features(both.classnames) is not both.class_features(both.classnames)
 
 
 def test_a_selection_that_means_nothing_is_refused(make: Make) -> None:
@@ -71,7 +66,6 @@ def test_a_run_by_steps_follows_the_cosine_to_its_end(tmp_path: Path) -> None:
         objects.trainer.callbacks.append(Watch())
         objects.trainer.fit(objects.model, datamodule=objects.datamodule)
         assert objects.trainer.global_step == 5
-        assert not torch.equal(
-            objects.model.built()["image.ln_post.weight"], objects.model.backbone.pristine("image.ln_post.weight")
-        )
+        name, method = "image.ln_post.weight", objects.model
+        assert not torch.equal(method.trainable[name], method.backbone.pretrained_tensor(name))
     torch.testing.assert_close(torch.tensor(rates), 0.1 + 0.05 * (1 + torch.cos(torch.pi * torch.arange(5) / 5)))

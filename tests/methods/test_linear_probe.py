@@ -1,4 +1,4 @@
-"""The linear probe: its objective, how C is chosen, which views it sees, and where no class name can be read."""
+"""The linear probe: its objective, how C is chosen, which images it sees, and where no class name can be read."""
 
 from __future__ import annotations
 
@@ -113,14 +113,14 @@ def test_it_sees_the_draw_once_without_augmentation_and_chooses_on_val(tmp_path:
             for part in (draw, val)
         ]
         labels = [torch.cat([b.label for b in part]).numpy() for part in (draw, val)]
-        probe = fit_probe(encoded[0], labels[0], 5, method.findings["log10_c"])
-        np.testing.assert_allclose(method.built()["weight"].detach(), probe.weight, rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(method.built()["bias"].detach(), probe.bias, rtol=1e-4, atol=1e-6)
+        probe = fit_probe(encoded[0], labels[0], 5, method.diagnostics["log10_c"])
+        np.testing.assert_allclose(method.trainable["weight"].detach(), probe.weight, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(method.trainable["bias"].detach(), probe.bias, rtol=1e-4, atol=1e-6)
         right = int((probe.predict(encoded[1]) == labels[1]).sum())
-        assert method.findings["chosen_by"] == "val draw"
-        assert (method.findings["correct"], method.findings["total"]) == (right, len(labels[1]))
+        assert method.diagnostics["chosen_by"] == "val draw"
+        assert (method.diagnostics["correct"], method.diagnostics["total"]) == (right, len(labels[1]))
         images = method.backbone.normalise(val[0].image)
-        found = scores(method, images, method.task.train).numpy()
+        found = scores(method, images, method.classnames).numpy()
         np.testing.assert_allclose(found, encoded[1] @ probe.weight.T + probe.bias, rtol=1e-3, atol=1e-4)
 
 

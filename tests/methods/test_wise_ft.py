@@ -15,7 +15,6 @@ from clipbench.methods.adapter import Adapter
 from clipbench.methods.base import Method
 from clipbench.methods.clipfit import CLIPFit
 from clipbench.methods.coop import CoOp
-from clipbench.methods.deliverable import load_into, load_method, read_header, save_deliverable
 from clipbench.methods.fine_tuning import FineTuning
 from clipbench.methods.fisher_adaptune import FisherAdapTune
 from clipbench.methods.linear_probe import LinearProbe
@@ -23,7 +22,9 @@ from clipbench.methods.lora import LoRA
 from clipbench.methods.mft import MFT
 from clipbench.methods.peft import Peft
 from clipbench.methods.ramt import RAMT
+from clipbench.methods.weights_file import read_header, read_learned
 from clipbench.methods.wise_ft import WiSEFT
+from clipbench.methods.zero_shot import ZeroShot
 
 Make = Callable[..., Method]
 INNER: dict[str, tuple[type[Method], dict[str, Any]]] = {
@@ -35,7 +36,7 @@ INNER: dict[str, tuple[type[Method], dict[str, Any]]] = {
     "peft": (Peft, {"config": {"peft_type": "LORA", "r": 2}}),
     "mft": (MFT, {"train": ["image tower, blocks all, Linears"], "keep": 0.7}),
     "soft": (MFT, {"train": ["image tower, blocks all, Linears"], "rule": "soft"}),
-    "ramt": (RAMT, {"initial": 0.02}),
+    "ramt": (RAMT, {"score_init": 0.02}),
     "fisher": (FisherAdapTune, {}),
 }
 
@@ -51,24 +52,21 @@ def scores(method: Method) -> Tensor:
 
 @torch.no_grad()
 def zero_shot(method: Method) -> Tensor:
-    with method.backbone.pristine_tensors():
-        size = method.backbone.spec.image_size
-        images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-        names = [name for split in method.task.tests for name in split.classnames]
-        return method.backbone.logits(method.backbone.encode_image(images), method.zero_shot_features(names))
+    size, twin = method.backbone.spec.image_size, method.backbone.pretrained
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    names = [name for split in method.task.tests for name in split.classnames]
+    return twin.logits(twin.encode_image(images), method.prompts.pretrained_features(names))
 
 
 def tuned(make: Make, path: Path, kind: type[Method], **arguments: Any) -> Tensor:
-    """Scores of a method whose trained numbers are others now; its deliverable lies at `path`, the backbone is free."""
+    """Scores of a method whose trained numbers are others now; its weights lie at `path`."""
     method = make(kind, **arguments)
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
-        for tensor in method.built().values():
+        for tensor in method.trainable.values():
             tensor.add_(0.05 * torch.randn(tensor.shape, generator=generator))
-    method.forget()
     expected = scores(method)
-    save_deliverable(path, method, "eurosat")
-    method.release()
+    method.save(path)
     return expected
 
 
@@ -81,8 +79,8 @@ def test_from_zero_shot_to_the_tuned_model(make: Make, tmp_path: Path, name: str
     for alpha in (0.0, 0.5, 1.0):
         wise = make(WiSEFT, start=str(path), alpha=alpha)
         found[alpha], untouched = scores(wise), zero_shot(wise)
-        assert sum(p.numel() for p in wise.built().values()) == wise.trained_count() == wise.active_count() > 0
-        wise.release()
+        counted = sum(p.numel() for p in wise.trainable.values())
+        assert counted == wise.num_trainable() == wise.weights.num_active() > 0
     assert not torch.allclose(expected, untouched, atol=1e-2), "the tuned model is the untouched one"
     torch.testing.assert_close(found[0.0], untouched, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(found[1.0], expected, rtol=1e-5, atol=1e-5)
@@ -92,36 +90,34 @@ def test_from_zero_shot_to_the_tuned_model(make: Make, tmp_path: Path, name: str
 def test_the_formula_in_every_tensor(make: Make, tmp_path: Path) -> None:
     path = tmp_path / "tuned.safetensors"
     tuned(make, path, FineTuning)
-    after = make(FineTuning)
-    load_into(after, path)
-    ends = {name: (after.backbone.pristine(name).double(), p.detach().double()) for name, p in after.built().items()}
-    after.release()
+    after = FineTuning.load(path)
+    ends = {
+        name: (after.backbone.pretrained_tensor(name).double(), p.detach().double())
+        for name, p in after.trainable.items()
+    }
     wise = make(WiSEFT, start=str(path), alpha=0.3)
     for name, (before, now) in ends.items():
         expected = 0.7 * before + 0.3 * now
-        torch.testing.assert_close(wise.built()[name].detach().double(), expected, rtol=0, atol=1e-6)
+        torch.testing.assert_close(wise.trainable[name].detach().double(), expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", INNER)
-def test_its_deliverable_stands_alone(make: Make, tmp_path: Path, name: str) -> None:
+def test_its_weights_stand_alone(make: Make, tmp_path: Path, name: str) -> None:
     kind, arguments = INNER[name]
     path, own = tmp_path / "tuned.safetensors", tmp_path / "wise.safetensors"
     tuned(make, path, kind, **arguments)
     wise = make(WiSEFT, start=str(path), alpha=0.4)
     expected = scores(wise)
-    size = save_deliverable(own, wise, "eurosat")
+    size = wise.save(own)
     assert size < path.stat().st_size + 4_000
-    load_into(wise, own)  # also into one that is interpolated already
-    assert torch.equal(scores(wise), expected)
-    wise.release()
+    task = wise.task
+    wise.setup(learned=read_learned(own))  # also into one that is interpolated already
     path.unlink()
-    loaded = load_method(own)
-    try:
-        loaded.bind(wise.task, loaded.templates, 1)
-        assert loaded.alpha == 0.4
-        assert torch.equal(scores(loaded), expected)
-    finally:
-        loaded.release()
+    loaded = WiSEFT.load(own)
+    assert loaded.alpha == 0.4
+    for method in (wise, loaded):
+        method.setup(task=task)
+        assert torch.equal(scores(method), expected)
 
 
 def test_back_through_two_stages(make: Make, tmp_path: Path) -> None:
@@ -132,14 +128,12 @@ def test_back_through_two_stages(make: Make, tmp_path: Path) -> None:
     for alpha in (0.0, 1.0):
         wise = make(WiSEFT, start=str(second), alpha=alpha)
         torch.testing.assert_close(scores(wise), expected if alpha else zero_shot(wise), rtol=1e-5, atol=1e-5)
-        save_deliverable(tmp_path / f"{alpha}.safetensors", wise, "eurosat")
-        wise.release()
+        wise.save(tmp_path / f"{alpha}.safetensors")
     first.unlink(), second.unlink()
     for alpha in (0.0, 1.0):
-        loaded = load_method(tmp_path / f"{alpha}.safetensors")
-        loaded.bind(wise.task, loaded.templates, 1)
+        loaded = Method.load(tmp_path / f"{alpha}.safetensors")
+        loaded.setup(task=wise.task)
         torch.testing.assert_close(scores(loaded), expected if alpha else zero_shot(loaded), rtol=1e-5, atol=1e-5)
-        loaded.release()
 
 
 def test_back_through_two_stages_that_train_the_same(make: Make, tmp_path: Path) -> None:
@@ -149,30 +143,25 @@ def test_back_through_two_stages_that_train_the_same(make: Make, tmp_path: Path)
     for alpha in (0.0, 1.0):
         wise = make(WiSEFT, start=str(second), alpha=alpha)
         torch.testing.assert_close(scores(wise), expected if alpha else zero_shot(wise), rtol=1e-5, atol=1e-5)
-        wise.release()
 
 
 def test_peft_that_began_from_other_weights_has_no_way_back(make: Make, tmp_path: Path) -> None:
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     tuned(make, first, FineTuning, train=["text tower, blocks all, attn.q_proj.bias"])
     tuned(make, second, Peft, config=INNER["peft"][1]["config"], start=str(first))
-    with pytest.raises(MethodError, match="inside peft's layers"):
+    with pytest.raises(MethodError, match=r"the start lies inside a .*: there is no way back"):
         make(WiSEFT, start=str(second))
 
 
 def test_what_was_frozen_in_training_stays_known(make: Make, tmp_path: Path) -> None:
     path, own = tmp_path / "tuned.safetensors", tmp_path / "wise.safetensors"
     method = make(FisherAdapTune)
-    method.active_entries = 100
-    save_deliverable(path, method, "eurosat")
-    method.release()
+    method.weights.active_entries = 100
+    method.save(path)
     wise = make(WiSEFT, start=str(path))
-    assert wise.active_count() == 100
-    save_deliverable(own, wise, "eurosat")
-    wise.release()
-    loaded = load_method(own)
-    assert loaded.active_count() == 100
-    loaded.release()
+    assert wise.weights.num_active() == 100
+    wise.save(own)
+    assert Method.load(own).weights.num_active() == 100
 
 
 def test_half_of_a_half_is_a_quarter(make: Make, tmp_path: Path) -> None:
@@ -180,36 +169,32 @@ def test_half_of_a_half_is_a_quarter(make: Make, tmp_path: Path) -> None:
     tuned(make, path, FineTuning)
     wise = make(WiSEFT, start=str(path), alpha=0.25)
     expected = scores(wise)
-    wise.release()
-    wise = make(WiSEFT, start=str(path), alpha=0.5)
-    save_deliverable(half, wise, "eurosat")
-    wise.release()
+    make(WiSEFT, start=str(path), alpha=0.5).save(half)
     wise = make(WiSEFT, start=str(half), alpha=0.5)
     torch.testing.assert_close(scores(wise), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_heads_without_a_way_back_are_refused(make: Make, tmp_path: Path) -> None:
     path = tmp_path / "probe.safetensors"
-    probe = make(LinearProbe)
-    save_deliverable(path, probe, "eurosat")
-    probe.release()
-    with pytest.raises(MethodError, match="nothing to go back"):
+    make(LinearProbe).save(path)
+    with pytest.raises(MethodError, match="not made from the pretrained model: no way back"):
         make(WiSEFT, start=str(path))
 
 
 def test_class_specific_contexts_keep_their_rule(make: Make, tmp_path: Path) -> None:
     path = tmp_path / "contexts.safetensors"
-    contexts = make(CoOp, class_specific=True, context_words="", n_context=2)
-    save_deliverable(path, contexts, "eurosat")
-    contexts.release()
-    wise = make(WiSEFT, start=str(path))
-    base, novel = wise.task.tests
+    make(CoOp, class_specific=True, context_words="", n_context=2).save(path)
+    wise = make(WiSEFT, start=str(path)).eval()
+    base, novel = (split.classnames for split in wise.task.tests)
     assert wise.novel_rule == "frozen"
-    assert not wise.uses_frozen(base)
-    assert wise.uses_frozen(novel)
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    with torch.no_grad():
+        zero_shot = make(ZeroShot)
+        assert not torch.allclose(wise(images, base), zero_shot(images, base), atol=1e-3)
+        assert torch.equal(wise(images, novel), zero_shot(images, novel))
 
 
-def test_what_it_takes_from_the_deliverable(make: Make, small: str, tmp_path: Path) -> None:
+def test_what_it_takes_from_the_tuned_model(make: Make, small: str, tmp_path: Path) -> None:
     path = tmp_path / "tuned.safetensors"
     tuned(make, path, CLIPFit, template_set="single")
     assert WiSEFT(backbone=small, start=str(path)).template_set == "single"
@@ -219,8 +204,8 @@ def test_what_it_takes_from_the_deliverable(make: Make, small: str, tmp_path: Pa
     assert set(wise.hparams) == {"backbone", "template_set", "start", "alpha"}
 
 
-def test_wrong_calls(small: str) -> None:
+def test_wrong_calls(make: Make, small: str) -> None:
     with pytest.raises(ConfigError, match=r"alpha.*\[0, 1\]"):
         WiSEFT(backbone=small, alpha=1.5)
-    with pytest.raises(ConfigError, match="clipbench bench"):
-        WiSEFT(backbone=small, start="full").configure_model()
+    with pytest.raises(MethodError, match="clipbench bench"):
+        make(WiSEFT, start="full")

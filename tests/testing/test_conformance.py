@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from clipbench.bench.recipe import known_recipes, load_recipe
+from clipbench.bench.recipe import known_recipes, load_recipe, resolve
+from clipbench.errors import ConfigError, UnreadSetting
 from clipbench.methods import method_class, registered
+from clipbench.methods.arguments import settings_of
+from clipbench.methods.base import Method
 from clipbench.testing.methods import METHOD_CHECKS, Check, run_check
 
 
@@ -33,19 +37,44 @@ def test_coop_with_contexts_of_each_class(check: Check, tmp_path: Path) -> None:
 def test_the_recipe_says_what_the_method_needs(recipe: str) -> None:
     """`clipbench list methods` reads YAML only, so the YAML must say what the class says."""
     loaded = load_recipe(recipe)
-    said = {tower: set(what) for tower, what in loaded.about.get("needs", {}).items()}
-    assert said == {tower: set(what) for tower, what in method_class(loaded.method).needs.items()}
+    told = {tower: set(what) for tower, what in loaded.about.get("needs", {}).items()}
+    method = method_class(loaded.method)(**loaded.sections["model"]["init_args"])
+    assert told == {tower: set(what) for tower, what in method.requires().items()}
+
+
+def acts(kind: type[Method], arguments: dict[str, Any], name: str) -> bool:
+    """Whether a setting is read beside these arguments: one that is not is refused by its name."""
+    try:
+        kind(**arguments | {name: 1})
+    except UnreadSetting as error:
+        return error.name != name
+    except ConfigError:
+        return True  # it is read: 1 is no value for it
+    return True
 
 
 @pytest.mark.parametrize("recipe", known_recipes())
-def test_the_recipe_lists_every_setting_of_its_method(recipe: str) -> None:
-    from clipbench.bench.objects import settings_of
-
+def test_the_recipe_lists_the_settings_that_act_and_no_other(recipe: str) -> None:
+    """So that the YAML alone says what was done; None, the value of what does not act, need not be listed."""
     loaded = load_recipe(recipe)
-    given = set(loaded.sections["model"]["init_args"]) | {"backbone"}
-    kind = method_class(loaded.method)
-    of_its_own = loaded.sections["trainer"]["max_epochs"] != 0 or "__init__" in vars(kind)
-    assert given == (set(settings_of(kind)) if of_its_own else {"backbone", "template_set"})
+    kind, listed = method_class(loaded.method), loaded.sections["model"]["init_args"]
+    kind(**listed)  # refuses what it does not know or does not read
+    left_out = set(settings_of(kind)) - set(listed) - {"backbone", "start"}
+    assert [name for name in sorted(left_out) if acts(kind, listed, name)] == []
+
+
+@pytest.mark.parametrize("recipe", known_recipes())
+def test_what_the_recipe_overrides_is_read_where_it_is_overridden(recipe: str) -> None:
+    loaded = load_recipe(recipe)
+    free: dict[str, Any] = {"suite": "clip11", "protocol": "base_to_novel", "dataset": "dtd", "shots": 16}
+    for override in loaded.overrides:
+        context = {axis: override.get(axis, value) for axis, value in free.items()} | {"backbone": "mini"}
+        context = {axis: value[0] if isinstance(value, list) else value for axis, value in context.items()}
+        model = resolve(loaded, {"model": {}, "data": {}, "trainer": {}}, context)["model"]
+        kind = method_class(str(model["class_path"]))
+        kind(**model["init_args"])
+        left_out = set(settings_of(kind)) - set(model["init_args"]) - {"backbone", "start"}
+        assert [name for name in sorted(left_out) if acts(kind, model["init_args"], name)] == [], context
 
 
 def test_exemptions_are_of_checks_that_exist_and_have_reasons() -> None:

@@ -23,11 +23,11 @@ class Mine(Method):
     def build(self):
         return {}
 
-    def trained_count(self):
+    def num_trainable(self):
         return 0
 
     def class_features(self, classnames):
-        return self.encode_prompts(classnames)
+        return self.prompts.features(classnames)
 '''
 
 
