@@ -143,17 +143,17 @@ def test_a_failed_cell_is_a_record_but_not_done(tmp_path: Path) -> None:
     assert [found.ok for found in store.all()] == [False]
 
 
-def test_a_missing_or_empty_deliverable_makes_its_cell_undone(tmp_path: Path) -> None:
+def test_a_missing_or_empty_file_of_weights_makes_its_cell_undone(tmp_path: Path) -> None:
     of, key, _ = put(tmp_path, cost={"stored_bytes": 1234})
     store = RecordStore(tmp_path)
-    deliverable = store.deliverable_for(of, key)
-    assert deliverable.stem == store.path_for(of, key).stem
+    weights = store.weights_for(of, key)
+    assert weights.stem == store.path_for(of, key).stem
     assert store.find(of, key) is None
-    assert deliverable.name in str(store.why_undone(of, key))
-    deliverable.parent.mkdir()
-    deliverable.touch()
+    assert weights.name in str(store.why_undone(of, key))
+    weights.parent.mkdir()
+    weights.touch()
     assert store.find(of, key) is None
-    deliverable.write_bytes(b"x")
+    weights.write_bytes(b"x")
     assert store.find(of, key) is not None
 
 
