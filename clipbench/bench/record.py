@@ -17,7 +17,7 @@ from clipbench.errors import RecordError
 if TYPE_CHECKING:
     import jsonschema.protocols
 
-SCHEMA = 1
+SCHEMA = 2
 
 __all__ = [
     "SCHEMA",
@@ -63,6 +63,7 @@ def read_record(path: Path | str) -> Record:
         raise RecordError(
             f"record '{path.name}' in {path.parent} cannot be read or is half-written ({error})"
         ) from error
+    data = _in_this_schema(data)
     _check(data, path)
     return Record(data, path)
 
@@ -217,6 +218,13 @@ def _validator() -> jsonschema.protocols.Validator:
 
     schema = json.loads(Path(__file__).with_name("record.schema.json").read_text(encoding="utf-8"))
     return jsonschema.Draft202012Validator(schema)
+
+
+def _in_this_schema(data: Any) -> Any:
+    """A record of an earlier schema in the words of this one: schema 1 called the diagnostics findings."""
+    if not isinstance(data, dict) or data.get("schema") != 1:
+        return data
+    return {"diagnostics" if name == "findings" else name: value for name, value in data.items()} | {"schema": SCHEMA}
 
 
 def _check(data: Any, path: Path | None) -> None:

@@ -151,7 +151,7 @@ def _measured(planned: PlannedCell, store: RecordStore, say: Say | None) -> dict
             "inference_overhead": overhead,
         },
         "losses": losses,
-        "findings": method.diagnostics,
+        "diagnostics": method.diagnostics,
         "provenance": planned.provenance | {"epochs": trainer.current_epoch, "steps": len(clock.seconds)},
     }
 

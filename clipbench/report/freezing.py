@@ -28,7 +28,7 @@ def freezing_figure(facts: Mapping[str, Any], title: str = "") -> Figure:
     """The picture of one fit.
 
     Args:
-        facts: `findings.fisher_freezing` of a record.
+        facts: `diagnostics.fisher_freezing` of a record.
         title: above all.
 
     Returns:
@@ -132,7 +132,7 @@ def write_freezing(record: Path, path: Path | None = None) -> dict[str, Path]:
         RecordError: nothing was frozen in that run, or the record cannot be read.
     """
     content = read_record(record)
-    facts = content.data.get("findings", {}).get("fisher_freezing")
+    facts = content.data.get("diagnostics", {}).get("fisher_freezing")
     if facts is None:
         raise RecordError(f"'{record}' is no record of a run with FisherFreezing")
     cell = content.data["cell"]

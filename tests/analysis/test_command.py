@@ -72,7 +72,7 @@ def test_a_damaged_file_of_a_cell_is_made_again(tmp_path: Path) -> None:
     assert kept.read_text() == whole
 
 
-def test_features_of_a_recipe_and_changes_and_features_of_its_deliverable(
+def test_features_of_a_recipe_and_changes_and_features_of_its_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert analyze(tmp_path, "features", "--config", "clipfit") == 0
@@ -81,7 +81,7 @@ def test_features_of_a_recipe_and_changes_and_features_of_its_deliverable(
     assert len(rows) == 10
     assert all(0 < float(row["image_cosine"]) < 1 for row in rows)
     learned = next((tmp_path / "runs").rglob("*.safetensors"))
-    end = ["--deliverable", str(learned), "--out", str(tmp_path / "end")]
+    end = ["--weights", str(learned), "--out", str(tmp_path / "end")]
     assert main(["analyze", "features", *end]) == 0
     assert [row | {"shots": ""} for row in rows] == table(tmp_path / "end" / "features.csv")
     assert main(["analyze", "changes", *end]) == 0
@@ -123,9 +123,9 @@ def test_a_cell_that_fails_is_said_and_the_status_is_1(
         (["changes", "--config", "clipfit", "--every", "0"], 2, "--every 0"),
         (["changes", "--config", "zero_shot"], 2, "nothing to record"),
         (["changes", "--config", "linear_probe"], 2, "solved without steps"),
-        (["changes", "--config", "clipfit", "--deliverable", "x"], 2, "not allowed"),
-        (["changes", "--deliverable", "missing.safetensors"], 1, "missing.safetensors"),
-        (["features", "--deliverable", "missing.safetensors"], 1, "missing.safetensors"),
+        (["changes", "--config", "clipfit", "--weights", "x"], 2, "not allowed"),
+        (["changes", "--weights", "missing.safetensors"], 1, "missing.safetensors"),
+        (["features", "--weights", "missing.safetensors"], 1, "missing.safetensors"),
     ],
 )
 def test_a_wrong_call_is_told_in_a_sentence(

@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from clipbench.analysis.features import cosine, feature_rows, of_deliverable
+from clipbench.analysis.features import cosine, feature_rows, of_weights
 from clipbench.backbone.clip import build_backbone
 from clipbench.backbone.prompts import PromptPlan
 from clipbench.bench.suites import load_suite
 from clipbench.errors import ConfigError
-from clipbench.methods.deliverable import load_method, save_deliverable
 from clipbench.testing.methods import Subject
 
 Make = Callable[..., Subject]
@@ -86,26 +85,23 @@ def test_features_of_another_space_have_no_cosine() -> None:
     assert float(found) == pytest.approx(0.5**0.5)
 
 
-def test_a_deliverable_gives_the_rows_of_its_fit(subject: Make) -> None:
+def test_weights_give_the_rows_of_its_fit(subject: Make) -> None:
     one = subject()
     path = one.folder / "learned.safetensors"
     with one.objects() as objects:
         one.fit(objects)
         expected = feature_rows(objects.model, objects.datamodule)
-        save_deliverable(path, objects.model, "eurosat", "clipfit")
-    rows = of_deliverable(path, MINI, "base_to_novel", None)
+        objects.model.save(path, "clipfit")
+    rows = of_weights(path, MINI, "base_to_novel", None)
     assert [row["class"] for row in rows] == [row["class"] for row in expected]
     for row, other in zip(rows, expected, strict=True):
         assert row["text_cosine"] == pytest.approx(other["text_cosine"], abs=1e-12)
         assert row["image_cosine"] == pytest.approx(other["image_cosine"], abs=1e-12)
-    load_method(path).release()  # the backbone was given back
 
 
 def test_a_protocol_of_other_classes_is_refused(subject: Make, tmp_path: Path) -> None:
     one = replace(subject(), folder=tmp_path)
     with one.objects() as objects:
-        save_deliverable(tmp_path / "learned.safetensors", objects.model, "eurosat")
+        objects.model.save(tmp_path / "learned.safetensors")
     with pytest.raises(ConfigError, match="few_shot"):
-        of_deliverable(tmp_path / "learned.safetensors", MINI, "few_shot", None)
-    with one.objects():
-        pass  # the backbone was given back
+        of_weights(tmp_path / "learned.safetensors", MINI, "few_shot", None)

@@ -41,7 +41,7 @@ def every_step(folder: Path) -> ModelCheckpoint:
 
 def loaded(objects: ClipbenchCLI) -> dict[str, np.ndarray]:
     method = objects.model
-    return {name: method.backbone.pristine(name).double().numpy().copy() for name in method.built()}
+    return {name: method.backbone.pretrained_tensor(name).double().numpy().copy() for name in method.trainable}
 
 
 def at(rows: list[dict[str, Any]], step: int) -> dict[str, dict[str, Any]]:
@@ -103,7 +103,7 @@ def test_the_result_is_bit_identical_with_and_without(subject: Make) -> None:
         one = subject()
         with one.objects() as objects:
             one.fit(objects, *callbacks)
-            learned.append({name: p.detach().clone() for name, p in objects.model.built().items()})
+            learned.append({name: p.detach().clone() for name, p in objects.model.trainable.items()})
     assert learned[0]
     for name, tensor in learned[0].items():
         assert torch.equal(tensor, learned[1][name]), name
@@ -112,9 +112,9 @@ def test_the_result_is_bit_identical_with_and_without(subject: Make) -> None:
 def test_what_is_trained_beside_the_backbone_is_compared_with_its_start(subject: Make) -> None:
     one, recorder = subject("coop"), ChangeRecorder(every=100, path=None)
     with one.objects() as objects:
-        start = {name: p.detach().double() for name, p in objects.model.built().items()}
+        start = {name: p.detach().double() for name, p in objects.model.trainable.items()}
         one.fit(objects, recorder)
-        end = {name: p.detach().double() for name, p in objects.model.built().items()}
+        end = {name: p.detach().double() for name, p in objects.model.trainable.items()}
     rows = recorder.rows()
     assert [row["step"] for row in rows] == [0, 4], "first and last step, whatever `every` is"
     for row in rows:
@@ -130,8 +130,8 @@ def test_a_merged_weight_is_compared_with_the_loaded_one(subject: Make) -> None:
         backbone = objects.model.backbone
         one.fit(objects, recorder)
         now = {name: tensor.clone() for name, tensor in backbone.changed_tensors().items()}
-        before = {name: backbone.pristine(name).clone() for name in now}
-        trained = set(objects.model.built())
+        before = {name: backbone.pretrained_tensor(name).clone() for name in now}
+        trained = set(objects.model.trainable)
     rows = recorder.rows()
     merged = {row["tensor"] for row in rows if row["reference"] == "pretrained"}
     assert merged == set(now)
@@ -148,10 +148,10 @@ def test_a_merged_weight_is_compared_with_the_loaded_one(subject: Make) -> None:
 def test_it_works_with_every_recipe(subject: Make, recipe: str) -> None:
     one, recorder = subject(recipe, **{"trainer.max_epochs": 1}), ChangeRecorder(every=1, path=None)
     with one.objects() as objects:
-        if not objects.model.built() or load_recipe(recipe).sections["trainer"].get("max_epochs") == 0:
+        if not objects.model.trainable or load_recipe(recipe).sections["trainer"].get("max_epochs") == 0:
             return  # the bench does not fit it
         one.fit(objects, recorder)
-        trained = set(objects.model.built())
+        trained = set(objects.model.trainable)
         changed = set(objects.model.backbone.changed_tensors())
     rows = recorder.rows()
     assert {row["tensor"] for row in rows} == trained | changed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from clipbench.bench.record import Cell, content_key, pack_bits
+from clipbench.bench.record import SCHEMA, Cell, content_key, pack_bits
 
 CELL = Cell("mini", "dtd", "clipfit", "mini", "base_to_novel", "paper", 16, 1)
 
@@ -31,7 +31,7 @@ def record(of: Cell = CELL, base: int = 30, novel: int | None = 20, total: int =
         splits = {"all": split(base, total)}
     config = {"model": {"class_path": of.recipe, "init_args": {"lr": 0.002}}, "version": changes.pop("lr", 1)}
     data: dict[str, Any] = {
-        "schema": 1,
+        "schema": SCHEMA,
         "status": "ok",
         "key": content_key({"cell": of.as_dict(), "config": config}),
         "cell": of.as_dict(),

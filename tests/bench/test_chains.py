@@ -26,7 +26,7 @@ from clipbench.bench.suites import load_suite
 from clipbench.cli import main
 from clipbench.errors import ConfigError, MethodError
 from clipbench.methods.clipfit import CLIPFit
-from clipbench.methods.deliverable import Header
+from clipbench.methods.weights_file import Header
 from clipbench.methods.fisher_freezing import FisherFreezing
 
 Recipes = Callable[..., str]
@@ -75,7 +75,7 @@ def test_the_parent_is_planned_first_with_the_same_axes(chain: str, tmp_path: Pa
         assert replace(parent.cell, recipe="between") == child.cell
         assert child.provenance["start"] == {"recipe": "tuned", "key": parent.key}
         store = RecordStore(plan.folder)
-        assert child.config["model"]["init_args"]["start"] == str(store.deliverable_for(parent.cell, parent.key))
+        assert child.config["model"]["init_args"]["start"] == str(store.weights_for(parent.cell, parent.key))
         assert child.resolved["model"]["init_args"]["start"].endswith("tuned.yaml")
         assert child.provenance["template_set"] == "clipfit", "null: that of the parent"
 
@@ -150,7 +150,7 @@ def test_a_file_is_known_by_its_content_and_the_version_of_its_method(
     monkeypatch.setattr(CLIPFit, "version", CLIPFit.version + 1)
     assert key("a", 0) != before
     (tmp_path / "c.safetensors").write_bytes(b"what is this")
-    with pytest.raises(MethodError, match="cannot be read as a deliverable"):
+    with pytest.raises(MethodError, match="cannot be read as learned weights"):
         make_plan(request(recipe("later", start=str(tmp_path / "c.safetensors"))), tmp_path)
 
 
@@ -208,12 +208,12 @@ def test_run_rerun_and_what_is_missing(chain: str, tmp_path: Path, capsys: pytes
     assert "2 done already" in capsys.readouterr().out
     assert times == {path: path.stat().st_mtime_ns for path in (folder / "records").glob("*.json")}
     first = {name: record.splits for name, record in records.items()}
-    next((folder / "deliverables").glob("tuned-*")).unlink()
+    next((folder / "weights").glob("tuned-*")).unlink()
     assert bench(tmp_path, chain, "--jobs", "1") == 0
     assert "1 done already" in capsys.readouterr().out
     again = {read_record(path).cell.recipe: read_record(path) for path in (folder / "records").glob("*.json")}
     assert {name: record.splits for name, record in again.items()} == first
-    assert list((folder / "deliverables").glob("tuned-*"))
+    assert list((folder / "weights").glob("tuned-*"))
 
 
 def test_a_failed_parent_fails_its_children(
@@ -289,12 +289,12 @@ def test_fit_takes_a_file(chain: str, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "--model.start FILE" in said
     assert bench(tmp_path, str(Path(chain).with_name("tuned.yaml")), "--jobs", "1") == 0
     capsys.readouterr()
-    file = next((tmp_path / "runs/mini/base_to_novel/deliverables").glob("*.safetensors"))
+    file = next((tmp_path / "runs/mini/base_to_novel/weights").glob("*.safetensors"))
     assert main([*words, "--model.start", str(file), "--model.alpha", "0.25"]) == 0
     said = capsys.readouterr().out
-    made = next((tmp_path / "fit").rglob("deliverable.safetensors"))
+    made = next((tmp_path / "fit").rglob("weights.safetensors"))
     assert str(made) in said
-    from clipbench.methods.deliverable import read_header
+    from clipbench.methods.weights_file import read_header
 
     header = read_header(made)
     assert (header.method, header.init_args["alpha"]) == ("WiSEFT", 0.25)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from clipbench import atomic
 from clipbench.bench.record import (
+    SCHEMA,
     Cell,
     NewerRecord,
     RecordStore,
@@ -143,32 +144,42 @@ def test_a_failed_cell_is_a_record_but_not_done(tmp_path: Path) -> None:
     assert [found.ok for found in store.all()] == [False]
 
 
-def test_a_missing_or_empty_deliverable_makes_its_cell_undone(tmp_path: Path) -> None:
+def test_a_missing_or_empty_file_of_weights_makes_its_cell_undone(tmp_path: Path) -> None:
     of, key, _ = put(tmp_path, cost={"stored_bytes": 1234})
     store = RecordStore(tmp_path)
-    deliverable = store.deliverable_for(of, key)
-    assert deliverable.stem == store.path_for(of, key).stem
+    weights = store.weights_for(of, key)
+    assert weights.stem == store.path_for(of, key).stem
     assert store.find(of, key) is None
-    assert deliverable.name in str(store.why_undone(of, key))
-    deliverable.parent.mkdir()
-    deliverable.touch()
+    assert weights.name in str(store.why_undone(of, key))
+    weights.parent.mkdir()
+    weights.touch()
     assert store.find(of, key) is None
-    deliverable.write_bytes(b"x")
+    weights.write_bytes(b"x")
     assert store.find(of, key) is not None
+
+
+def test_a_record_of_schema_1_is_read_with_its_findings_as_diagnostics(tmp_path: Path) -> None:
+    of, key, path = put(tmp_path, diagnostics={"lr": 2.0})
+    former = json.loads(path.read_text())
+    former |= {"schema": 1, "findings": former.pop("diagnostics")}
+    path.write_text(json.dumps(former))
+    found = RecordStore(tmp_path).find(of, key)
+    assert found is not None
+    assert found.data == record(diagnostics={"lr": 2.0})
 
 
 def test_a_record_of_a_newer_schema_is_named_and_left_alone(tmp_path: Path) -> None:
     of, key, path = put(tmp_path)
-    newer = json.dumps({**record(), "schema": 2, "splits": "another form"})
+    newer = json.dumps({**record(), "schema": SCHEMA + 1, "splits": "another form"})
     path.write_text(newer)
     store = RecordStore(tmp_path)
-    with pytest.raises(NewerRecord, match=r"written by a newer clipbench \(schema 2 > 1\)"):
+    with pytest.raises(NewerRecord, match=rf"written by a newer clipbench \(schema {SCHEMA + 1} > {SCHEMA}\)"):
         store.find(of, key)
     with pytest.raises(NewerRecord):
         write_record(tmp_path, record())
     assert path.read_text() == newer
     assert path.name in store.scan().problems[0]
-    assert "schema 2 > 1" in store.scan().problems[0]
+    assert f"schema {SCHEMA + 1} > {SCHEMA}" in store.scan().problems[0]
 
 
 @pytest.mark.parametrize(

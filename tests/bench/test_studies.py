@@ -15,6 +15,7 @@ from clipbench.bench.studies import Study, known_studies, load_study, study_from
 from clipbench.cli import main
 from clipbench.errors import ClipbenchError, UnknownName
 
+NOISE_4 = {"model.context_words": "", "model.n_context": 4}  # words give the number of vectors themselves
 STUDY: dict[str, Any] = {
     "name": "parts",
     "title": "Which parts",
@@ -31,7 +32,7 @@ STUDY: dict[str, Any] = {
         {"axis": "weight", "value": 10, "label": "weight_10", "set": {"model.distillation_weight": 10.0}},
         {"axis": "weight", "value": 0.5, "label": "weight_half", "set": {"model.distillation_weight": 0.5}},
         {"axis": "family", "value": "coop", "label": "context", "recipe": "coop", "set": {"trainer.max_epochs": 2}},
-        {"axis": "words", "value": 4, "label": "context_4", "set": {"model.n_context": 4}},
+        {"axis": "words", "value": 4, "label": "context_4", "set": NOISE_4},
     ],
     "figures": [{"kind": "cost", "x": "share"}, {"kind": "axes"}],
 }
@@ -63,7 +64,7 @@ def test_an_axis_may_stand_around_another_variant() -> None:
     study = study_from(STUDY, "parts.yaml")
     settings = {variant.label: (variant.recipe, variant.settings) for variant in study.variants}
     assert settings["context"] == ("coop", {"trainer.max_epochs": 2}), "nothing of the default reaches another recipe"
-    assert settings["context_4"] == ("coop", {"trainer.max_epochs": 2, "model.n_context": 4})
+    assert settings["context_4"] == ("coop", {"trainer.max_epochs": 2} | NOISE_4)
     assert settings["zero_shot"] == ("zero_shot", {})
     assert study.references == ["zero_shot"]
     assert study.default.label == "plain"
@@ -85,7 +86,7 @@ def test_a_variant_may_begin_like_another_one() -> None:
     study = study_from(changed(variants=variants(more)), "parts.yaml")
     (variant,) = [variant for variant in study.variants if variant.label == "more"]
     assert variant.recipe == "coop"
-    assert variant.settings == {"trainer.max_epochs": 2, "model.n_context": 4, "model.lr": 0.5}
+    assert variant.settings == {"trainer.max_epochs": 2, "model.lr": 0.5} | NOISE_4
     assert variant.axis == "weight"
 
 
@@ -177,10 +178,19 @@ def test_a_study_is_run_resumed_and_written(tmp_path: Path, capsys: pytest.Captu
         assert (folder / name).stat().st_size > 0
 
 
-def test_a_wrong_setting_is_told_before_anything_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    wrong = {"axis": "weight", "value": 9, "label": "x", "set": {"model.distilation_weight": 1.0}}
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ({"model.distilation_weight": 1.0}, "did you mean 'distillation_weight'"),
+        ({"model.warmup_steps": 5}, "warmup_steps=5 is read by nothing: schedule cosine has none"),
+    ],
+)
+def test_a_wrong_setting_is_told_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], setting: dict[str, Any], says: str
+) -> None:
+    wrong = {"axis": "weight", "value": 9, "label": "x", "set": setting}
     assert main(write(tmp_path, variants=variants(wrong))) == 2
-    assert "did you mean 'distillation_weight'" in capsys.readouterr().err
+    assert says in capsys.readouterr().err
 
 
 def test_list_studies(capsys: pytest.CaptureFixture[str]) -> None:
@@ -231,7 +241,7 @@ def test_variants_of_another_recipe_differ_in_what_is_asked_alone(name: str, one
     trainers = [{k: v for k, v in by_label[label]["trainer"].items() if v is not None} for label in (one, other)]
     assert (by_label[one]["data"], trainers[0]) == (by_label[other]["data"], trainers[1])
     settings = [
-        {key: value for key, value in by_label[label]["model"]["init_args"].items() if key not in own}
+        {k: v for k, v in by_label[label]["model"]["init_args"].items() if k not in own and v is not None}
         for label in (one, other)
     ]
     assert settings[0] == settings[1]

@@ -25,7 +25,7 @@ def records(tmp_path: Path, protocol: str = "base_to_novel", suite: str = "mini"
     return sorted((tmp_path / "runs" / suite / protocol / "records").glob("*.json"))
 
 
-def test_a_grid_gives_records_deliverables_and_a_leaderboard(
+def test_a_grid_gives_records_weights_and_a_leaderboard(
     bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert bench("--method", "clipfit", "--datasets", "eurosat,dtd", "--seeds", "1,2") == 0
@@ -34,7 +34,7 @@ def test_a_grid_gives_records_deliverables_and_a_leaderboard(
     assert "[4/4]" in printed
     folder = tmp_path / "runs/mini/base_to_novel"
     assert len(records(tmp_path)) == 4
-    assert len(list((folder / "deliverables").glob("*.safetensors"))) == 4
+    assert len(list((folder / "weights").glob("*.safetensors"))) == 4
     rows = list(csv.DictReader((folder / "leaderboard.csv").open()))
     assert {row["dataset"] for row in rows} >= {"eurosat", "dtd", "average"}
     average = next(row for row in rows if row["dataset"] == "average")
@@ -60,7 +60,7 @@ def test_a_rerun_does_only_what_is_missing(bench: Bench, tmp_path: Path, capsys:
     assert first.stat().st_mtime_ns == times[first]
     assert second.stat().st_mtime_ns != times[second]
     assert read_record(second).ok
-    next((tmp_path / "runs/mini/base_to_novel/deliverables").glob("*dtd*")).unlink()
+    next((tmp_path / "runs/mini/base_to_novel/weights").glob("*dtd*")).unlink()
     assert bench(*words, "--dry-run") == 0
     assert "is missing" in capsys.readouterr().out
 

@@ -17,27 +17,27 @@ from clipbench.bench.lightning_run import merged_config
 from clipbench.bench.objects import resolved
 from clipbench.bench.recipe import known_recipes
 from clipbench.cli import main
-from clipbench.methods.deliverable import read_header
+from clipbench.methods.weights_file import read_header
 
 FAST = ["--trainer.max_epochs", "2", "--data.shots", "2", "--trainer.enable_progress_bar", "false"]
 
 
 def fit(tmp_path: Path, *words: str) -> Path:
-    """Fit a packaged recipe; returns the deliverable."""
+    """Fit a packaged recipe; returns what was learned."""
     assert main(["fit", *words, *FAST, "--trainer.default_root_dir", str(tmp_path)]) == 0
-    return next(tmp_path.rglob("deliverable.safetensors"))
+    return next(tmp_path.rglob("weights.safetensors"))
 
 
 def test_a_packaged_recipe_runs_alone_and_is_tested_after(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    deliverable = fit(tmp_path, "--config", "clipfit")
-    saved = yaml.safe_load((deliverable.parent / "config.yaml").read_text())
+    weights = fit(tmp_path, "--config", "clipfit")
+    saved = yaml.safe_load((weights.parent / "config.yaml").read_text())
     assert saved["model"]["init_args"]["distillation_weight"] == 8.0
     capsys.readouterr()
-    assert main(["test", "--config", "clipfit", *FAST, "--deliverable", str(deliverable)]) == 0
+    assert main(["test", "--config", "clipfit", *FAST, "--weights", str(weights)]) == 0
     printed = capsys.readouterr().out
     assert "test/base" in printed
     assert "test/novel" in printed
-    assert main(["validate", "--config", str(deliverable.parent / "config.yaml"), "--trainer.logger", "false"]) == 0
+    assert main(["validate", "--config", str(weights.parent / "config.yaml"), "--trainer.logger", "false"]) == 0
     assert "val/accuracy" in capsys.readouterr().out
 
 
@@ -66,16 +66,16 @@ def test_a_checkpoint_holds_what_is_trained_and_resumes(tmp_path: Path) -> None:
 
 
 def test_predict_on_own_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    deliverable = fit(tmp_path, "--config", "clipfit")
+    weights = fit(tmp_path, "--config", "clipfit")
     Image.new("RGB", (60, 50), (20, 200, 30)).save(tmp_path / "a.png")
     capsys.readouterr()
     classes = "river in green land beside a sea,houses in gray land beside a town"
-    words = ["predict", str(tmp_path / "a.png"), "--deliverable", str(deliverable), "--format", "json"]
+    words = ["predict", str(tmp_path / "a.png"), "--weights", str(weights), "--format", "json"]
     assert main([*words, "--classes", classes]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert {name for name, _ in row["classes"]} == set(classes.split(","))
     assert sum(share for _, share in row["classes"]) == pytest.approx(1, abs=1e-4)
-    trained = read_header(deliverable).classnames
+    trained = read_header(weights).classnames
     assert main([*words, "--top", str(len(trained))]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert {name for name, _ in row["classes"]} == set(trained)

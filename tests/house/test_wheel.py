@@ -127,4 +127,4 @@ def test_bench_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     runs = tmp_path / "results/runs/mini/base_to_novel"
     assert (runs / "leaderboard.csv").read_text().startswith("suite,backbone,protocol")
     assert len(list((runs / "records").glob("*.json"))) == 1
-    assert len(list((runs / "deliverables").glob("*.safetensors"))) == 1
+    assert len(list((runs / "weights").glob("*.safetensors"))) == 1

@@ -82,7 +82,7 @@ def test_it_is_readable_in_grey(drawn: Figure) -> None:
 
 
 def test_a_record_is_drawn_as_png_and_pdf(tmp_path: Path) -> None:
-    path = write_record(tmp_path, record(cell()) | {"findings": {"fisher_freezing": FACTS}})
+    path = write_record(tmp_path, record(cell()) | {"diagnostics": {"fisher_freezing": FACTS}})
     files = write_freezing(path)
     assert {ending: file.exists() for ending, file in files.items()} == {"png": True, "pdf": True}
     again = write_freezing(path, tmp_path / "again")
@@ -95,7 +95,7 @@ def test_a_record_without_freezing_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_command_draws_records_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = write_record(tmp_path, record(cell()) | {"findings": {"fisher_freezing": FACTS}})
+    path = write_record(tmp_path, record(cell()) | {"diagnostics": {"fisher_freezing": FACTS}})
     assert main(["analyze", "freezing", "--record", str(path), "--out", str(tmp_path / "drawn")]) == 0
     assert {Path(line).suffix for line in capsys.readouterr().out.split()} == {".png", ".pdf"}
     assert len(list((tmp_path / "drawn").iterdir())) == 2

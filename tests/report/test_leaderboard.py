@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from clipbench import atomic
-from clipbench.bench.record import RecordStore
+from clipbench.bench.record import SCHEMA, RecordStore
 from clipbench.errors import RecordError
 from clipbench.report import compare_published, load_frame, render, write_leaderboard
 from clipbench.report.command import table_text
@@ -76,11 +76,11 @@ def test_damaged_newer_and_dirty_records_are_named_in_the_leaderboard(tmp_path: 
     write(tmp_path, some)
     paths = sorted((tmp_path / "records").glob("*.json"))
     paths[0].write_text(paths[0].read_text()[:200])
-    paths[1].write_text(paths[1].read_text().replace('"schema": 1', '"schema": 2', 1))
+    paths[1].write_text(paths[1].read_text().replace(f'"schema": {SCHEMA}', f'"schema": {SCHEMA + 1}', 1))
     board_ = write_leaderboard(tmp_path, datasets=DATASETS)
     notes = " ".join(board_.notes)
     assert paths[0].name in notes
-    assert "schema 2 > 1" in notes
+    assert f"schema {SCHEMA + 1} > {SCHEMA}" in notes
     assert "uncommitted changes" in notes or "seed1" in paths[0].name + paths[1].name
     assert (board_.frame["cells"] - board_.frame["cells_expected"]).iloc[-1] == -2
     assert paths[0].name in (tmp_path / "leaderboard.md").read_text()
