@@ -10,7 +10,7 @@ from clipbench.bench.suites import known_suites, load_suite
 
 
 def list_methods() -> list[dict[str, Any]]:
-    """A row per packaged recipe; reads YAML only."""
+    """A row per packaged recipe, `parameters` those trained on OpenAI's ViT-B/16; reads YAML only."""
     rows = []
     for name in known_recipes():
         recipe = load_recipe(name)
@@ -19,6 +19,7 @@ def list_methods() -> list[dict[str, Any]]:
             {
                 "recipe": name,
                 "method": recipe.method,
+                "parameters": recipe.parameters,
                 "paper": recipe.about.get("paper", ""),
                 "needs": needs or "any CLIP",
             }
