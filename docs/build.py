@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from clipbench.bench.recipe import load_recipe
 from clipbench.data.cards import Card, Source, list_cards, load_card
 from clipbench.methods import METHODS
 from clipbench.resources import configs_dir
@@ -204,13 +205,16 @@ def methods_page() -> str:
     """The page of all methods: what their files say of themselves, and the recipes."""
     recipes = {path: read(path) for path in sorted((configs_dir() / "methods").glob("*.yaml"))}
     rows = [
-        [f"`{path.stem}`", recipe["model"]["class_path"], recipe.get("paper", "")] for path, recipe in recipes.items()
+        [f"`{name}`", recipe.method, recipe.parameters, recipe.about.get("paper", "")]
+        for name, recipe in ((path.stem, load_recipe(path.stem)) for path in recipes)
     ]
     parts = [
         NOTE.format(origin="clipbench/methods/ and configs/methods/"),
         "# Methods and recipes\n",
-        "`make bench METHOD=` takes the name of a recipe; [recipes.md](recipes.md) sums each up.\n",
-        table(["recipe", "method", "paper"], rows),
+        "`make bench METHOD=` takes the name of a recipe; [recipes.md](recipes.md) sums each up. Parameters are those that it "
+        "trains on OpenAI's ViT-B/16.
+",
+        table(["recipe", "method", "parameters", "paper"], rows),
     ]
     for name, target in sorted(METHODS.items()):
         about, of_class = docstrings(target)

@@ -23,7 +23,7 @@ from clipbench.errors import ConfigError, UnknownName
 from clipbench.resources import configs_dir
 
 SECTIONS = ("model", "data", "trainer")
-ABOUT = ("title", "paper", "published_as", "needs", "description")
+ABOUT = ("title", "paper", "published_as", "needs", "parameters", "description")
 MATCHES = ("suite", "protocol", "dataset", "shots", "backbone")
 Config = dict[str, Any]
 
@@ -36,7 +36,9 @@ class Recipe:
         name: of the file, without its ending.
         sections: model, data, trainer.
         overrides: entries `{matches ..., set: {dotted key: value}}`, later ones win.
-        about: title, paper, published_as, description.
+        about: title, paper, published_as, needs, parameters, description: for readers, without effect on a number.
+            `parameters` counts what is trained on OpenAI's ViT-B/16: a number, or `{per_class: 513, fixed: 0}` where it
+            grows with the classes.
     """
 
     name: str
@@ -48,6 +50,15 @@ class Recipe:
     def method(self) -> str:
         """The class of the method."""
         return str(self.sections["model"]["class_path"]).rpartition(".")[2]
+
+    @property
+    def parameters(self) -> str:
+        """What is trained on OpenAI's ViT-B/16, as `46,080` or `513 a class`; empty where the file does not say."""
+        stated = self.about.get("parameters", "")
+        if not isinstance(stated, dict):
+            return f"{stated:,}" if stated != "" else ""
+        fixed, per_class = stated.get("fixed", 0), stated["per_class"]
+        return (f"{fixed:,} + " if fixed else "") + f"{per_class:,} a class"
 
 
 def known_recipes() -> dict[str, Path]:
@@ -130,10 +141,21 @@ def load_recipe(name: str) -> Recipe:
         for key in entry:
             if key not in (*MATCHES, "set", "source"):
                 raise UnknownName(f"key of an override in recipe {stem}", str(key), (*MATCHES, "set", "source"))
+    if "parameters" in content and not _is_count(content["parameters"]):
+        raise ConfigError(
+            f"recipe '{name}': parameters is a whole number, or {{per_class: NUMBER}} where it grows with the classes, "
+            f"not {content['parameters']!r}"
+        )
     return Recipe(
         stem, {key: content.get(key) or {} for key in SECTIONS}, overrides,
         {key: content[key] for key in ABOUT if key in content},
     )  # fmt: skip
+
+
+def _is_count(stated: Any) -> bool:
+    numbers = list(stated.values()) if isinstance(stated, dict) else [stated]
+    known = not isinstance(stated, dict) or {"per_class"} <= set(stated) <= {"per_class", "fixed"}
+    return known and all(type(number) is int and number >= 0 for number in numbers)
 
 
 def merge(low: Config, high: Mapping[str, Any]) -> Config:

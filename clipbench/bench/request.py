@@ -6,7 +6,16 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from clipbench.bench.recipe import Config, Recipe, from_dotted, known_recipes, load_recipe, read_config, read_setting
+from clipbench.bench.recipe import (
+    ABOUT,
+    Config,
+    Recipe,
+    from_dotted,
+    known_recipes,
+    load_recipe,
+    read_config,
+    read_setting,
+)
 from clipbench.bench.suites import Suite, load_suite
 from clipbench.errors import ConfigError
 from clipbench.protocols.base import protocol
@@ -66,7 +75,9 @@ def request_from(options: argparse.Namespace) -> Request:
         raise ConfigError(f"--seeds '{options.seeds}': seeds are whole numbers separated by commas") from error
     if not seeds or min(seeds) < 0:
         raise ConfigError(f"--seeds '{options.seeds}': at least one seed, none below 0")
-    user: list[Config] = [read_config(name)[1] for name in options.config]
+    user: list[Config] = [
+        {key: value for key, value in read_config(name)[1].items() if key not in ABOUT} for name in options.config
+    ]
     user.append(from_dotted(dict(read_setting(text) for text in options.set)))
     return Request(
         recipes=tuple(load_recipe(name) for name in dict.fromkeys(recipes)),

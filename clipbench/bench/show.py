@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def list_methods() -> list[dict[str, Any]]:
-    """A row per recipe, packaged or of a plug-in; reads YAML only."""
+    """A row per recipe, packaged or of a plug-in, `parameters` those trained on OpenAI's ViT-B/16; reads YAML only."""
     rows = []
     for name in known_recipes():
         recipe = load_recipe(name)
@@ -23,6 +23,7 @@ def list_methods() -> list[dict[str, Any]]:
             {
                 "recipe": name,
                 "method": recipe.method,
+                "parameters": recipe.parameters,
                 "from": recipe_origin(name),
                 "paper": recipe.about.get("paper", ""),
                 "needs": needs or "any CLIP",

@@ -150,6 +150,33 @@ def test_unknown_key_of_a_recipe(tmp_path: Path) -> None:
         load_recipe(str(file))
 
 
+@pytest.mark.parametrize(
+    ("stated", "shown"),
+    [
+        (46_080, "46,080"),
+        (0, "0"),
+        ({"per_class": 513}, "513 a class"),
+        ({"per_class": 2, "fixed": 3_000}, "3,000 + 2 a class"),
+    ],
+)
+def test_the_count_of_parameters_for_readers(tmp_path: Path, stated: object, shown: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({"model": {"class_path": "CoOp"}, "parameters": stated}))
+    assert load_recipe(str(file)).parameters == shown
+
+
+@pytest.mark.parametrize("stated", ["46,080", -1, True, {}, {"fixed": 3}, {"per_class": 1.5}, {"per_class": 1, "a": 2}])
+def test_a_count_that_is_none(tmp_path: Path, stated: object) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({"model": {"class_path": "CoOp"}, "parameters": stated}))
+    with pytest.raises(ConfigError, match=r"parameters is a whole number, or \{per_class: NUMBER\}"):
+        load_recipe(str(file))
+
+
+def test_a_recipe_without_a_count_shows_none() -> None:
+    assert Recipe("mine", {}, (), {}).parameters == ""
+
+
 def test_a_file_that_is_not_yaml(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("model: [")

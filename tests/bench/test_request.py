@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +33,12 @@ def test_words_are_separated_by_commas_or_blanks_and_meant_once() -> None:
     request = asked(method="coop clipfit,coop", seeds="2,1,2", datasets="dtd eurosat")
     assert names(request) == ["coop", "clipfit"]
     assert (request.seeds, request.datasets) == ((2, 1), ("dtd", "eurosat"))
+
+
+def test_what_a_config_says_for_readers_changes_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("title: Mine\nparameters: 7\ntrainer: {max_epochs: 3}\n")
+    assert asked(config=[str(file)]).user[0] == {"trainer": {"max_epochs": 3}}
 
 
 @pytest.mark.parametrize(
