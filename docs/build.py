@@ -211,9 +211,8 @@ def methods_page() -> str:
     parts = [
         NOTE.format(origin="clipbench/methods/ and configs/methods/"),
         "# Methods and recipes\n",
-        "`make bench METHOD=` takes the name of a recipe; [recipes.md](recipes.md) sums each up. Parameters are those that it "
-        "trains on OpenAI's ViT-B/16.
-",
+        "`make bench METHOD=` takes the name of a recipe; [recipes.md](recipes.md) sums each up. "
+        "Parameters are those that it trains on OpenAI's ViT-B/16.\n",
         table(["recipe", "method", "parameters", "paper"], rows),
     ]
     for name, target in sorted(METHODS.items()):
