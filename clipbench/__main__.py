@@ -2,7 +2,7 @@
 
 import sys
 
-from clipbench.cli import main
+from clipbench.commands import main
 
 if __name__ == "__main__":
     sys.exit(main())

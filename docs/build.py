@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from clipbench.bench.recipe import load_recipe
 from clipbench.data.cards import Card, Source, list_cards, load_card
 from clipbench.methods import METHODS
+from clipbench.recipes.recipe import load_recipe
 from clipbench.resources import configs_dir
 
 HERE = Path(__file__).resolve().parent

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from clipbench.atomic import write_bytes
-from clipbench.bench.record import RecordStore
+from clipbench.records.store import RecordStore
 
 Cell = tuple[str, str, int]
 

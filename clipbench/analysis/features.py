@@ -14,15 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clipbench.bench.objects import build
+from clipbench.bench.build import build
 from clipbench.bench.plan import PlannedCell
-from clipbench.bench.recipe import merge
-from clipbench.bench.record import RecordStore, read_record
-from clipbench.bench.suites import Suite
 from clipbench.data.base import DataModule
 from clipbench.errors import ConfigError
 from clipbench.methods.base import Method
 from clipbench.methods.weights_file import read_header
+from clipbench.recipes.recipe import merge
+from clipbench.recipes.suites import Suite
+from clipbench.records.store import RecordStore, read_record
 
 COLUMNS = (
     "dataset", "seed", "split", "trained", "label", "class", "images",

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from clipbench.analysis.recorder import COLUMNS, ChangeRecorder
 from clipbench.analysis.rows import read_rows, write_rows
+from clipbench.bench.build import build
 from clipbench.bench.grid import StopSignal, duration
-from clipbench.bench.objects import build
 from clipbench.bench.plan import Plan, PlannedCell
 from clipbench.bench.run import EpochLines, Say, check_finite, interruptible, run_cell
 from clipbench.errors import ClipbenchError, ConfigError, MethodError

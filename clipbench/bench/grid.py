@@ -10,11 +10,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from clipbench.bench.launcher import Inline, default_jobs
+from clipbench.bench.launchers import Inline, default_jobs
 from clipbench.bench.plan import Plan, PlannedCell, estimate, make_plan
-from clipbench.bench.record import Record, RecordStore
-from clipbench.bench.request import Request
 from clipbench.bench.run import Outcome, run_cell
+from clipbench.recipes.request import Request
+from clipbench.records.store import Record, RecordStore
 
 
 class StopSignal:

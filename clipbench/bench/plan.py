@@ -12,14 +12,14 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-from clipbench.bench.cell_config import cell_config
-from clipbench.bench.facts import DataFacts, described, file_digest, numeric_versions
 from clipbench.bench.fingerprint import class_path, code_of
-from clipbench.bench.recipe import Config, Recipe, merge
-from clipbench.bench.record import Cell, RecordStore, content_key, run_folder
-from clipbench.bench.request import Request
-from clipbench.bench.start import start_of
+from clipbench.bench.identity import DataFacts, described, file_digest, numeric_versions
 from clipbench.errors import DataError
+from clipbench.recipes.cell_config import cell_config
+from clipbench.recipes.recipe import Config, Recipe, merge
+from clipbench.recipes.request import Request
+from clipbench.recipes.start import start_of
+from clipbench.records.store import Cell, RecordStore, content_key, run_folder
 
 if TYPE_CHECKING:
     from clipbench.methods.base import Method
@@ -173,7 +173,7 @@ class _Planner:
 
     def _resolved(self, config: Config) -> Config:
         """The config with every default; parsed once for all datasets that it is the same for but for their name."""
-        from clipbench.bench.objects import resolved
+        from clipbench.bench.build import resolved
 
         named = isinstance((config["data"].get("init_args") or {}).get("dataset"), str)
         alike = merge(config, {"data": {"init_args": {"dataset": ""}}}) if named else config
@@ -190,7 +190,7 @@ class _Planner:
         It is built on a backbone without weights, so that a wrong setting, backbone or selection is refused before
         anything is loaded; once for all cells.
         """
-        from clipbench.bench.show import method_without_weights
+        from clipbench.bench.trained_parameters import method_without_weights
 
         known = json.dumps([class_path(kind), arguments], sort_keys=True, default=str)
         if known not in self._template_sets:

@@ -15,15 +15,15 @@ import lightning as L
 import torch
 from lightning.pytorch.trainer.states import TrainerStatus
 
-from clipbench.bench.correctness import pack_bits
+from clipbench.bench.build import ClipbenchCLI, build
 from clipbench.bench.cost import PeakMemory, StepClock, inference_overhead
 from clipbench.bench.environment import environment
-from clipbench.bench.objects import ClipbenchCLI, build
 from clipbench.bench.plan import PlannedCell
-from clipbench.bench.record import SCHEMA, Record, RecordStore, write_record
 from clipbench.data.task import Task
 from clipbench.errors import ClipbenchError, MethodError, RecordError
 from clipbench.methods.base import Method
+from clipbench.records.correctness import pack_bits
+from clipbench.records.store import SCHEMA, Record, RecordStore, write_record
 
 Say = Callable[[str], None]
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from clipbench.bench.record import Cell, Record
+from clipbench.records.store import Cell, Record
 from clipbench.report.harmonic import harmonic_mean
 
 IDENTITY = ["suite", "backbone", "protocol", "setting", "shots", "recipe"]

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipbench.bench.record import read_record
 from clipbench.errors import RecordError
+from clipbench.records.store import read_record
 from clipbench.report.drawing import new_figure, save_figure
 
 if TYPE_CHECKING:

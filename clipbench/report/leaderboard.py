@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import yaml
 
-from clipbench.bench.record import Record, RecordStore, write_text
 from clipbench.errors import RecordError
+from clipbench.records.store import Record, RecordStore, write_text
 from clipbench.report.aggregate import aggregate, cells_of
 from clipbench.report.select import Planned, select
 from clipbench.report.tables import layout_of, render, terminal

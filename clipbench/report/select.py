@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
-from clipbench.bench.record import Cell, Record
+from clipbench.records.store import Cell, Record
 
 
 class Planned(Protocol):

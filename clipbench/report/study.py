@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from clipbench.bench.record import Record, RecordStore, write_text
 from clipbench.errors import RecordError
+from clipbench.records.store import Record, RecordStore, write_text
 from clipbench.report.aggregate import AVERAGE, COLUMNS, Row, aggregate, cells_of, rows_of
 from clipbench.report.axes_figure import Panel, accuracy_over_axes
 from clipbench.report.cost_figure import canvas, draw_costs
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import Console
 
-    from clipbench.bench.studies import Axis, Study
+    from clipbench.recipes.studies import Axis, Study
 
 OWN = ["study", "axis", "value", "is_default", "h_vs_default", "h_vs_zero_shot", "gain_per_kb"]
 

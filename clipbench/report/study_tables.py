@@ -29,7 +29,7 @@ from clipbench.report.layout import (
 )
 
 if TYPE_CHECKING:
-    from clipbench.bench.studies import Study
+    from clipbench.recipes.studies import Study
 
 BESIDE = "beside"
 """`axis` of the rows that are on none: the defaults and the references."""

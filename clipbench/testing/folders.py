@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from clipbench.bench.suites import Suite
+from clipbench.recipes.suites import Suite
 
 
 def suite_of_folder(folder: Path, backbone: str, classes: int = 6, per_class: int = 6) -> Suite:

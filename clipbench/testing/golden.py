@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from clipbench.backbone.names import kind_of
-from clipbench.bench.facts import numeric_versions
+from clipbench.bench.identity import numeric_versions
 from clipbench.bench.plan import callback_versions
-from clipbench.bench.recipe import load_recipe
 from clipbench.data.task import TestSplit
 from clipbench.methods.base import Method
+from clipbench.recipes.recipe import load_recipe
 from clipbench.testing.methods import Subject, images_of
 
 LARGE = {"weight_decay": 0.05, "warmup_lr": 0.001}  # large enough that a change of either shows

@@ -18,18 +18,18 @@ import torch
 from torch import Tensor
 
 from clipbench.backbone.clip import load_backbone
-from clipbench.bench.cell_config import cell_config
-from clipbench.bench.objects import ClipbenchCLI, build
+from clipbench.bench.build import ClipbenchCLI, build
 from clipbench.bench.plan import make_plan
-from clipbench.bench.recipe import from_dotted, load_recipe, merge
-from clipbench.bench.record import comparable
-from clipbench.bench.request import Request
 from clipbench.bench.run import run_cell
-from clipbench.bench.show import method_without_weights
-from clipbench.bench.suites import Suite, load_suite
+from clipbench.bench.trained_parameters import method_without_weights
 from clipbench.errors import BackboneError, ClipbenchWarning
 from clipbench.methods.base import Method
 from clipbench.methods.weights_file import read_header, read_learned
+from clipbench.recipes.cell_config import cell_config
+from clipbench.recipes.recipe import from_dotted, load_recipe, merge
+from clipbench.recipes.request import Request
+from clipbench.recipes.suites import Suite, load_suite
+from clipbench.records.store import comparable
 from clipbench.testing import backbones, folders, plain
 
 SMALL = {"trainer.max_epochs": 2, "data.batch_size": 10}

@@ -12,8 +12,8 @@ import torch
 from clipbench.analysis.features import cosine, feature_rows, of_weights
 from clipbench.backbone.clip import build_backbone
 from clipbench.backbone.prompts import PromptPlan
-from clipbench.bench.suites import load_suite
 from clipbench.errors import ConfigError
+from clipbench.recipes.suites import load_suite
 from clipbench.testing.methods import Subject
 
 Make = Callable[..., Subject]

@@ -15,10 +15,10 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from clipbench.analysis.recorder import COLUMNS, ChangeRecorder
-from clipbench.bench.objects import ClipbenchCLI
-from clipbench.bench.recipe import known_recipes, load_recipe
-from clipbench.cli import main
+from clipbench.bench.build import ClipbenchCLI
+from clipbench.commands import main
 from clipbench.errors import ConfigError
+from clipbench.recipes.recipe import known_recipes, load_recipe
 from clipbench.testing.methods import Subject
 
 Make = Callable[..., Subject]

@@ -15,19 +15,19 @@ import torch
 import yaml
 from safetensors.torch import save
 
-from clipbench.bench import launcher
+from clipbench.bench import launchers
 from clipbench.bench.plan import Plan, PlannedCell, make_plan
-from clipbench.bench.recipe import from_dotted, load_recipe
-from clipbench.bench.record import Record, RecordStore, read_record
-from clipbench.bench.request import Request
 from clipbench.bench.run import Outcome
-from clipbench.bench.start import start_of
-from clipbench.bench.suites import load_suite
-from clipbench.cli import main
+from clipbench.commands import main
 from clipbench.errors import ConfigError, MethodError
 from clipbench.methods.clipfit import CLIPFit
-from clipbench.methods.weights_file import Header
 from clipbench.methods.fisher_freezing import FisherFreezing
+from clipbench.methods.weights_file import Header
+from clipbench.recipes.recipe import from_dotted, load_recipe
+from clipbench.recipes.request import Request
+from clipbench.recipes.start import start_of
+from clipbench.recipes.suites import load_suite
+from clipbench.records.store import Record, RecordStore, read_record
 
 Recipes = Callable[..., str]
 OF_HEADER = [field.name for field in fields(Header) if field.name not in ("method", "active_entries")]
@@ -229,7 +229,7 @@ def test_a_failed_parent_fails_its_children(
 @pytest.fixture
 def threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers are threads: they start at once and see what a test replaced."""
-    monkeypatch.setattr(launcher, "ProcessPoolExecutor", lambda workers, *_, **__: ThreadPoolExecutor(workers))
+    monkeypatch.setattr(launchers, "ProcessPoolExecutor", lambda workers, *_, **__: ThreadPoolExecutor(workers))
 
 
 @pytest.mark.usefixtures("threads")
@@ -252,9 +252,9 @@ def test_workers_run_parents_before_children(
         finished.append(planned.key)
         return Outcome(planned, Record({"status": "ok"}))
 
-    monkeypatch.setattr(launcher, "run_cell", run)
+    monkeypatch.setattr(launchers, "run_cell", run)
     outcomes: list[Outcome] = []
-    launcher.Inline(2).run(plan.cells, plan.folder, outcomes.append, print)
+    launchers.Inline(2).run(plan.cells, plan.folder, outcomes.append, print)
     assert sorted(outcome.planned.key for outcome in outcomes) == sorted(planned.key for planned in plan.cells)
     assert len(died) == bool(dies)
 
@@ -272,9 +272,9 @@ def test_children_wait_with_a_parent_that_another_bench_runs(
         ran.append(planned.cell.recipe)
         return Outcome(planned, None)
 
-    monkeypatch.setattr(launcher, "run_cell", elsewhere)
+    monkeypatch.setattr(launchers, "run_cell", elsewhere)
     held: list[Outcome] = []
-    launcher.Inline(jobs).run(plan.cells, plan.folder, held.append, print)
+    launchers.Inline(jobs).run(plan.cells, plan.folder, held.append, print)
     assert ran == ["first"]
     assert [outcome.planned.cell.recipe for outcome in held] == ["first", "second", "last"]
     assert all(outcome.record is None for outcome in held)

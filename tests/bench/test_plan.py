@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from clipbench.bench import objects, plan
+from clipbench.bench import build, plan
 from clipbench.bench.plan import Plan, make_plan
-from clipbench.bench.recipe import Config, load_recipe
-from clipbench.bench.request import Request
-from clipbench.bench.suites import load_suite
+from clipbench.recipes.recipe import Config, load_recipe
+from clipbench.recipes.request import Request
+from clipbench.recipes.suites import load_suite
 from clipbench.testing.folders import suite_of_folder
 
 DATASETS = ("eurosat", "dtd", "caltech101")
@@ -39,13 +39,13 @@ def planned(results: Path, *recipes: str, **changes: Any) -> Plan:
 def parses(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
     """The configs that are parsed from now on."""
     seen: list[Config] = []
-    resolved = objects.resolved
+    resolved = build.resolved
 
     def watched(config: Config) -> Config:
         seen.append(config)
         return resolved(config)
 
-    monkeypatch.setattr(objects, "resolved", watched)
+    monkeypatch.setattr(build, "resolved", watched)
     return seen
 
 
@@ -64,7 +64,7 @@ def test_parsed_apart_every_cell_is_the_same(by_dataset: str, tmp_path: Path, mo
         return [(c.cell, c.key, c.config, c.resolved, c.provenance) for one in made for c in one.cells]
 
     together = cells()
-    monkeypatch.setattr(plan._Planner, "_resolved", lambda self, config: objects.resolved(config))
+    monkeypatch.setattr(plan._Planner, "_resolved", lambda self, config: build.resolved(config))
     monkeypatch.setattr(plan._Planner, "_template_set", lambda self, kind, arguments: kind(**arguments).template_set)
     assert cells() == together
     datasets = {cell.dataset: resolved["data"]["init_args"] for cell, _, _, resolved, _ in together}

@@ -14,14 +14,15 @@ import pytest
 import yaml
 
 from clipbench import methods
-from clipbench.bench import fingerprint, recipe
+from clipbench.bench import fingerprint
 from clipbench.bench.plan import PlannedCell, make_plan
-from clipbench.bench.recipe import load_recipe
-from clipbench.bench.request import Request
-from clipbench.bench.suites import load_suite
-from clipbench.cli import main
+from clipbench.commands import main
 from clipbench.errors import ConfigError
 from clipbench.methods import method_class
+from clipbench.recipes import recipe
+from clipbench.recipes.recipe import load_recipe
+from clipbench.recipes.request import Request
+from clipbench.recipes.suites import load_suite
 
 METHOD = """
 from {part} import GAIN

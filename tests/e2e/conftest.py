@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clipbench.cli import main
+from clipbench.commands import main
 
 SMALL = ["--set", "trainer.max_epochs=1", "--shots", "2", "--jobs", "1"]
 

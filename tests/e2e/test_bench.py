@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from clipbench.bench.record import comparable, read_record
-from clipbench.cli import main
+from clipbench.commands import main
+from clipbench.records.store import comparable, read_record
 
 Bench = Callable[..., int]
 BENCH = [sys.executable, "-m", "clipbench", "bench"]
@@ -238,7 +238,7 @@ def test_ctrl_c_keeps_finished_records_and_the_same_command_goes_on(tmp_path: Pa
 
 
 def test_a_worker_that_dies_costs_its_cell_and_no_other(tmp_path: Path) -> None:
-    code = "import sys; from clipbench.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; from clipbench.commands import main; sys.exit(main(sys.argv[1:]))"
     plug = tmp_path / "deadly.py"
     plug.write_text(
         "import os\nfrom clipbench.methods.zero_shot import ZeroShot\n"

@@ -13,11 +13,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from clipbench.bench.lightning_run import merged_config
-from clipbench.bench.objects import resolved
-from clipbench.bench.recipe import known_recipes
-from clipbench.cli import main
+from clipbench.bench.build import resolved
+from clipbench.commands import main
+from clipbench.commands.fit import merged_config
 from clipbench.methods.weights_file import read_header
+from clipbench.recipes.recipe import known_recipes
 
 FAST = ["--trainer.max_epochs", "2", "--data.shots", "2", "--trainer.enable_progress_bar", "false"]
 

@@ -29,7 +29,7 @@ RANK = {
     "__main__": 11,
     "tools": 12,
 }
-RECORDS = "clipbench.bench.record"  # all that the report sees of the bench, which calls it when it is done
+RECORDS = "clipbench.records.store"  # all that the report sees of the bench, which calls it when it is done
 GROUND = {room for room, rank in RANK.items() if rank < 2}
 HEAVY = {"torch", "torchvision", "lightning", "open_clip", "timm"}
 
@@ -102,6 +102,8 @@ def test_protocols_know_of_nothing_but_labels() -> None:
             others = {name for name in own(module) if room(name) not in ("protocols", "errors")}
             assert not others, f"{module} imports {others}"
             assert "TYPE_CHECKING" not in text, f"{module} names types of others"
+
+
 def test_the_package_itself_does_not_need_tools() -> None:
     assert not [name for name in imports_of("clipbench") if name.split(".")[0] == "tools"]
 
@@ -121,10 +123,10 @@ def test_mini_knows_no_torch() -> None:
 
 
 LIGHT = [
-    "clipbench.cli",
+    "clipbench.commands",
     "clipbench.backbone.names",
     "clipbench.backbone.spec",
-    "clipbench.bench.record",
+    "clipbench.records.store",
     "clipbench.data.cards",
     "clipbench.data.draw",
     "clipbench.data.readers",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clipbench import cli
+from clipbench import commands
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -45,9 +45,9 @@ def test_make_knows_target_and_variables(call: str) -> None:
         assert name in (VARIABLES if equals else targets)
 
 
-@pytest.mark.parametrize("call", [call for call in typed("clipbench") if call.split()[1] not in cli.LIGHTNING])
+@pytest.mark.parametrize("call", [call for call in typed("clipbench") if call.split()[1] not in commands.LIGHTNING])
 def test_the_command_line_understands(call: str) -> None:
     words = shlex.split(call)[1:]
     if words == ["--help"]:
         return
-    cli._parser().parse_args(words)
+    commands._parser().parse_args(words)

@@ -75,7 +75,7 @@ def test_metadata_names_licence_and_command(wheel: Path) -> None:
         entry_points = archive.read(text["entry_points.txt"]).decode()
         licence = archive.read(text["LICENSE"]).decode()
         about = archive.read(text["METADATA"]).decode()
-    assert "clipbench = clipbench.cli:main" in entry_points
+    assert "clipbench = clipbench.commands:main" in entry_points
     assert "Apache License" in licence
     assert "License-Expression: Apache-2.0" in about
 
@@ -96,7 +96,9 @@ def test_an_installed_wheel_reads_its_own_files(installed: Path, tmp_path: Path)
     assert done.stdout.splitlines() == [*map(str, expected), str(inside / "datasets/mini/eurosat.yaml")]
 
 
-needs_cli = pytest.mark.skipif(not (ROOT / "clipbench/cli.py").exists(), reason="needs clipbench/cli.py")
+needs_cli = pytest.mark.skipif(
+    not (ROOT / "clipbench/commands/__init__.py").exists(), reason="needs clipbench/commands/__init__.py"
+)
 
 
 @needs_cli

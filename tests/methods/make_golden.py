@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from clipbench.bench.recipe import known_recipes
 from clipbench.errors import ClipbenchError, UnknownName
+from clipbench.recipes.recipe import known_recipes
 from clipbench.testing.golden import golden_numbers
 
 FOLDER = Path(__file__).with_name("golden")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from clipbench.bench.show import trained_by
+from clipbench.bench.trained_parameters import trained_by
 from clipbench.errors import ClipbenchWarning, ConfigError
 from clipbench.methods.clipfit import CLIPFit
 from clipbench.testing.backbones import write_batchnorm

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from clipbench.bench.show import trained_by
+from clipbench.bench.trained_parameters import trained_by
 from clipbench.errors import ConfigError, UnknownName
 from clipbench.methods.coop import CoOp
 from clipbench.methods.zero_shot import ZeroShot

@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from clipbench.backbone.clip import describe_backbone
-from clipbench.bench.recipe import known_recipes, load_recipe
-from clipbench.bench.show import said, trained_by
-from clipbench.cli import main
+from clipbench.bench.trained_parameters import said, trained_by
+from clipbench.commands import main
 from clipbench.errors import ConfigError
+from clipbench.recipes.recipe import known_recipes, load_recipe
 
 VIT = "ViT-B-16/random"
 WHOLE = 149_620_737

@@ -10,9 +10,9 @@ import lightning as L
 import pytest
 import torch
 
-from clipbench.bench.recipe import load_recipe, resolve
 from clipbench.errors import ConfigError
 from clipbench.methods.fine_tuning import FineTuning
+from clipbench.recipes.recipe import load_recipe, resolve
 from clipbench.testing.methods import Subject
 
 Make = Callable[..., FineTuning]

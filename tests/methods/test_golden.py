@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clipbench.bench.recipe import known_recipes
+from clipbench.recipes.recipe import known_recipes
 from clipbench.testing.golden import golden_numbers
 from tests.methods import make_golden
 from tests.methods.make_golden import FOLDER, KEPT, main, names

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 
 from clipbench.bench.plan import make_plan
 from clipbench.bench.run import run_cell
-from clipbench.bench.suites import Suite
 from clipbench.errors import UnknownName
 from clipbench.methods.linear_probe import LOG10_C, LinearProbe, choose_log10_c, fit_probe, folds_of
+from clipbench.recipes.suites import Suite
 from clipbench.testing.folders import suite_of_folder
 from clipbench.testing.methods import Subject, scores
 

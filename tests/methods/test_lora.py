@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from clipbench.methods.deliverable import load_method, save_deliverable
 from torch import Tensor
 
 from clipbench.backbone.clip import build_backbone, describe_backbone
-from clipbench.bench.show import trained_by
+from clipbench.bench.trained_parameters import trained_by
 from clipbench.data.task import Task
 from clipbench.errors import BackboneError, ConfigError
 from clipbench.methods.base import Method
-from clipbench.methods.deliverable import load_method, save_deliverable
 from clipbench.methods.lora import LoRA
 from clipbench.testing.backbones import write_batchnorm
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from clipbench.methods.deliverable import load_into, load_method, save_deliverable
 from torch import Tensor
 
 from clipbench.backbone.clip import describe_backbone
-from clipbench.bench.show import trained_by
+from clipbench.bench.trained_parameters import trained_by
 from clipbench.data.task import Task
 from clipbench.errors import BackboneError, ConfigError, MethodError
 from clipbench.methods.clipfit import CLIPFit
-from clipbench.methods.deliverable import load_into, load_method, save_deliverable
 from clipbench.methods.mft import MFT, needs_of
 from clipbench.methods.wise_ft import WiSEFT
 from clipbench.testing.backbones import write_batchnorm

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+from clipbench.methods.deliverable import load_method, save_deliverable
 from torch import Tensor, nn
 
-from clipbench.bench.show import trained_by
+from clipbench.bench.trained_parameters import trained_by
 from clipbench.errors import ConfigError, UnknownName
 from clipbench.methods.base import Method
-from clipbench.methods.deliverable import load_method, save_deliverable
 from clipbench.methods.lora import LoRA
 from clipbench.methods.peft import Peft
 

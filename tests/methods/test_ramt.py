@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from clipbench.backbone.clip import describe_backbone
-from clipbench.bench.show import trained_by
+from clipbench.bench.trained_parameters import trained_by
 from clipbench.data.task import Task
 from clipbench.errors import BackboneError, ClipbenchWarning, ConfigError
 from clipbench.methods.ramt import RAMT, keep_probability, regularised

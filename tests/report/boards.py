@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from clipbench.bench.record import Record, write_record
+from clipbench.records.store import Record, write_record
 from clipbench.report.aggregate import aggregate, cells_of
 from clipbench.report.select import select
-from tests.bench.records import cell, record
+from tests.records.records import cell, record
 
 DATASETS = ("imagenet", "stanford_cars", "dtd")
 SCORES = {"zero_shot": (20, 30), "clipfit": (30, 29), "coop": (32, 20), "tip_adapter": (36, 30)}

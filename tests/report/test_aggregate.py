@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipbench.bench.record import Cell, Record
+from clipbench.records.store import Cell, Record
 from clipbench.report.aggregate import COLUMNS, aggregate, cells_of
 from clipbench.report.select import select
-from tests.bench.records import cell, failed, record
+from tests.records.records import cell, failed, record
 
 SUITE = {"mini": ["dtd", "eurosat"]}
 

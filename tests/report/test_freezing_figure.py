@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
-from clipbench.bench.record import write_record
-from clipbench.cli import main
+from clipbench.commands import main
 from clipbench.errors import RecordError
+from clipbench.records.store import write_record
 from clipbench.report.freezing import OUTSIDE, STAYED, freezing_figure, write_freezing
-from tests.bench.records import cell, record
+from tests.records.records import cell, record
 
 
 def group(name: str, size: int, frozen_at: int | None, tower: str | None, block: int | None) -> dict[str, Any]:

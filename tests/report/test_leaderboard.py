@@ -12,13 +12,13 @@ import pytest
 from rich.console import Console
 
 from clipbench import atomic
-from clipbench.bench.record import SCHEMA, RecordStore
+from clipbench.commands.table import table_text
 from clipbench.errors import RecordError
+from clipbench.records.store import SCHEMA, RecordStore
 from clipbench.report import compare_published, load_frame, render, write_leaderboard
-from clipbench.report.command import table_text
 from clipbench.report.compare import published_sections
 from clipbench.report.published import KEYS
-from tests.bench.records import cell, record
+from tests.records.records import cell, record
 from tests.report.boards import DATASETS, board, outcomes, write
 
 FILES = [

@@ -13,15 +13,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clipbench.bench.record import Record
-from clipbench.bench.studies import Study, study_from
 from clipbench.errors import RecordError
+from clipbench.recipes.studies import Study, study_from
+from clipbench.records.store import Record
 from clipbench.report.harmonic import harmonic_mean
 from clipbench.report.select import Planned
 from clipbench.report.study import study_figures, study_frame, write_study
 from clipbench.report.study_tables import scope_of, standard_error, study_sections
-from tests.bench.records import cell, record
-from tests.bench.test_studies import STUDY
+from tests.recipes.test_studies import STUDY
+from tests.records.records import cell, record
 from tests.report.boards import write
 from tests.report.test_tables import check_structure
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from clipbench.bench.recipe import known_recipes, load_recipe, resolve
 from clipbench.errors import ConfigError, UnreadSetting
 from clipbench.methods import method_class, registered
 from clipbench.methods.arguments import settings_of
 from clipbench.methods.base import Method
+from clipbench.recipes.recipe import known_recipes, load_recipe, resolve
 from clipbench.testing.methods import METHOD_CHECKS, Check, run_check
 
 

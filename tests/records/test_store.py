@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipbench import atomic
-from clipbench.bench.record import (
+from clipbench.errors import RecordError
+from clipbench.records.store import (
     SCHEMA,
     Cell,
     NewerRecord,
@@ -28,8 +29,7 @@ from clipbench.bench.record import (
     unpack_bits,
     write_record,
 )
-from clipbench.errors import RecordError
-from tests.bench.records import CELL, cell, failed, record
+from tests.records.records import CELL, cell, failed, record
 
 ROOT = Path(__file__).resolve().parents[2]
 plain = st.recursive(
@@ -253,7 +253,7 @@ def test_a_kill_while_writing_leaves_the_former_record_and_no_done_cell(tmp_path
 
 HOLD = """
 import sys
-from clipbench.bench.record import Cell, RecordStore
+from clipbench.records.store import Cell, RecordStore
 cell = Cell("mini", "dtd", "clipfit", "mini", "base_to_novel", "paper", 16, 1)
 with RecordStore(sys.argv[1]).claim(cell, "0" * 64) as mine:
     print(mine, flush=True)
@@ -340,7 +340,7 @@ def test_a_bitmap_has_the_first_image_in_the_highest_bit_and_nothing_beyond_the_
 
 
 def test_importing_records_imports_nothing_heavy() -> None:
-    program = "import sys, clipbench.bench.record; print([m for m in sys.argv[1:] if m in sys.modules])"
+    program = "import sys, clipbench.records.store; print([m for m in sys.argv[1:] if m in sys.modules])"
     heavy = ["torch", "numpy", "pandas", "lightning", "jsonschema", "filelock"]
     out = subprocess.run([sys.executable, "-c", program, *heavy], cwd=ROOT, check=True, capture_output=True, text=True)
     assert out.stdout.strip() == "[]"

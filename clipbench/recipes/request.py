@@ -6,7 +6,9 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from clipbench.bench.recipe import (
+from clipbench.errors import ConfigError
+from clipbench.protocols.base import protocol
+from clipbench.recipes.recipe import (
     ABOUT,
     Config,
     Recipe,
@@ -16,9 +18,7 @@ from clipbench.bench.recipe import (
     read_config,
     read_setting,
 )
-from clipbench.bench.suites import Suite, load_suite
-from clipbench.errors import ConfigError
-from clipbench.protocols.base import protocol
+from clipbench.recipes.suites import Suite, load_suite
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 
-from clipbench.bench.recipe import Config, Recipe, merge, resolve
-from clipbench.bench.request import Request
 from clipbench.errors import ConfigError
+from clipbench.recipes.recipe import Config, Recipe, merge, resolve
+from clipbench.recipes.request import Request
 
 BENCH_TRAINER: Config = {
     "devices": 1,

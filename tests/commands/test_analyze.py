@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clipbench.analysis import features, runs
-from clipbench.cli import main
+from clipbench.commands import main
 from clipbench.errors import MethodError
 from clipbench.report import drawing
 from tests.analysis.conftest import SMALL

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from clipbench.bench.record import SCHEMA, Cell, content_key, pack_bits
+from clipbench.records.store import SCHEMA, Cell, content_key, pack_bits
 
 CELL = Cell("mini", "dtd", "clipfit", "mini", "base_to_novel", "paper", 16, 1)
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from clipbench.backbone.names import kind_of, parse_name
-from clipbench.bench.recipe import from_dotted, known_recipes, load_recipe, merge, read_setting, recipe_origin
-from clipbench.bench.suites import known_suites, load_suite
+from clipbench.recipes.recipe import from_dotted, known_recipes, load_recipe, merge, read_setting, recipe_origin
+from clipbench.recipes.suites import known_suites, load_suite
 
 if TYPE_CHECKING:
     from clipbench.methods.base import Method
@@ -58,7 +58,7 @@ def list_suites() -> list[dict[str, Any]]:
 
 def list_studies() -> list[dict[str, Any]]:
     """A row per packaged study; reads YAML only."""
-    from clipbench.bench.studies import known_studies, load_study
+    from clipbench.recipes.studies import known_studies, load_study
 
     studies = [load_study(name) for name in known_studies()]
     return [
@@ -114,7 +114,7 @@ def trained_by(config_name: str, backbone: str | None, settings: Sequence[str] =
         ConfigError: a wrong recipe or setting, or a selection that means nothing on this backbone.
         BackboneError: the backbone lacks an ability that the method needs.
     """
-    from clipbench.bench.objects import check_keys
+    from clipbench.bench.build import check_keys
     from clipbench.methods import method_class
 
     recipe = load_recipe(config_name)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clipbench.atomic import cannot_write, replacing, write_bytes, write_text
-from clipbench.bench.cell import Cell, Record, comparable, content_key
-from clipbench.bench.correctness import count_bits, pack_bits, unpack_bits
 from clipbench.errors import RecordError
+from clipbench.records.cell import Cell, Record, comparable, content_key
+from clipbench.records.correctness import count_bits, pack_bits, unpack_bits
 
 if TYPE_CHECKING:
     import jsonschema.protocols

@@ -23,7 +23,7 @@ LIGHT = [
 @pytest.mark.parametrize("words", LIGHT, ids=" ".join)
 def test_no_torch_in_light_commands(words: list[str]) -> None:
     code = (
-        "import sys, json\nfrom clipbench.cli import main\n"
+        "import sys, json\nfrom clipbench.commands import main\n"
         f"status = main({words!r})\n"
         "heavy = [name for name in ('torch', 'lightning', 'matplotlib', 'open_clip') if name in sys.modules]\n"
         "print(json.dumps([status, heavy]))"

@@ -12,14 +12,14 @@ from typing import Any
 import yaml
 from lightning.pytorch.trainer.states import TrainerStatus
 
-from clipbench.bench.arguments import choose_recipe, split_arguments
-from clipbench.bench.cell_config import data_context, default_precision
-from clipbench.bench.objects import ClipbenchCLI, one_sentence, resolved, with_whole_path
-from clipbench.bench.recipe import Config, Recipe, merge, resolve
-from clipbench.bench.start import start_of
+from clipbench.bench.build import ClipbenchCLI, one_sentence, resolved, with_whole_path
 from clipbench.data.preprocessing import backbone_of_suite
 from clipbench.errors import ConfigError
 from clipbench.methods.weights_file import read_learned
+from clipbench.recipes.arguments import choose_recipe, split_arguments
+from clipbench.recipes.cell_config import data_context, default_precision
+from clipbench.recipes.recipe import Config, Recipe, merge, resolve
+from clipbench.recipes.start import start_of
 
 OF_TRAINER_METHODS = ("ckpt_path", "verbose", "weights_only")
 ALONE: Config = {"devices": 1, "log_every_n_steps": 1, "num_sanity_val_steps": 0}
@@ -95,7 +95,7 @@ def run_lightning(subcommand: str, words: Sequence[str]) -> int:
     """
     if "--help" in words or "-h" in words:
         print(USAGE.format(subcommand=subcommand))
-        from clipbench.bench.recipe import known_recipes
+        from clipbench.recipes.recipe import known_recipes
 
         print("recipes:", ", ".join(known_recipes()))
         return 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from clipbench.bench.recipe import Config, Recipe, known_recipes, load_recipe
 from clipbench.errors import ConfigError
+from clipbench.recipes.recipe import Config, Recipe, known_recipes, load_recipe
 
 
 def start_of(config: Config, name: str, children: tuple[str, ...] = ()) -> Recipe | Path | None:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from clipbench.bench.recipe import load_recipe, resolve
-from clipbench.bench.studies import Study, known_studies, load_study, study_from
-from clipbench.cli import main
+from clipbench.commands import main
 from clipbench.errors import ClipbenchError, UnknownName
+from clipbench.recipes.recipe import load_recipe, resolve
+from clipbench.recipes.studies import Study, known_studies, load_study, study_from
 
 NOISE_4 = {"model.context_words": "", "model.n_context": 4}  # words give the number of vectors themselves
 STUDY: dict[str, Any] = {
@@ -215,7 +215,7 @@ def test_a_packaged_study_fits_its_name_and_half_an_hour(packaged: Study) -> Non
 
 def test_a_packaged_study_asks_for_nothing_that_its_methods_do_not_know(packaged: Study) -> None:
     """Every variant as the bench would build it, up to the method; no data, no weights."""
-    from clipbench.bench.objects import check_keys
+    from clipbench.bench.build import check_keys
     from clipbench.methods import method_class
 
     context = {"suite": "mini", "protocol": packaged.protocol, "dataset": "dtd", "shots": 16, "backbone": "mini"}

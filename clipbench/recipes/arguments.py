@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from clipbench.bench.recipe import Config, Recipe, from_dotted, load_recipe, merge, read_config
 from clipbench.errors import ConfigError
+from clipbench.recipes.recipe import Config, Recipe, from_dotted, load_recipe, merge, read_config
 
 
 def split_arguments(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from clipbench.bench.recipe import known_recipes
-from clipbench.bench.request import Request, request_from
 from clipbench.errors import ConfigError, UnknownName
+from clipbench.recipes.recipe import known_recipes
+from clipbench.recipes.request import Request, request_from
 
 
 def asked(**changes: object) -> Request:

@@ -14,13 +14,13 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-from clipbench.bench.recipe import Config
 from clipbench.data.module import DataModule
 from clipbench.errors import ConfigError, UnknownName
 from clipbench.methods import method_class
 from clipbench.methods.arguments import settings_of
 from clipbench.methods.base import Method
 from clipbench.protocols import protocol
+from clipbench.recipes.recipe import Config
 
 # Lightning's CLI calls jsonargparse by names that are on their way out; that is for its next release to mend
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")

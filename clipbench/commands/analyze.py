@@ -14,8 +14,8 @@ from clipbench.errors import ConfigError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from clipbench.bench.request import Request
-    from clipbench.bench.suites import Suite
+    from clipbench.recipes.request import Request
+    from clipbench.recipes.suites import Suite
 
 Rows = list[dict[str, Any]]
 
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _request(options: argparse.Namespace) -> Request:
     """The grid, as `clipbench bench` would read it: the first --config is the recipe, later ones win over it."""
-    from clipbench.bench.request import request_from
+    from clipbench.recipes.request import request_from
 
     words = vars(options) | {"method": options.config[0], "config": options.config[1:], "jobs": 1}
     return request_from(argparse.Namespace(**words))
@@ -114,7 +114,7 @@ def _features_of_cells(options: argparse.Namespace, console: Console) -> int:
     from clipbench.analysis.runs import Say, identity, stem, with_lines
     from clipbench.bench.grid import run_bench
     from clipbench.bench.plan import PlannedCell, make_plan
-    from clipbench.bench.record import RecordStore
+    from clipbench.records.store import RecordStore
 
     request = _request(options)
     status = run_bench(request, _results(options), lambda *_: None, console=console)
@@ -144,7 +144,7 @@ def _features_of_cells(options: argparse.Namespace, console: Console) -> int:
 
 def _features_of_files(options: argparse.Namespace, console: Console) -> int:
     from clipbench.analysis.features import of_weights
-    from clipbench.bench.suites import load_suite
+    from clipbench.recipes.suites import load_suite
 
     suite = load_suite(options.suite)
     rows: Rows = []

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from clipbench.bench.record import run_folder
 from clipbench.errors import RecordError
+from clipbench.records.store import run_folder
 from clipbench.report.compare import published_sections
 from clipbench.report.leaderboard import load_frame
 from clipbench.report.published import TABLES, published_frame

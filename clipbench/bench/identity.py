@@ -7,8 +7,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from clipbench.bench.recipe import Config
 from clipbench.errors import ConfigError, DataError
+from clipbench.recipes.recipe import Config
 
 
 def numeric_versions() -> dict[str, int]:

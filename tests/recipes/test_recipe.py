@@ -7,9 +7,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from clipbench.bench.arguments import choose_recipe, split_arguments
-from clipbench.bench.recipe import Recipe, from_dotted, known_recipes, load_recipe, matches, merge, read_config, resolve
 from clipbench.errors import ConfigError, UnknownName
+from clipbench.recipes.arguments import choose_recipe, split_arguments
+from clipbench.recipes.recipe import (
+    Recipe,
+    from_dotted,
+    known_recipes,
+    load_recipe,
+    matches,
+    merge,
+    read_config,
+    resolve,
+)
 
 BASE = {"model": {"init_args": {"backbone": "mini"}}, "data": {"class_path": "FewShotDataModule", "init_args": {}}}
 

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.path.append(os.getcwd())  # modules beside the user, as `python -m` finds them; installed ones come first
     try:
         if words and words[0] in LIGHTNING:
-            from clipbench.bench.lightning_run import run_lightning
+            from clipbench.commands.fit import run_lightning
 
             return run_lightning(words[0], words[1:])
         options = _parser().parse_args(words)
@@ -97,7 +97,7 @@ def _add_grid(parser: argparse.ArgumentParser) -> None:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from clipbench.bench.request import request_from
+    from clipbench.recipes.request import request_from
 
     request = request_from(options)
     from clipbench.bench.grid import run_bench
@@ -124,7 +124,7 @@ def _add_study(commands: Any) -> None:
 
 
 def _study(options: argparse.Namespace) -> int:
-    from clipbench.bench.studies import load_study, run_study
+    from clipbench.recipes.studies import load_study, run_study
     from clipbench.resources import runs_dir
 
     only = [word for word in options.variants.replace(",", " ").split() if word]
@@ -151,12 +151,12 @@ def _add_table(commands: Any) -> None:
 
 
 def _table(options: argparse.Namespace) -> int:
-    from clipbench.report.command import table_text
+    from clipbench.commands.table import table_text
     from clipbench.resources import runs_dir
 
     suite = options.suite
     if suite.endswith((".yaml", ".yml")):
-        from clipbench.bench.suites import load_suite
+        from clipbench.recipes.suites import load_suite
 
         suite = load_suite(suite).name
     print(table_text(options.results or runs_dir(), suite, options.protocol, options.format, options.compare))
@@ -171,9 +171,9 @@ def _add_list(commands: Any) -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from clipbench.bench import show
+    from clipbench.bench import trained_parameters
 
-    rows = getattr(show, f"list_{options.what}")()
+    rows = getattr(trained_parameters, f"list_{options.what}")()
     print(json.dumps(rows, indent=1) if options.format == "json" else _columns(rows))
     return 0
 
@@ -199,7 +199,7 @@ def _add_show(commands: Any) -> None:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from clipbench.bench.show import said, trained_by
+    from clipbench.bench.trained_parameters import said, trained_by
 
     facts = trained_by(options.config, options.backbone, options.set)
     if options.format == "json":
@@ -281,7 +281,7 @@ def _analyze(options: argparse.Namespace) -> int:
         for record in options.record:
             print(*write_freezing(record, options.out and options.out / record.stem).values(), sep="\n")
         return 0
-    from clipbench.analysis.command import run
+    from clipbench.commands.analyze import run
 
     return run(options)
 
@@ -299,7 +299,7 @@ def _add_predict(commands: Any) -> None:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from clipbench.bench.predict import predict
+    from clipbench.commands.predict import predict
 
     given = options.classes
     names = None if given is None else [name.strip() for name in given.split(",") if name.strip()]

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from clipbench.bench.plan import Plan
-from clipbench.bench.recipe import Config, Recipe, is_yaml, known_recipes, load_recipe
-from clipbench.bench.request import Request
-from clipbench.bench.suites import load_suite
 from clipbench.errors import ConfigError, UnknownName
 from clipbench.protocols.base import protocol
+from clipbench.recipes.recipe import Config, Recipe, is_yaml, known_recipes, load_recipe
+from clipbench.recipes.request import Request
+from clipbench.recipes.suites import load_suite
 from clipbench.resources import configs_dir
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""What came out: cells, their keys and the store of records; no torch."""
