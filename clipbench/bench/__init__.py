@@ -1,1 +1,1 @@
-"""The grid of cells: plan, run, launchers and records."""
+"""How cells are run: plan, identity, build, run, cost, launchers and the grid."""

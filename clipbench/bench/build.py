@@ -9,18 +9,22 @@ import logging
 import os
 import re
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
+from clipbench.backbone.clip import describe_backbone
 from clipbench.data.module import DataModule
+from clipbench.data.task import Task
 from clipbench.errors import ConfigError, UnknownName
 from clipbench.methods import method_class
 from clipbench.methods.arguments import settings_of
 from clipbench.methods.base import Method
 from clipbench.protocols import protocol
-from clipbench.recipes.recipe import Config
+from clipbench.recipes.recipe import Config, merge
 
 # Lightning's CLI calls jsonargparse by names that are on their way out; that is for its next release to mend
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
@@ -127,6 +131,11 @@ def with_whole_path(config: Config) -> Config:
     return config | {"model": model | {"class_path": f"{kind.__module__}.{kind.__qualname__}"}}
 
 
+def with_precision(config: Config) -> Config:
+    """The config with the precision of this device where none is set: bf16-mixed where CUDA is, float32 elsewhere."""
+    return merge({"trainer": {"precision": "bf16-mixed" if torch.cuda.is_available() else "32-true"}}, config)
+
+
 def one_sentence(text: str) -> str:
     """jsonargparse's message as one line, without the type zoo."""
     lines = [line.strip(" -") for line in text.splitlines()]
@@ -176,6 +185,19 @@ def check_keys(config: Config) -> None:
             raise UnknownName("setting of the trainer", key, settings_of(L.Trainer))
     if trainer.get("precision") not in (None, *PRECISIONS):
         raise UnknownName("trainer.precision (what is trained stays float32)", str(trainer["precision"]), PRECISIONS)
+
+
+def method_without_weights(kind: type[Method], arguments: Mapping[str, Any], classes: int) -> Method:
+    """A method set up on a backbone without weights, for so many classes, and without its `start`.
+
+    Raises:
+        ConfigError: a wrong argument, or a selection that means nothing on this backbone.
+        BackboneError: the backbone lacks an ability that the method requires.
+    """
+    method = kind(**(dict(arguments) | ({"start": None} if "start" in arguments else {})))
+    names = ("first class", "second class", "third class")[:classes]
+    method.setup(task=Task("", None, names, ()), backbone=describe_backbone(method.backbone_name))
+    return method
 
 
 def quiet_lightning() -> None:

@@ -125,12 +125,13 @@ class _Planner:
             user: the user's settings; they are not for a recipe that another one starts from.
             children: the recipes that start from this one, to find a circle.
         """
+        from clipbench.bench.build import with_precision
         from clipbench.methods import method_class
         from clipbench.methods.weights_file import read_header
 
         request = dataclasses.replace(self.request, user=user)
         section = request.suite.datasets[dataset]
-        config = cell_config(request, recipe, dataset, section, request.seeds[0])
+        config = with_precision(cell_config(request, recipe, dataset, section, request.seeds[0]))
         start = start_of(config, recipe.name, children)
         parents: dict[int, PlannedCell] = {}
         if isinstance(start, Recipe):
@@ -190,7 +191,7 @@ class _Planner:
         It is built on a backbone without weights, so that a wrong setting, backbone or selection is refused before
         anything is loaded; once for all cells.
         """
-        from clipbench.bench.trained_parameters import method_without_weights
+        from clipbench.bench.build import method_without_weights
 
         known = json.dumps([class_path(kind), arguments], sort_keys=True, default=str)
         if known not in self._template_sets:

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
+from clipbench.commands.bench import add_grid
 from clipbench.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.console import Console
 
     from clipbench.recipes.request import Request
     from clipbench.recipes.suites import Suite
@@ -20,23 +20,51 @@ if TYPE_CHECKING:
 Rows = list[dict[str, Any]]
 
 
+def add_parser(commands: Any) -> None:
+    """The words of the command."""
+    parser = commands.add_parser("analyze", help="how far parameters and features moved, what was frozen when")
+    parser.add_argument("what", choices=["changes", "features", "freezing"])
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--config", action="append", help="recipe or recipes to fit; repeated: YAML files that win")
+    source.add_argument("--weights", type=Path, nargs="+", help="files of what was learned, instead of fits")
+    source.add_argument("--record", type=Path, nargs="+", help="freezing: records of runs with FisherFreezing")
+    parser.add_argument("--every", type=int, default=10, help="changes: steps between two records of a fit")
+    parser.add_argument("--out", type=Path, default=None, help="folder of the outcome (default: beside the records)")
+    add_grid(parser)
+    parser.set_defaults(run=run)
+
+
 def run(options: argparse.Namespace) -> int:
-    """`analyze changes` or `analyze features`; 0 when everything asked for was done, 1 when cells failed.
+    """`changes`, `features` or `freezing`; 0 when everything asked for was done, 1 when cells failed.
 
     Raises:
         ConfigError: a wrong call.
         DataError: data are missing or damaged.
         MethodError: weights that does not fit.
     """
+    if (options.what == "freezing") != bool(options.record):
+        raise ConfigError("analyze freezing draws --record FILE...; changes and features take --config or --weights")
     if options.every < 1:
         raise ConfigError(f"--every {options.every}: at least one step between two records")
+    from rich.console import Console
+
     work = {
+        ("freezing", False): _freezing,
         ("changes", True): _changes_of_fits,
         ("changes", False): _changes_of_files,
         ("features", True): _features_of_cells,
         ("features", False): _features_of_files,
     }[options.what, bool(options.config)]
     return work(options, Console())
+
+
+def _freezing(options: argparse.Namespace, console: Console) -> int:
+    from clipbench.report.freezing import write_freezing
+
+    for record in options.record:
+        for path in write_freezing(record, options.out and options.out / record.stem).values():
+            console.print(str(path), highlight=False, markup=False, soft_wrap=True)
+    return 0
 
 
 def _request(options: argparse.Namespace) -> Request:
@@ -54,12 +82,12 @@ def _results(options: argparse.Namespace) -> Path:
 
 
 def _changes_of_fits(options: argparse.Namespace, console: Console) -> int:
+    request = _request(options)
     from clipbench.analysis.recorder import COLUMNS
     from clipbench.analysis.runs import IDENTITY, identity, recorded_cells
     from clipbench.bench.grid import headline
     from clipbench.bench.plan import make_plan
 
-    request = _request(options)
     plan = make_plan(request, _results(options))
     folder = options.out or plan.folder / "analysis" / _name("changes", request)
     console.print(headline(plan).rpartition(",")[0], highlight=False, soft_wrap=True)
@@ -109,6 +137,7 @@ def _write_changes(rows: Rows, columns: tuple[str, ...], folder: Path, note: str
 
 
 def _features_of_cells(options: argparse.Namespace, console: Console) -> int:
+    request = _request(options)
     from clipbench.analysis import features
     from clipbench.analysis.rows import read_rows, write_rows
     from clipbench.analysis.runs import Say, identity, stem, with_lines
@@ -116,7 +145,6 @@ def _features_of_cells(options: argparse.Namespace, console: Console) -> int:
     from clipbench.bench.plan import PlannedCell, make_plan
     from clipbench.records.store import RecordStore
 
-    request = _request(options)
     status = run_bench(request, _results(options), lambda *_: None, console=console)
     plan = make_plan(request, _results(options))
     folder = options.out or plan.folder / "analysis" / _name("features", request)
@@ -143,10 +171,11 @@ def _features_of_cells(options: argparse.Namespace, console: Console) -> int:
 
 
 def _features_of_files(options: argparse.Namespace, console: Console) -> int:
-    from clipbench.analysis.features import of_weights
     from clipbench.recipes.suites import load_suite
 
     suite = load_suite(options.suite)
+    from clipbench.analysis.features import of_weights
+
     rows: Rows = []
     for path in options.weights:
         found = of_weights(path, suite, options.protocol, options.root)

@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from clipbench.data.images import check_images
 from clipbench.errors import ConfigError, DataError
-from clipbench.methods.base import Method
-from clipbench.methods.weights_file import read_header
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
+
+
+def add_parser(commands: Any) -> None:
+    """The words of the command."""
+    parser = commands.add_parser("predict", help="use what was learned on your own images")
+    parser.add_argument("images", nargs="+", help="image files and folders")
+    parser.add_argument("--weights", type=Path, required=True, help="file of what was learned")
+    parser.add_argument(
+        "--classes", default=None, help="class names, separated by commas (default: those that were trained on)"
+    )
+    parser.add_argument("--top", type=int, default=3)
+    parser.add_argument("--format", default="text", choices=["text", "json"])
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the most probable classes of every image.
+
+    Raises:
+        ClipbenchError: a wrong call, missing or damaged images, or weights that do not fit.
+    """
+    given = options.classes
+    names = None if given is None else [name.strip() for name in given.split(",") if name.strip()]
+    rows = predict(options.images, options.weights, names, options.top)
+    if options.format == "json":
+        print(json.dumps(rows, indent=1))
+        return 0
+    for row in rows:
+        print(row["image"] + "  " + "  ".join(f"{name} {100 * share:.1f} %" for name, share in row["classes"]))
+    return 0
 
 
 def find_images(places: Sequence[str]) -> list[Path]:
@@ -53,11 +82,15 @@ def predict(
     """
     if top < 1:
         raise ConfigError(f"--top {top}: at least one class is to be named")
-    if classnames is None:
-        classnames = read_header(weights).classnames
-    if len(classnames) < 2:
+    if classnames is not None and len(classnames) < 2:
         raise ConfigError("--classes needs at least two names, separated by commas")
     files = find_images(places)
+    from clipbench.data.images import check_images
+    from clipbench.methods.base import Method
+    from clipbench.methods.weights_file import read_header
+
+    if classnames is None:
+        classnames = read_header(weights).classnames
     if bad := check_images(files):
         raise DataError("\n".join(bad))
     probabilities = Method.load(weights).predict(files, classes=classnames)

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
-
-import pandas as pd
+from typing import Any
 
 from clipbench.errors import RecordError
-from clipbench.records.store import run_folder
-from clipbench.report.compare import published_sections
-from clipbench.report.leaderboard import load_frame
-from clipbench.report.published import TABLES, published_frame
-from clipbench.report.tables import render
+
+
+def add_parser(commands: Any) -> None:
+    """The words of the command."""
+    parser = commands.add_parser("table", help="the leaderboard from the records there are")
+    parser.add_argument(
+        "--suite", default="mini", help="mini (default), clip11, another suite's name, or its YAML file"
+    )
+    parser.add_argument("--protocol", default="base_to_novel", help="base_to_novel (default) or few_shot")
+    parser.add_argument("--results", type=Path, default=None, help="folder of all runs (default: results/runs)")
+    parser.add_argument("--format", default="text", choices=["text", "csv", "md", "tex"])
+    parser.add_argument("--compare", choices=["published"], default=None, help="put the papers' rows beside ours")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the table.
+
+    Raises:
+        ClipbenchError: an unknown suite, or no record to show.
+    """
+    from clipbench.recipes.suites import load_suite
+    from clipbench.resources import runs_dir
+
+    suite = options.suite
+    if suite.endswith((".yaml", ".yml")):
+        suite = load_suite(suite).name
+    print(table_text(options.results or runs_dir(), suite, options.protocol, options.format, options.compare))
+    return 0
 
 
 def table_text(results: Path | str, suite: str, protocol: str, format: str = "text", compare: str | None = None) -> str:
@@ -27,6 +51,14 @@ def table_text(results: Path | str, suite: str, protocol: str, format: str = "te
     Raises:
         RecordError: there is no record and nothing to compare.
     """
+    import pandas as pd  # here, as all below: `clipbench --help` need not pay for it
+
+    from clipbench.records.store import run_folder
+    from clipbench.report.compare import published_sections
+    from clipbench.report.leaderboard import load_frame
+    from clipbench.report.published import TABLES, published_frame
+    from clipbench.report.tables import render
+
     folder = run_folder(results, suite, protocol)
     frame = load_frame(folder)
     if compare is None:

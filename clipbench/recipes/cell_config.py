@@ -21,20 +21,13 @@ BENCH_TRAINER: Config = {
 }
 
 
-def default_precision() -> str:
-    """bf16-mixed where CUDA is, float32 elsewhere."""
-    import torch
-
-    return "bf16-mixed" if torch.cuda.is_available() else "32-true"
-
-
 def cell_config(request: Request, recipe: Recipe, dataset: str, section: Config, seed: int) -> Config:
-    """The merged config of one cell, ready for the parser."""
+    """The merged config of one cell; only the precision is left to the device that runs it, unless somebody sets it."""
     backbone = request.backbone or request.suite.backbone
     base: Config = {
         "model": {"init_args": {"backbone": backbone}},
         "data": copy.deepcopy(section),
-        "trainer": {"precision": default_precision()} | BENCH_TRAINER,
+        "trainer": dict(BENCH_TRAINER),
     }
     if request.data_root and section["class_path"] == "FewShotDataModule":
         base["data"]["init_args"]["root"] = request.data_root

@@ -9,23 +9,19 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
-from clipbench.bench.plan import Plan
 from clipbench.errors import ConfigError, UnknownName
 from clipbench.protocols.base import protocol
 from clipbench.recipes.recipe import Config, Recipe, is_yaml, known_recipes, load_recipe
 from clipbench.recipes.request import Request
 from clipbench.recipes.suites import load_suite
 from clipbench.resources import configs_dir
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 SCHEMA_FILE = Path(__file__).with_name("study.schema.json")
 FOLDER = "studies"
@@ -256,41 +252,3 @@ def _number(text: str) -> float | None:
 
 def _line(text: str) -> str:
     return " ".join(str(text).split())
-
-
-def run_study(
-    study: Study,
-    results: Path,
-    finish: Callable[[Plan, Console], None],
-    only: Sequence[str] = (),
-    jobs: int | None = None,
-    dry_run: bool = False,
-    data_root: str | None = None,
-) -> int:
-    """Run what is missing of a study.
-
-    Args:
-        study: what to run.
-        results: the folder of all runs.
-        finish: what is done with the plan in the end: table and figures.
-        only: labels of some variants; the table shows the others as far as there are records.
-        jobs: worker processes; None chooses.
-        dry_run: print the plan and stop.
-        data_root: where the real datasets lie, instead of the usual place.
-
-    Returns:
-        As `run_bench`.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C; finished records are kept.
-    """
-    from rich.console import Console
-
-    request = study.request(only, data_root)
-    from clipbench.bench.grid import run_bench
-
-    console = Console()
-    console.print(f"{study.title}\n{study.question}", highlight=False, markup=False)
-    console.print(f"stated for 2 cores: about {study.minutes:g} minutes in all", highlight=False)
-
-    return run_bench(request, study.folder(results), finish, jobs, dry_run, console)

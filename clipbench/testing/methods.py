@@ -18,10 +18,9 @@ import torch
 from torch import Tensor
 
 from clipbench.backbone.clip import load_backbone
-from clipbench.bench.build import ClipbenchCLI, build
+from clipbench.bench.build import ClipbenchCLI, build, method_without_weights, with_precision
 from clipbench.bench.plan import make_plan
 from clipbench.bench.run import run_cell
-from clipbench.bench.trained_parameters import method_without_weights
 from clipbench.errors import BackboneError, ClipbenchWarning
 from clipbench.methods.base import Method
 from clipbench.methods.weights_file import read_header, read_learned
@@ -79,7 +78,7 @@ class Subject:
         """Method, data and trainer, the method set up."""
         request = self.request()
         config = cell_config(request, request.recipes[0], self.dataset, self.suite.datasets[self.dataset], seed=1)
-        config = merge(config, from_dotted(settings))
+        config = with_precision(merge(config, from_dotted(settings)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ClipbenchWarning)
             built = build(config)

@@ -14,14 +14,31 @@ LIGHT = [
     ["list", "methods"],
     ["list", "datasets"],
     ["list", "suites"],
+    ["list", "studies"],
     ["list", "backbones"],
     ["data", "--help"],
+    ["data", "draw", "mini/eurosat"],
+    ["fit", "--help"],
+]
+# what no torch is needed to know
+WRONG = [
     ["bench", "--method", "clipfti"],
+    ["bench", "--method", "clipfit", "--datasets", "eurosatt"],
+    ["study", "clipfit_part"],
+    ["study", "clipfit_parts", "--variants", "nothing"],
+    ["fit", "--config", "clipfti"],
+    ["fit", "--config", "clipfit", "--model.lr"],
+    ["fit", "--config", "clipfit", "--ckpt_path", "missing.ckpt"],
+    ["show", "params", "--config", "clipfti"],
+    ["table", "--suite", "nothing"],
+    ["predict", "missing.jpg", "--weights", "missing.safetensors"],
+    ["predict", "missing.jpg", "--weights", "missing.safetensors", "--top", "0"],
+    ["analyze", "changes", "--config", "clipfti"],
 ]
 
 
-@pytest.mark.parametrize("words", LIGHT, ids=" ".join)
-def test_no_torch_in_light_commands(words: list[str]) -> None:
+def called(words: list[str]) -> tuple[int, list[str]]:
+    """Exit status of a call in a process of its own, and the heavy libraries that it imported."""
     code = (
         "import sys, json\nfrom clipbench.commands import main\n"
         f"status = main({words!r})\n"
@@ -30,5 +47,16 @@ def test_no_torch_in_light_commands(words: list[str]) -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     status, heavy = json.loads(run.stdout.splitlines()[-1])
+    return status, heavy
+
+
+@pytest.mark.parametrize("words", LIGHT, ids=" ".join)
+def test_no_torch_in_light_commands(words: list[str]) -> None:
+    assert called(words) == (0, [])
+
+
+@pytest.mark.parametrize("words", WRONG, ids=" ".join)
+def test_a_wrong_word_is_answered_before_torch_is_imported(words: list[str]) -> None:
+    status, heavy = called(words)
+    assert status in (1, 2)
     assert heavy == []
-    assert status == (2 if "clipfti" in words else 0)

@@ -50,4 +50,4 @@ def test_the_command_line_understands(call: str) -> None:
     words = shlex.split(call)[1:]
     if words == ["--help"]:
         return
-    commands._parser().parse_args(words)
+    commands.parser().parse_args(words)

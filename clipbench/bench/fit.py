@@ -1,0 +1,66 @@
+"""One LightningCLI run of a merged config: `fit`, `validate` or `test`, with learned weights before and after."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from pathlib import Path
+
+from lightning.pytorch.trainer.states import TrainerStatus
+
+from clipbench.bench.build import ClipbenchCLI, one_sentence, with_whole_path
+from clipbench.errors import ConfigError
+from clipbench.methods.weights_file import read_learned
+from clipbench.recipes.recipe import Config
+
+
+class RunCLI(ClipbenchCLI):
+    """The CLI that runs its subcommand; `--weights` are loaded before, what was learned is saved after a fit."""
+
+    recipe = ""
+    live: RunCLI | None = None
+
+    def _prepared(self) -> None:
+        RunCLI.live = self
+        path = self._get(self.config_init, "weights")
+        if path:
+            self.model.restore(read_learned(Path(path)))
+
+    before_validate = before_test = _prepared
+
+    def before_fit(self) -> None:
+        """Load what was learned before; the config and its files are laid down by Lightning."""
+        self._prepared()
+
+    def after_fit(self) -> None:
+        """Save what was learned beside Lightning's own files."""
+        if self.model.trainable:
+            path = Path(self.trainer.log_dir or self.trainer.default_root_dir) / "weights.safetensors"
+            size = self.model.save(path, self.recipe)
+            print(f"learned {sum(p.numel() for p in self.model.trainable.values())} numbers: {path} ({size} bytes)")
+
+
+def run_subcommand(subcommand: str, config: Config, recipe: str) -> None:
+    """Run `fit`, `validate` or `test`.
+
+    Args:
+        subcommand: which of them.
+        config: the merged config with the arguments of the trainer's method.
+        recipe: name of the recipe, for the header of what is learned.
+
+    Raises:
+        ConfigError: a key or value that does not fit.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    RunCLI.recipe, RunCLI.live = recipe, None
+    interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        RunCLI({"subcommand": subcommand, subcommand: with_whole_path(config)}, run=True)
+    except argparse.ArgumentError as error:
+        raise ConfigError(one_sentence(str(error))) from error
+    except SystemExit as error:  # Lightning's answer to Ctrl-C
+        trainer = getattr(RunCLI.live, "trainer", None)
+        if trainer is not None and trainer.state.status == TrainerStatus.INTERRUPTED:
+            signal.signal(signal.SIGINT, interrupt)
+            raise KeyboardInterrupt from error
+        raise

@@ -1,0 +1,72 @@
+"""`clipbench bench`: run a grid of cells and print its leaderboard."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from clipbench.bench.plan import Plan
+
+
+def add_parser(commands: Any) -> None:
+    """The words of the command."""
+    parser = commands.add_parser("bench", help="run a grid of cells and print the leaderboard")
+    parser.add_argument(
+        "--method", "-m", required=True, help="recipe or recipes, separated by commas; a YAML file; or all"
+    )
+    add_grid(parser)
+    parser.add_argument(
+        "--config", action="append", default=[], help="a YAML file whose settings win over the recipe's"
+    )
+    add_run(parser)
+    parser.set_defaults(run=run)
+
+
+def add_grid(parser: argparse.ArgumentParser) -> None:
+    """The options that say which cells are meant."""
+    parser.add_argument("--suite", default="mini", help="mini (default), clip11, or a YAML file")
+    parser.add_argument("--datasets", default="", help="some of the suite's datasets, separated by commas")
+    parser.add_argument("--seeds", default="1,2,3")
+    parser.add_argument("--shots", type=int, default=16)
+    parser.add_argument("--protocol", default="base_to_novel", help="base_to_novel (default) or few_shot")
+    parser.add_argument("--backbone", default=None, help="instead of the suite's, for example ViT-B-32/openai")
+    parser.add_argument("--setting", default="paper", choices=["paper", "fixed"], help="fixed: no override by dataset")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, as model.lr=0.01")
+    add_places(parser)
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """Where data are and results go."""
+    parser.add_argument(
+        "--root", default=None, help="where the real datasets lie (default: $CLIPBENCH_DATA, else ./data)"
+    )
+    parser.add_argument("--results", type=Path, default=None, help="folder of all runs (default: results/runs)")
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """How cells are run, or only planned."""
+    parser.add_argument("--jobs", type=int, default=None, help="worker processes (default: 2 for many cells on a CPU)")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan with an estimate and stop")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run what is missing, write and print the leaderboard; 1 when cells failed.
+
+    Raises:
+        ClipbenchError: a wrong call, or data that are missing.
+    """
+    from clipbench.recipes.request import request_from
+
+    request = request_from(options)  # wrong words are refused before torch is there
+    from clipbench.bench.grid import run_bench
+    from clipbench.report import write_leaderboard
+    from clipbench.resources import runs_dir
+
+    def leaderboard(plan: Plan, console: Console) -> None:
+        write_leaderboard(plan.folder, plan.cells, list(request.suite.datasets), request.suite.note).print(console)
+
+    return run_bench(request, options.results or runs_dir(), leaderboard, options.jobs, options.dry_run)

@@ -1,0 +1,124 @@
+"""`clipbench list`: the recipes, datasets, backbones, suites and studies there are, with what each needs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+Rows = list[dict[str, Any]]
+
+
+def add_parser(commands: Any) -> None:
+    """The words of the command."""
+    parser = commands.add_parser("list", help="what there is, with what each needs")
+    parser.add_argument("what", choices=["methods", "datasets", "backbones", "suites", "studies"])
+    parser.add_argument("--format", default="text", choices=["text", "json"])
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the rows."""
+    known = {
+        "methods": list_methods, "datasets": list_datasets, "backbones": list_backbones, "suites": list_suites,
+        "studies": list_studies,
+    }  # fmt: skip
+    rows = known[options.what]()
+    print(json.dumps(rows, indent=1) if options.format == "json" else columns(rows))
+    return 0
+
+
+def columns(rows: Rows) -> str:
+    """Rows as aligned columns; the last column runs free."""
+    if not rows:
+        return "nothing"
+    heads = list(rows[0])
+    cells = [heads, *[[str(row.get(head, "")) for head in heads] for row in rows]]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(heads))]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells)
+
+
+def list_methods() -> Rows:
+    """A row per recipe, packaged or of a plug-in; reads YAML only."""
+    from clipbench.recipes.recipe import known_recipes, load_recipe, recipe_origin
+
+    rows = []
+    for name in known_recipes():
+        recipe = load_recipe(name)
+        needs = "; ".join(f"{tower} tower: {', '.join(what)}" for tower, what in recipe.about.get("needs", {}).items())
+        rows.append(
+            {
+                "recipe": name,
+                "method": recipe.method,
+                "from": recipe_origin(name),
+                "paper": recipe.about.get("paper", ""),
+                "needs": needs or "any CLIP",
+            }
+        )
+    return rows
+
+
+def list_datasets() -> Rows:
+    """A row per card; reads YAML only."""
+    from clipbench.data.cards import list_cards, load_card
+
+    rows = []
+    for name in list_cards():
+        card = load_card(name)
+        counts = card.counts
+        needs = "nothing (rendered)" if card.reader == "mini" else f"$CLIPBENCH_DATA/{card.folder}"
+        rows.append(
+            {
+                "dataset": name, "title": card.title, "classes": counts.get("classes"), "train": counts.get("train"),
+                "val": counts.get("val"), "test": counts.get("test"), "needs": needs,
+            }
+        )  # fmt: skip
+    return rows
+
+
+def list_suites() -> Rows:
+    """A row per packaged suite."""
+    from clipbench.recipes.suites import known_suites, load_suite
+
+    suites = [load_suite(name) for name in known_suites()]
+    return [{"suite": s.name, "backbone": s.backbone, "datasets": len(s.datasets), "title": s.title} for s in suites]
+
+
+def list_studies() -> Rows:
+    """A row per packaged study; reads YAML only."""
+    from clipbench.recipes.studies import known_studies, load_study
+
+    studies = [load_study(name) for name in known_studies()]
+    return [
+        {
+            "study": s.name, "suite": s.suite, "variants": len(s.variants), "datasets": len(s.datasets),
+            "seeds": len(s.seeds), "minutes": f"{s.minutes:g}", "title": s.title,
+        }
+        for s in studies
+    ]  # fmt: skip
+
+
+def list_backbones() -> Rows:
+    """A row per backbone: the embedded one, then every open_clip architecture that our towers take, with its tags."""
+    from clipbench.backbone import catalogue
+    from clipbench.errors import BackboneError
+
+    rows = [{"backbone": "mini", "towers": _towers("mini"), "weights": "embedded"}]
+    tags = catalogue.pretrained_tags()
+    for architecture in sorted(tags):
+        try:
+            towers = _towers(f"{architecture}/random")
+        except BackboneError:
+            towers = "refused"
+        rows.append({"backbone": architecture, "towers": towers, "weights": " ".join(tags[architecture])})
+    rows.append(
+        {"backbone": "local-dir:FOLDER", "towers": "", "weights": "a folder with open_clip_config.json and weights"}
+    )
+    return rows
+
+
+def _towers(name: str) -> str:
+    from clipbench.backbone.spec import resolve_spec
+
+    abilities = resolve_spec(name).abilities
+    return ", ".join(f"{tower}: {' '.join(sorted(what)) or 'plain'}" for tower, what in abilities.items())
