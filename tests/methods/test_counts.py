@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from clipbench.backbone.clip import describe_backbone
-from clipbench.bench.trained_parameters import said, trained_by
+from clipbench.bench.trained_parameters import trained_by
 from clipbench.commands import main
+from clipbench.commands.show import said
 from clipbench.errors import ConfigError
 from clipbench.recipes.recipe import known_recipes, load_recipe
 
