@@ -11,8 +11,6 @@ from clipbench.backbone.transformer import Transformer
 from clipbench.backbone.weights import Entry, image_table
 from clipbench.errors import BackboneError
 
-CHUNK = 5_000_000  # activations (tokens x MLP width) of images encoded together without gradient: stays in cache
-
 
 class ImageTower(Transformer):
     """A vision transformer.
@@ -95,18 +93,5 @@ class ImageTower(Transformer):
         Returns:
             (B, D), not normalised.
         """
-        chunk = self._chunk(images, before_block, after_block)
-        if chunk < len(images):
-            return torch.cat([self._features(part, None, None) for part in images.split(chunk)])
-        return self._features(images, before_block, after_block)
-
-    def _features(self, images: Tensor, before: Hooks | None, after: Hooks | None) -> Tensor:
-        tokens = self.run(self.embed(images), before, after, pool=self.shape.pool == "tok")
+        tokens = self.run(self.embed(images), before_block, after_block, pool=self.shape.pool == "tok")
         return self.head(tokens)
-
-    def _chunk(self, images: Tensor, before: Hooks | None, after: Hooks | None) -> int:
-        """Images to encode together: all, but without gradient on a CPU only what fits its cache."""
-        if before or after or images.device.type != "cpu" or torch.is_grad_enabled():
-            return len(images)
-        tokens = self.positional_embedding.shape[0]
-        return max(1, CHUNK // (tokens * self.shape.blocks.mlp_width))

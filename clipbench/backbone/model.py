@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipbench.backbone import foreign, hashing, weights
+from clipbench.backbone.chunks import chunk_sizes
 from clipbench.backbone.image import ImageTower
 from clipbench.backbone.prompts import PromptPlan
 from clipbench.backbone.shapes import Foreign
@@ -177,13 +178,9 @@ class Backbone(nn.Module):
         if (torch.is_grad_enabled() and (learns or before_block or after_block)) or images.device.type != "cpu":
             features: Tensor = self.image(images, before_block, after_block)
             return features
-        parts = images.split(self._images_at_once())
+        parts = images.split(chunk_sizes(len(images), self.spec, hooked=bool(before_block or after_block)))
         with torch.no_grad():
             return torch.cat([self.image(part, before_block, after_block) for part in parts])
-
-    def _images_at_once(self) -> int:
-        """Images whose activations stay in a CPU's cache and allocator; more at once costs more per image."""
-        return max(1, round(8 * (224 / self.spec.image_size) ** 2))
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of prompts, start of text to end of text.

@@ -87,7 +87,7 @@ def test_gradients_of_the_image_tower_equal_the_plain_twin(backbone: Backbone) -
 def test_image_chunks_without_gradient_change_nothing(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = torch.randn(7, 3, 16, 16)
     whole = backbone.encode_image(pixels)
-    monkeypatch.setattr("clipbench.backbone.image.CHUNK", 1)
+    monkeypatch.setattr("clipbench.backbone.chunks.ACTIVATIONS", 1)
     with torch.no_grad():
         torch.testing.assert_close(backbone.encode_image(pixels), whole, rtol=1e-5, atol=1e-5)
 
