@@ -39,7 +39,7 @@ def columns(rows: Rows) -> str:
 
 
 def list_methods() -> Rows:
-    """A row per recipe, packaged or of a plug-in; reads YAML only."""
+    """A row per recipe, packaged or of a plug-in, `parameters` those trained on OpenAI's ViT-B/16; reads YAML only."""
     from clipbench.recipes.recipe import known_recipes, load_recipe, recipe_origin
 
     rows = []
@@ -50,6 +50,7 @@ def list_methods() -> Rows:
             {
                 "recipe": name,
                 "method": recipe.method,
+                "parameters": recipe.parameters,
                 "from": recipe_origin(name),
                 "paper": recipe.about.get("paper", ""),
                 "needs": needs or "any CLIP",

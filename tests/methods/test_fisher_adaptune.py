@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from clipbench.methods.deliverable import load_method, save_deliverable
 
 from clipbench.errors import ConfigError, MethodError, UnknownName
 from clipbench.methods.base import Method
-from clipbench.methods.deliverable import load_method, save_deliverable
 from clipbench.methods.fisher_adaptune import FisherAdapTune
 from clipbench.methods.fisher_freezing import FisherFreezing
 from clipbench.tuning.fisher_settings import FAITHFUL

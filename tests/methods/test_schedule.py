@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
-
 from clipbench.methods.schedule import learning_rate, learning_rate_of_step, make_optimizer
+from torch import nn
 
 FIFTY = {
     0: 1.0e-05, 1: 2.0e-03, 2: 1.9980e-03, 5: 1.9686e-03, 9: 1.8763e-03, 10: 1.8443e-03, 20: 1.3681e-03, 26: 1.0e-03,
