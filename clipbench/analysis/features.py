@@ -99,9 +99,9 @@ def of_cell(planned: PlannedCell, store: RecordStore) -> Rows:
     Raises:
         MethodError: the weights do not fit.
     """
-    objects = build(planned.config)
-    path, data = store.weights_for(planned.cell, planned.key), objects.datamodule
-    method = Method.load(path) if path.is_file() else objects.model  # one that trains nothing has none
+    cli = build(planned.config)
+    path, data = store.weights_for(planned.cell, planned.key), cli.datamodule
+    method = Method.load(path) if path.is_file() else cli.model  # one that trains nothing has none
     method.setup(task=data.task, train_seed=data.train_seed)
     rows = feature_rows(method, data)
     return [row | {"dataset": planned.cell.dataset} for row in rows]

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from clipbench.analysis.changes import Change, GradientPath, change
-from clipbench.analysis.places import place_of
+from clipbench.analysis.positions import position_of
 from clipbench.analysis.rows import write_rows
 from clipbench.errors import ConfigError
 from clipbench.methods.base import Method
@@ -129,7 +129,7 @@ def changes_of(method: Method, begin: dict[str, Tensor]) -> Iterator[tuple[str, 
 
 def row_of(name: str, found: Change, added: bool) -> dict[str, Any]:
     """The columns of one change."""
-    place = place_of(name, added)
+    place = position_of(name, added)
     return {
         "tensor": name,
         "tower": place.tower,

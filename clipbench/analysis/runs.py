@@ -105,17 +105,17 @@ def fit_recorded(planned: PlannedCell, every: int, say: Say | None = None) -> Ro
         ConfigError: the method trains nothing step by step.
         MethodError: the fit went wrong.
     """
-    objects = build(planned.config)
-    method, trainer = objects.model, objects.trainer
+    cli = build(planned.config)
+    method, trainer = cli.model, cli.trainer
     recorder = ChangeRecorder(every, path=None)
     callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     callbacks.append(recorder)
     if say is not None:
         callbacks.append(EpochLines(say))
-    method.setup(task=objects.datamodule.task, train_seed=objects.datamodule.train_seed)
+    method.setup(task=cli.datamodule.task, train_seed=cli.datamodule.train_seed)
     if not method.trainable or trainer.max_epochs == 0:
         raise ConfigError(f"recipe '{planned.cell.recipe}' trains nothing step by step: there is nothing to record")
-    interruptible(objects, lambda: trainer.fit(method, datamodule=objects.datamodule))
+    interruptible(cli, lambda: trainer.fit(method, datamodule=cli.datamodule))
     check_finite(method)
     rows = recorder.rows()
     if not any(row["step"] for row in rows):

@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from clipbench.analysis.places import place_of
+from clipbench.analysis.positions import position_of
 
 QUANTITIES = ("mean_square", "relative", "path_length", "per_path")
 SUMMARY_COLUMNS = (
@@ -45,7 +45,7 @@ def last_rows(frame: pd.DataFrame) -> pd.DataFrame:
 def placed(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with the columns `group`, `part` and `depth`."""
     places = {
-        (tensor, reference): place_of(tensor, reference == "start")
+        (tensor, reference): position_of(tensor, reference == "start")
         for tensor, reference in frame[["tensor", "reference"]].drop_duplicates().itertuples(index=False)
     }
     found = [places[pair] for pair in zip(frame["tensor"], frame["reference"], strict=True)]

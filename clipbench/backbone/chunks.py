@@ -5,7 +5,7 @@ The result of a matrix product depends on how many rows go in, so other sizes ar
 
 from __future__ import annotations
 
-from clipbench.backbone.shapes import Foreign
+from clipbench.backbone.shapes import OpenClipOnly
 from clipbench.backbone.spec import BackboneSpec
 
 IMAGES = 8  # of 224 x 224 pixels
@@ -25,7 +25,7 @@ def chunk_sizes(count: int, spec: BackboneSpec, hooked: bool = False) -> list[in
     """
     parts = _cut(count, max(1, round(IMAGES * (224 / spec.image_size) ** 2)))
     shape = spec.image_shape
-    if hooked or isinstance(shape, Foreign):
+    if hooked or isinstance(shape, OpenClipOnly):
         return parts
     tokens = 1 + shape.grid[0] * shape.grid[1]
     return [size for part in parts for size in _cut(part, max(1, ACTIVATIONS // (tokens * shape.blocks.mlp_width)))]

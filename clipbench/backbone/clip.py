@@ -1,4 +1,4 @@
-"""From a name to a backbone: built from its weights, shared by the process, or described without them."""
+"""From a name to a backbone: built from its weights, shared by the process, or with structure alone."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from threading import Lock
 import torch
 from torch import Tensor
 
-from clipbench.backbone import foreign, hashing, load, weights
+from clipbench.backbone import hashing, load, open_clip_towers, weights
 from clipbench.backbone.image import ImageTower
-from clipbench.backbone.invented import invent
 from clipbench.backbone.model import INITIAL_LOG_SCALE, Backbone, text_prefix
-from clipbench.backbone.shapes import Foreign
+from clipbench.backbone.random_weights import random_tensors
+from clipbench.backbone.shapes import OpenClipOnly
 from clipbench.backbone.spec import BackboneSpec, resolve_spec
 from clipbench.backbone.text import TextTower
 from clipbench.errors import BackboneError
@@ -28,8 +28,10 @@ def _towers(spec: BackboneSpec) -> Backbone:
     image, text, prefix = spec.image_shape, spec.text_shape, text_prefix(spec)
     return Backbone(
         spec,
-        foreign.build_image(spec, image.reason) if isinstance(image, Foreign) else ImageTower(image),
-        foreign.build_text(spec, text.reason, prefix) if isinstance(text, Foreign) else TextTower(text, prefix),
+        open_clip_towers.build_image(spec, image.reason) if isinstance(image, OpenClipOnly) else ImageTower(image),
+        open_clip_towers.build_text(spec, text.reason, prefix)
+        if isinstance(text, OpenClipOnly)
+        else TextTower(text, prefix),
         has_logit_bias=spec.config.get("init_logit_bias") is not None,
     )
 
@@ -39,7 +41,7 @@ def describe_backbone(name: str) -> Backbone:
 
     Raises:
         UnknownName: no such architecture or tag.
-        BackboneError: a foreign tower that cannot be built.
+        BackboneError: a tower of open_clip's own that cannot be built.
     """
     with torch.device("meta"):
         return _towers(resolve_spec(name))
@@ -56,30 +58,32 @@ def build_backbone(name: str) -> Backbone:
         BackboneError: weights that are absent, damaged or of another architecture.
     """
     spec = resolve_spec(name)
-    foreigners = [isinstance(shape, Foreign) for shape in (spec.image_shape, spec.text_shape)]
-    with torch.random.fork_rng(devices=[]), torch.device("cpu" if any(foreigners) else "meta"):
+    of_open_clip = [isinstance(shape, OpenClipOnly) for shape in (spec.image_shape, spec.text_shape)]
+    with torch.random.fork_rng(devices=[]), torch.device("cpu" if any(of_open_clip) else "meta"):
         torch.manual_seed(0)
         backbone = _towers(spec)
-    tensors = _invented(backbone) if spec.source == "random" else _loaded(backbone, load.read_state(spec))
+    tensors = _random(backbone) if spec.source == "random" else _loaded(backbone, load.read_state(spec))
     _assign(backbone, tensors)
     if spec.source == "mini":
         from clipbench.mini import weights as embedded
 
         backbone._known = embedded.load_weights()[2]
     key = _hash_key(spec)
-    backbone.hash = (hashing.recall(key) if key else None) or backbone.compute_hash()
+    backbone.hash = (hashing.read_cached(key) if key else None) or backbone.compute_hash()
     if key:
-        hashing.remember(key, backbone.hash)
+        hashing.write_cached(key, backbone.hash)
     return backbone
 
 
-def _invented(backbone: Backbone) -> dict[str, Tensor]:
-    """Random tensors for our towers; foreign ones keep what open_clip drew from seed 0."""
+def _random(backbone: Backbone) -> dict[str, Tensor]:
+    """Random tensors for our towers; those of open_clip's own keep what it drew from seed 0."""
     out = {"logit_scale": torch.tensor(INITIAL_LOG_SCALE)}
     if backbone.logit_bias is not None:
         out["logit_bias"] = torch.tensor(float(backbone.spec.config["init_logit_bias"]))
     for name, tower in (("image", backbone.image), ("text", backbone.text)):
-        tensors = tower.state_dict() if isinstance(tower, foreign.ForeignTower) else invent(tower, name)
+        tensors = (
+            tower.state_dict() if isinstance(tower, open_clip_towers.OpenClipTower) else random_tensors(tower, name)
+        )
         out |= {f"{name}.{key}": tensor for key, tensor in tensors.items()}
     return out
 
@@ -95,7 +99,7 @@ def _loaded(backbone: Backbone, state: dict[str, Tensor]) -> dict[str, Tensor]:
     if backbone.logit_bias is not None:
         state.setdefault("logit_bias", torch.tensor(0.0))  # as open_clip fills in for weights without one
     tables = {"image": backbone.image.table(), "text": backbone.text.table()}
-    wanted = {*scalars, *(entry.theirs for table in tables.values() for entry in table)}
+    wanted = {*scalars, *(entry.open_clip_name for table in tables.values() for entry in table)}
     wrong = [f"no tensor '{name}'" for name in sorted(wanted) if name not in state]
     wrong += [f"a tensor '{name}' too many" for name in state if name not in wanted and not name.startswith(UNUSED)]
     if wrong:
@@ -113,7 +117,7 @@ def _loaded(backbone: Backbone, state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _some(wrong: list[str]) -> str:
-    """The first few findings, and how many more there are."""
+    """The first few faults, and how many more there are."""
     return ", ".join(wrong[:MAX_SHOWN]) + (f" and {len(wrong) - MAX_SHOWN} more" if len(wrong) > MAX_SHOWN else "")
 
 
@@ -173,4 +177,4 @@ def backbone_hash(name: str) -> str:
     if name in _SHARED:
         return _SHARED[name].hash
     key = _hash_key(resolve_spec(name))
-    return (hashing.recall(key) if key else None) or load_backbone(name).hash
+    return (hashing.read_cached(key) if key else None) or load_backbone(name).hash

@@ -45,7 +45,7 @@ def file_key(file: Path, *more: object) -> str:
     return json.dumps([FORMAT, str(file.resolve()), status.st_size, status.st_mtime_ns, *map(str, more)])
 
 
-def recall(key: str) -> str | None:
+def read_cached(key: str) -> str | None:
     """The hash that was stored under a key, if any."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         stored = json.loads(_entry(key).read_text())
@@ -54,7 +54,7 @@ def recall(key: str) -> str | None:
     return None
 
 
-def remember(key: str, value: str) -> None:
+def write_cached(key: str, value: str) -> None:
     """Store a hash; a cache that cannot be written is no reason to stop."""
     with contextlib.suppress(RecordError), replacing(_entry(key)) as temporary:
         temporary.write_text(json.dumps({"key": key, "hash": value}))

@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipbench.backbone import foreign, hashing, weights
+from clipbench.backbone import hashing, open_clip_towers, weights
 from clipbench.backbone.chunks import chunk_sizes
 from clipbench.backbone.image import ImageTower
 from clipbench.backbone.prompts import PromptPlan
-from clipbench.backbone.shapes import Foreign
+from clipbench.backbone.shapes import OpenClipOnly
 from clipbench.backbone.spec import BackboneSpec
 from clipbench.backbone.text import TextTower
 from clipbench.backbone.tokenizer import Tokenizer
@@ -43,8 +43,8 @@ class Backbone(nn.Module):
     Attributes:
         spec: what it is.
         hash: SHA-256 of the loaded tensors; empty for one without weights.
-        image: image tower, `ImageTower` or foreign.
-        text: text tower, `TextTower` or foreign.
+        image: image tower, `ImageTower` or open_clip's own.
+        text: text tower, `TextTower` or open_clip's own.
         logit_scale: logarithm of the scale.
         logit_bias: added to logits, or None.
     """
@@ -55,8 +55,8 @@ class Backbone(nn.Module):
     def __init__(
         self,
         spec: BackboneSpec,
-        image: ImageTower | foreign.ForeignImageTower,
-        text: TextTower | foreign.ForeignTextTower,
+        image: ImageTower | open_clip_towers.OpenClipImageTower,
+        text: TextTower | open_clip_towers.OpenClipTextTower,
         has_logit_bias: bool = False,
     ) -> None:
         super().__init__()
@@ -172,7 +172,7 @@ class Backbone(nn.Module):
             (B, D), not normalised.
 
         Raises:
-            BackboneError: images of another size, or hooks on a foreign tower.
+            BackboneError: images of another size, or hooks on a tower of open_clip's own.
         """
         learns = images.requires_grad or any(tensor.requires_grad for tensor in self.image.parameters())
         if (torch.is_grad_enabled() and (learns or before_block or after_block)) or images.device.type != "cpu":
@@ -190,7 +190,7 @@ class Backbone(nn.Module):
         """
         if self._tokenizer is None:
             shape = self.spec.text_shape
-            end = shape.end_of_text if not isinstance(shape, Foreign) and shape.packed else None
+            end = shape.end_of_text if not isinstance(shape, OpenClipOnly) and shape.packed else None
             self._tokenizer = Tokenizer(self.spec, end, self._known)
         self.text.pad = self._tokenizer.pad
         return self._tokenizer(texts)
@@ -217,7 +217,7 @@ class Backbone(nn.Module):
             (C, D), not normalised.
 
         Raises:
-            BackboneError: a class is too long, or a foreign tower is asked for more than it can.
+            BackboneError: a class is too long, or a tower of open_clip's own is asked for more than it can.
         """
         features: Tensor = self.text(plan, extra, before_block, after_block, share_prefix=not self.is_random("text"))
         return features

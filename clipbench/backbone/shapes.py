@@ -69,7 +69,7 @@ class TextShape:
 
 
 @dataclass(frozen=True)
-class Foreign:
+class OpenClipOnly:
     """A tower of another shape, with the reason in words."""
 
     reason: str
@@ -107,25 +107,25 @@ def _blocks(config: dict[str, Any], width: int, layers: int, heads: int, quick_g
     )
 
 
-def image_shape(model_config: dict[str, Any], quick_gelu: bool) -> ImageShape | Foreign:
+def image_shape(model_config: dict[str, Any], quick_gelu: bool) -> ImageShape | OpenClipOnly:
     """The image tower that a `model_cfg` describes.
 
     Returns:
-        An `ImageShape` where the tower is the one transformer that we know, else `Foreign` with the reason.
+        An `ImageShape` where the tower is the one transformer that we know, else `OpenClipOnly` with the reason.
     """
     config = model_config["vision_cfg"]
     if config.get("timm_model_name"):
         name = str(config["timm_model_name"])
-        return Foreign(f"it is timm's {name}", name.lower().startswith(TIMM_WITH_LAYER_NORM))
+        return OpenClipOnly(f"it is timm's {name}", name.lower().startswith(TIMM_WITH_LAYER_NORM))
     if isinstance(config.get("layers"), (list, tuple)):
-        return Foreign("it is a ResNet", layer_norm=False)
+        return OpenClipOnly("it is a ResNet", layer_norm=False)
     if config.get("attentional_pool"):
-        return Foreign("it is pooled by attention", layer_norm=True)
+        return OpenClipOnly("it is pooled by attention", layer_norm=True)
     misfit = _block_misfit(config)
     if config.get("pool_type", "tok") not in ("tok", "avg"):
         misfit = f"its pooling is '{config['pool_type']}'"
     if misfit:
-        return Foreign(misfit, layer_norm=True)
+        return OpenClipOnly(misfit, layer_norm=True)
     width = config.get("width", 768)
     return ImageShape(
         blocks=_blocks(config, width, config.get("layers", 12), width // config.get("head_width", 64), quick_gelu),
@@ -138,24 +138,24 @@ def image_shape(model_config: dict[str, Any], quick_gelu: bool) -> ImageShape | 
     )
 
 
-def text_shape(model_config: dict[str, Any], quick_gelu: bool) -> TextShape | Foreign:
+def text_shape(model_config: dict[str, Any], quick_gelu: bool) -> TextShape | OpenClipOnly:
     """The text tower that a `model_cfg` describes.
 
     Returns:
-        A `TextShape` where the tower is the one transformer that we know, else `Foreign` with the reason.
+        A `TextShape` where the tower is the one transformer that we know, else `OpenClipOnly` with the reason.
     """
     config = model_config["text_cfg"]
     if config.get("hf_model_name"):
         name = str(config["hf_model_name"])
-        return Foreign(f"it is Hugging Face's {name}", layer_norm="t5" not in name)
+        return OpenClipOnly(f"it is Hugging Face's {name}", layer_norm="t5" not in name)
     if config.get("embed_cls"):
-        return Foreign("it appends a class token (CoCa)", layer_norm=True)
+        return OpenClipOnly("it appends a class token (CoCa)", layer_norm=True)
     misfit = _block_misfit(config)
     pool = config.get("pool_type", "argmax")
     if pool not in ("argmax", "eos", "first", "last"):
         misfit = f"its pooling is '{pool}'"
     if misfit:
-        return Foreign(misfit, layer_norm=True)
+        return OpenClipOnly(misfit, layer_norm=True)
     vocabulary = config.get("vocab_size", 49408)
     return TextShape(
         blocks=_blocks(config, config.get("width", 512), config.get("layers", 12), config.get("heads", 8), quick_gelu),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from clipbench.backbone import catalogue
-from clipbench.backbone.shapes import Foreign, ImageShape, TextShape, image_shape, text_shape
+from clipbench.backbone.shapes import ImageShape, OpenClipOnly, TextShape, image_shape, text_shape
 from clipbench.errors import BackboneError, ConfigError, UnknownName
 
 CONFIG_FILE = "open_clip_config.json"
@@ -73,12 +73,12 @@ class BackboneSpec:
     activation_given: bool = field(default=False, repr=False)
 
     @property
-    def image_shape(self) -> ImageShape | Foreign:
+    def image_shape(self) -> ImageShape | OpenClipOnly:
         """Shape of the image tower, or why it stays open_clip's module."""
         return image_shape(dict(self.config), self.activation == "quickgelu")
 
     @property
-    def text_shape(self) -> TextShape | Foreign:
+    def text_shape(self) -> TextShape | OpenClipOnly:
         """Shape of the text tower, or why it stays open_clip's module."""
         return text_shape(dict(self.config), self.activation == "quickgelu")
 
@@ -255,9 +255,9 @@ def _triple(values: Collection[float]) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def _abilities(shape: ImageShape | TextShape | Foreign) -> frozenset[str]:
+def _abilities(shape: ImageShape | TextShape | OpenClipOnly) -> frozenset[str]:
     """What can be done to a tower."""
-    if isinstance(shape, Foreign):
+    if isinstance(shape, OpenClipOnly):
         return frozenset({"layer_norm"} if shape.layer_norm else ())
     packed = {"packed"} if isinstance(shape, TextShape) and shape.packed else set()
     return frozenset({"transformer", "layer_norm"} | packed)
@@ -279,7 +279,7 @@ def require(spec: BackboneSpec, needs: Mapping[str, Collection[str]], who: str) 
         if not missing:
             continue
         shape = spec.image_shape if tower == "image" else spec.text_shape
-        reason = shape.reason if isinstance(shape, Foreign) else "it is of another kind"
+        reason = shape.reason if isinstance(shape, OpenClipOnly) else "it is of another kind"
         wants = " and ".join(MEANING.get(ability, f"'{ability}'") for ability in missing)
         raise BackboneError(
             f"{who} needs {wants} in the {tower} tower, which that of backbone '{spec.name}' does not have: {reason};"

@@ -32,39 +32,39 @@ class Entry:
 
     Attributes:
         ours: name inside the tower.
-        theirs: open_clip's name.
+        open_clip_name: its name there.
         third: 0, 1, 2 where it is that third of a stacked tensor.
-        patch: height and width of a patch where theirs is a convolution and ours its flattened rows.
-        transposed: whether theirs is the transpose.
+        patch: height and width of a patch where open_clip's is a convolution and ours its flattened rows.
+        transposed: whether open_clip's is the transpose.
     """
 
     ours: str
-    theirs: str
+    open_clip_name: str
     third: int | None = None
     patch: tuple[int, int] | None = None
     transposed: bool = False
 
-    def take(self, theirs: Tensor) -> Tensor:
-        """Our tensor out of theirs."""
+    def unpack(self, packed: Tensor) -> Tensor:
+        """Our tensor out of open_clip's."""
         if self.third is not None:
-            return theirs.chunk(3)[self.third].clone()
+            return packed.chunk(3)[self.third].clone()
         if self.patch is not None:
-            return theirs.flatten(1)
-        return theirs.t().contiguous() if self.transposed else theirs
+            return packed.flatten(1)
+        return packed.t().contiguous() if self.transposed else packed
 
 
 def _blocks(prefix: str, shape: BlockShape) -> Iterable[Entry]:
     """Entries of all blocks."""
     for i in range(shape.layers):
-        ours, theirs = f"blocks.{i}.", f"{prefix}transformer.resblocks.{i}."
+        ours, there = f"blocks.{i}.", f"{prefix}transformer.resblocks.{i}."
         for kind in KINDS:
             for third, name in enumerate(QKV):
-                yield Entry(f"{ours}attn.{name}.{kind}", f"{theirs}attn.in_proj_{kind}", third=third)
-            for name, their_name in SAME.items():
-                yield Entry(f"{ours}{name}.{kind}", f"{theirs}{their_name}.{kind}")
+                yield Entry(f"{ours}attn.{name}.{kind}", f"{there}attn.in_proj_{kind}", third=third)
+            for name, name_there in SAME.items():
+                yield Entry(f"{ours}{name}.{kind}", f"{there}{name_there}.{kind}")
         if shape.layer_scale:
             for name in ("ls_1", "ls_2"):
-                yield Entry(ours + name, f"{theirs}{name}.gamma")
+                yield Entry(ours + name, f"{there}{name}.gamma")
 
 
 def image_table(shape: ImageShape) -> list[Entry]:
@@ -101,7 +101,7 @@ def from_open_clip(state: Mapping[str, Tensor], table: Iterable[Entry]) -> dict[
     Raises:
         KeyError: a tensor is missing.
     """
-    return {entry.ours: entry.take(state[entry.theirs]) for entry in table}
+    return {entry.ours: entry.unpack(state[entry.open_clip_name]) for entry in table}
 
 
 def to_open_clip(tensors: Mapping[str, Tensor], table: Iterable[Entry]) -> dict[str, Tensor]:
@@ -111,11 +111,11 @@ def to_open_clip(tensors: Mapping[str, Tensor], table: Iterable[Entry]) -> dict[
     for entry in table:
         tensor = tensors[entry.ours]
         if entry.third is not None:
-            thirds.setdefault(entry.theirs, []).append(tensor)
+            thirds.setdefault(entry.open_clip_name, []).append(tensor)
         elif entry.patch is not None:
-            out[entry.theirs] = tensor.unflatten(1, (3, *entry.patch))
+            out[entry.open_clip_name] = tensor.unflatten(1, (3, *entry.patch))
         else:
-            out[entry.theirs] = tensor.t().contiguous() if entry.transposed else tensor
+            out[entry.open_clip_name] = tensor.t().contiguous() if entry.transposed else tensor
     return out | {name: torch.cat(parts) for name, parts in thirds.items()}
 
 

@@ -19,7 +19,7 @@ def numeric_versions() -> dict[str, int]:
     return {"data": data.VERSION, "backbone": backbone.VERSION}
 
 
-def described(backbone: str) -> dict[str, Any]:
+def spec_identity(backbone: str) -> dict[str, Any]:
     """What the hash of the tensors does not say about a backbone: activation and preprocessing."""
     from clipbench.backbone.spec import resolve_spec
 
@@ -36,7 +36,7 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-class DataFacts:
+class DataFingerprints:
     """Fingerprints and templates of data sections, each read once."""
 
     def __init__(self) -> None:

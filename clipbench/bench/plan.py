@@ -13,7 +13,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from clipbench.bench.fingerprint import class_path, code_of
-from clipbench.bench.identity import DataFacts, described, file_digest, numeric_versions
+from clipbench.bench.identity import DataFingerprints, file_digest, numeric_versions, spec_identity
 from clipbench.errors import DataError
 from clipbench.recipes.cell_config import cell_config
 from clipbench.recipes.recipe import Config, Recipe, merge
@@ -90,8 +90,8 @@ def make_plan(request: Request, results: Path) -> Plan:
     for recipe in request.recipes:
         for dataset in request.suite.choose(list(request.datasets)):
             planner.asked |= {planned.key for planned in planner.cells_of(recipe, dataset, request.user).values()}
-    if planner.troubles:
-        raise DataError("\n".join(dict.fromkeys(planner.troubles)))
+    if planner.problems:
+        raise DataError("\n".join(dict.fromkeys(planner.problems)))
     # of two plans for one cell, with the user's changes and without, a table takes the later one: that asked for
     cells = sorted(planner.planned.values(), key=lambda planned: planned.key in planner.asked)
     return Plan(request, folder, cells)
@@ -103,14 +103,14 @@ class _Planner:
     Attributes:
         planned: key to cell, each after the one that it starts from.
         asked: keys of the cells of the request itself.
-        troubles: what is wrong with the data.
+        problems: what is wrong with the data.
     """
 
     def __init__(self, request: Request, store: RecordStore) -> None:
-        self.request, self.store, self.facts = request, store, DataFacts()
+        self.request, self.store, self.facts = request, store, DataFingerprints()
         self.planned: dict[str, PlannedCell] = {}
         self.asked: set[str] = set()
-        self.troubles: list[str] = []
+        self.problems: list[str] = []
         self._parsed: dict[str, Config] = {}
         self._template_sets: dict[str, str] = {}
 
@@ -156,7 +156,7 @@ class _Planner:
                     "templates": self.facts.templates(cell_full["data"], template_set),
                 }
             except DataError as error:
-                self.troubles.append(str(error))
+                self.problems.append(str(error))
                 return {}
             own: Config = {"data": {"init_args": {"seed": seed}}}
             if parents:
@@ -213,7 +213,7 @@ class _Planner:
         identity: dict[str, Any] = {
             **self.facts.of(full["data"]),
             "backbone_hash": backbone_hash(backbone),
-            "backbone_spec": described(backbone),
+            "backbone_spec": spec_identity(backbone),
             "changed": merged_user(user),
             "precision": full["trainer"]["precision"],
             "class_path": class_path(kind),

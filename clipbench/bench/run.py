@@ -111,8 +111,8 @@ def _recorded(
 def _measured(planned: PlannedCell, store: RecordStore, say: Say | None) -> dict[str, Any]:
     """Everything in a record that is measured."""
     begin = time.perf_counter()
-    objects = build(planned.config)
-    method, data, trainer = objects.model, objects.datamodule, objects.trainer
+    cli = build(planned.config)
+    method, data, trainer = cli.model, cli.datamodule, cli.trainer
     clock = StepClock()
     callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     callbacks.append(clock)
@@ -123,13 +123,13 @@ def _measured(planned: PlannedCell, store: RecordStore, say: Say | None) -> dict
     trained = sum(parameter.numel() for parameter in method.trainable.values())
     at_fit = time.perf_counter()
     if trained and trainer.max_epochs != 0:  # zero epochs: what is there is only tested, as WiSE-FT's
-        interruptible(objects, lambda: trainer.fit(method, datamodule=data))
+        interruptible(cli, lambda: trainer.fit(method, datamodule=data))
         check_finite(method)
     at_test = time.perf_counter()
     stored = 0
     if trained:
         stored = method.save(store.weights_for(planned.cell, planned.key), planned.cell.recipe)
-    interruptible(objects, lambda: trainer.test(method, datamodule=data, verbose=False))
+    interruptible(cli, lambda: trainer.test(method, datamodule=data, verbose=False))
     at_end = time.perf_counter()
     peak = memory.bytes()
     splits = split_outcomes(method, data.task)
@@ -190,13 +190,13 @@ def _overhead(method: Method, data: Any) -> float:
     return inference_overhead(method.eval(), batch.image[:size])
 
 
-def interruptible(objects: ClipbenchCLI, work: Callable[[], Any]) -> None:
+def interruptible(cli: ClipbenchCLI, work: Callable[[], Any]) -> None:
     """Run a trainer; Ctrl-C comes out as KeyboardInterrupt (Lightning turns it into an exit with status 1)."""
     before = signal.getsignal(signal.SIGINT)
     try:
         work()
     except SystemExit as error:
-        if objects.trainer.state.status == TrainerStatus.INTERRUPTED:
+        if cli.trainer.state.status == TrainerStatus.INTERRUPTED:
             signal.signal(signal.SIGINT, before)
             raise KeyboardInterrupt from error
         raise

@@ -21,7 +21,7 @@ def trained_by(config_name: str, backbone: str | None, settings: Sequence[str] =
         `parts` by tower and kind, numbers by tower (`image`, `text`, `added`), `trained_parameters`, `share` percent of
         `backbone_parameters`, `stored_bytes` of what is learned (`stored_at_most` where training decides
         what is stored); `per_class` where the count grows with the classes, of which it then assumes two; `starts_from`
-        the recipe or file whose weights are stored too; `made_of` that which was trained, where nothing else is.
+        the recipe or file whose weights are stored too; `derived_from` that which was trained, where nothing else is.
 
     Raises:
         ConfigError: a wrong recipe or setting, or a selection that means nothing on this backbone.
@@ -37,7 +37,7 @@ def trained_by(config_name: str, backbone: str | None, settings: Sequence[str] =
     arguments["backbone"] = backbone or arguments.get("backbone", "mini")
     start = arguments.get("start")
     if kind.derived:
-        return trained_by(str(start), arguments["backbone"]) | {"recipe": recipe.name, "made_of": start}
+        return trained_by(str(start), arguments["backbone"]) | {"recipe": recipe.name, "derived_from": start}
     method = method_without_weights(kind, arguments, classes=2)
     trained = {name: parameter.numel() for name, parameter in method.trainable.items()}
     count = sum(trained.values())

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands; what it parsed has `run`, to be called with it."""
     whole = argparse.ArgumentParser(
-        prog="clipbench", description="Few-shot CLIP benchmarks: many strategies, one exact protocol, one table."
+        prog="clipbench", description="Few-shot CLIP benchmarks: many methods, one exact protocol, one table."
     )
     whole.add_argument("--version", action="version", version=f"clipbench {__version__}")
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -102,13 +102,13 @@ def _changes_of_fits(options: argparse.Namespace, console: Console) -> int:
 
 
 def _changes_of_files(options: argparse.Namespace, console: Console) -> int:
-    from clipbench.analysis.ends import end_rows
+    from clipbench.analysis.final_changes import final_rows
     from clipbench.analysis.recorder import COLUMNS
     from clipbench.analysis.runs import IDENTITY
 
     known = [name for name in COLUMNS if name not in ("step", "steps", "path_length", "gradient_squares")]
     columns = (*IDENTITY, *(name for name in known if name != "gradient_cosine"))
-    rows = [row for path in options.weights for row in _identified(end_rows(path), path, options.weights)]
+    rows = [row for path in options.weights for row in _identified(final_rows(path), path, options.weights)]
     folder = options.out or Path("analysis/changes")
     _write_changes(rows, columns, folder, "", console)
     return 0

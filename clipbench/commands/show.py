@@ -35,13 +35,13 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if facts["parts"]:
         print(columns([row | {"parameters": f"{row['parameters']:,}"} for row in facts["parts"]]))
-    print(said(facts))
+    print(lines_for(facts))
     return 0
 
 
-def said(facts: Mapping[str, Any]) -> str:
+def lines_for(facts: Mapping[str, Any]) -> str:
     """What `trained_by` found, in lines for people."""
-    start, of = facts.get("starts_from"), facts.get("made_of")
+    start, of = facts.get("starts_from"), facts.get("derived_from")
     lines = [
         f"{facts['recipe']} on {facts['backbone']}: {facts['trained_parameters']:,} trained of "
         f"{facts['backbone_parameters']:,} ({facts['share']:.4f} %)",

@@ -1,4 +1,4 @@
-"""The methods: one file per strategy, on one base class."""
+"""The methods: one file each, on one base class."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ METHODS = {
     "LinearProbe": "clipbench.methods.linear_probe:LinearProbe",
     "FineTuning": "clipbench.methods.fine_tuning:FineTuning",
     "FisherAdapTune": "clipbench.methods.fisher_adaptune:FisherAdapTune",
-    "WiSEFT": "clipbench.methods.wise_ft:WiSEFT",
+    "WiSEFT": "clipbench.methods.wiseft:WiSEFT",
     "LoRA": "clipbench.methods.lora:LoRA",
     "Adapter": "clipbench.methods.adapter:Adapter",
     "Peft": "clipbench.methods.peft:Peft",

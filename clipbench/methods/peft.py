@@ -212,8 +212,8 @@ def _as_config_error(name: str) -> Iterator[None]:
     except ConfigError:
         raise
     except Exception as error:
-        told = " ".join(str(error).split())
-        raise ConfigError(f"peft refuses the configuration of {name}: {type(error).__name__}: {told}") from error
+        shown = " ".join(str(error).split())
+        raise ConfigError(f"peft refuses the configuration of {name}: {type(error).__name__}: {shown}") from error
 
 
 @contextmanager

@@ -58,8 +58,8 @@ def _draw_share(axes: Axes, facts: Mapping[str, Any]) -> None:
     at = [entry["step"] for entry in facts["active"]]
     for key, whole, style, shade in (("entries", facts["entries"], "-", "0.0"), ("groups", groups, "--", "0.45")):
         share = [100 * entry[key] / max(1, whole) for entry in facts["active"]]
-        told = f"{key}: {whole:,}, at the end {facts['active'][-1][key]:,} ({share[-1]:.2g} %)"
-        axes.step(at, share, where="post", linestyle=style, linewidth=1.4, color=shade, label=told)
+        shown = f"{key}: {whole:,}, at the end {facts['active'][-1][key]:,} ({share[-1]:.2g} %)"
+        axes.step(at, share, where="post", linestyle=style, linewidth=1.4, color=shade, label=shown)
     axes.set_xlim(0, facts["steps"])
     axes.set_ylim(0, 105)
     axes.set_xlabel("steps done", fontsize=8)

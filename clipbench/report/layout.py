@@ -64,16 +64,16 @@ class Section:
 
 def sections(frame: pd.DataFrame) -> list[Section]:
     """The leaderboard as sections, in the order of the frame."""
-    said = {"mini": MINI} | {suite: note for suite, note in frame.attrs.get("suite_notes", {}).items() if note}
+    notes = {"mini": MINI} | {suite: note for suite, note in frame.attrs.get("suite_notes", {}).items() if note}
     groups = grouped(rows_of(frame), IDENTITY[:5])
-    return [_section(identity, rows, said.get(identity[0], "")) for identity, rows in groups.items()]
+    return [_section(identity, rows, notes.get(identity[0], "")) for identity, rows in groups.items()]
 
 
 def title_of(identity: tuple) -> str:
     """`suite mini, backbone mini, base-to-novel, 16 shots, setting paper` of the first five columns."""
     suite, backbone, protocol, setting, shots = identity
-    told = f" {shots} shots," if shots is not None else ""
-    return f"suite {suite}, backbone {backbone}, {PROTOCOLS.get(protocol, protocol)},{told} setting {setting}"
+    shown = f" {shots} shots," if shots is not None else ""
+    return f"suite {suite}, backbone {backbone}, {PROTOCOLS.get(protocol, protocol)},{shown} setting {setting}"
 
 
 def measures(rows: Sequence[Row]) -> list[tuple[str, str]]:
@@ -117,10 +117,10 @@ def is_frozen(row: Row) -> bool:
     return row["novel_rule"] == "frozen"
 
 
-def _section(identity: tuple, rows: list[Row], said: str) -> Section:
+def _section(identity: tuple, rows: list[Row], notes: str) -> Section:
     averages, columns = averages_of(rows), measures(rows)
     details = [detail(rows, averages, column, head) for column, head in columns]
-    caption = " ".join([*_caption(rows, averages), said]).strip()
+    caption = " ".join([*_caption(rows, averages), notes]).strip()
     return Section(title_of(identity), _summary(rows, averages, columns), details, caption, _missing(rows))
 
 

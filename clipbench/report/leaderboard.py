@@ -90,8 +90,8 @@ def load_frame(
 
 def _own_settings(records: Iterable[Record]) -> list[str]:
     """A sentence for each recipe that ran with `--set` or `--config`: its row is not the recipe's own."""
-    told = {(r.cell.recipe, json.dumps(r.provenance["changed"])) for r in records if r.provenance.get("changed")}
-    return [f"{recipe}: run with {changed}, not with the recipe's own settings" for recipe, changed in sorted(told)]
+    shown = {(r.cell.recipe, json.dumps(r.provenance["changed"])) for r in records if r.provenance.get("changed")}
+    return [f"{recipe}: run with {changed}, not with the recipe's own settings" for recipe, changed in sorted(shown)]
 
 
 def write_leaderboard(

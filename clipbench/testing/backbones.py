@@ -1,4 +1,4 @@
-"""Tiny random backbones in open_clip's `local-dir:` form, for tests: transformer, BatchNorm, foreign towers."""
+"""Tiny random backbones in open_clip's `local-dir:` form, for tests: transformer, BatchNorm, towers of open_clip's own."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def write_batchnorm(folder: Path) -> str:
     return write(folder, BATCHNORM, TEXT)
 
 
-def write_foreign(folder: Path, tower: str) -> str:
+def write_open_clip_only(folder: Path, tower: str) -> str:
     """A backbone whose tower of that name is no transformer of ours."""
     if tower == "image":
         return write(folder, BATCHNORM, TEXT)

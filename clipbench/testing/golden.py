@@ -54,17 +54,17 @@ def golden_numbers(recipe: str, folder: Path, extra: Mapping[str, Any] = Mapping
     settings |= {f"model.{key}": value for key, value in LARGE.items() if key in named}
     callbacks = settings.get("trainer.callbacks", [])
     subject = Subject(recipe, folder, settings=settings)
-    with subject.objects() as objects:
-        start = {name: tensor.detach().clone() for name, tensor in objects.model.trainable.items()}
-        subject.fit(objects)
-        method = objects.model.eval()
-        images = images_of(objects, 4)
+    with subject.cli() as cli:
+        start = {name: tensor.detach().clone() for name, tensor in cli.model.trainable.items()}
+        subject.fit(cli)
+        method = cli.model.eval()
+        images = images_of(cli, 4)
         return {
             "versions": numeric_versions() | {"method": method.version} | callback_versions(callbacks),
             "losses": {name: round(float(term), 6) for name, term in method.last_losses.items()},
             "moved": _moved(start, method),
             "logits": {
                 split.name: [[round(x, 4) for x in row] for row in _logits(method, images, split).tolist()]
-                for split in objects.datamodule.task.tests
+                for split in cli.datamodule.task.tests
             },
         }

@@ -68,13 +68,13 @@ class Subject:
         if not path.exists():
             shared = {key: value for key, value in self.settings.items() if key == "model.template_set"}
             other = Subject(parent, self.folder, self.suite, self.dataset, shared)
-            with other.objects() as objects:
-                other.fit(objects)
-                objects.model.save(path, parent)
+            with other.cli() as cli:
+                other.fit(cli)
+                cli.model.save(path, parent)
         return {"model.start": str(path)}
 
     @contextmanager
-    def objects(self, **settings: Any) -> Iterator[ClipbenchCLI]:
+    def cli(self, **settings: Any) -> Iterator[ClipbenchCLI]:
         """Method, data and trainer, the method set up."""
         request = self.request()
         config = cell_config(request, request.recipes[0], self.dataset, self.suite.datasets[self.dataset], seed=1)
@@ -85,20 +85,20 @@ class Subject:
             built.model.setup(task=built.datamodule.task, train_seed=built.datamodule.train_seed)
             yield built
 
-    def fit(self, objects: ClipbenchCLI, *callbacks: L.Callback) -> None:
+    def fit(self, cli: ClipbenchCLI, *callbacks: L.Callback) -> None:
         """Train, if anything is trained."""
-        objects.trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
-        if objects.model.trainable:
-            objects.trainer.fit(objects.model, datamodule=objects.datamodule)
+        cli.trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
+        if cli.model.trainable:
+            cli.trainer.fit(cli.model, datamodule=cli.datamodule)
 
 
 Check = Callable[[Subject], None]
 
 
-def images_of(objects: ClipbenchCLI, count: int = 8) -> Tensor:
+def images_of(cli: ClipbenchCLI, count: int = 8) -> Tensor:
     """Normalised pixels (count, 3, H, W) of the first test images."""
-    batch = next(iter(objects.datamodule.test_dataloader()[0]))
-    return objects.model.backbone.normalise(batch.image[:count])
+    batch = next(iter(cli.datamodule.test_dataloader()[0]))
+    return cli.model.backbone.normalise(batch.image[:count])
 
 
 def tensors_of(method: Method) -> dict[str, Tensor]:
@@ -122,12 +122,12 @@ def pretrained_logits(method: Method, images: Tensor, classnames: tuple[str, ...
 
 def check_trains_what_it_declares(subject: Subject) -> None:
     """After a fit everything that is declared has moved, and everything else is bit-identical."""
-    with subject.objects() as objects:
-        method = objects.model
+    with subject.cli() as cli:
+        method = cli.model
         declared = {id(parameter) for parameter in method.trainable.values()}
         names = {name for name, parameter in method.named_parameters() if id(parameter) in declared}
         before = tensors_of(method)
-        subject.fit(objects)
+        subject.fit(cli)
         after = tensors_of(method)
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved <= names, f"moved without being declared: {sorted(moved - names)[:5]}"
@@ -136,9 +136,9 @@ def check_trains_what_it_declares(subject: Subject) -> None:
 
 def check_trained_count_is_the_formula(subject: Subject) -> None:
     """The number of trained parameters is what the method's formula says."""
-    with subject.objects() as objects:
-        counted = sum(parameter.numel() for parameter in objects.model.trainable.values())
-        assert counted == objects.model.num_trainable()
+    with subject.cli() as cli:
+        counted = sum(parameter.numel() for parameter in cli.model.trainable.values())
+        assert counted == cli.model.num_trainable()
 
 
 def check_frozen_modules_stay_in_eval_mode(subject: Subject) -> None:
@@ -151,8 +151,8 @@ def check_frozen_modules_stay_in_eval_mode(subject: Subject) -> None:
             modules = method.backbone.named_modules()
             modes.extend(name for name, module in modules if module.training and id(module) not in put_in)
 
-    with subject.objects() as objects:
-        subject.fit(objects, Watch())
+    with subject.cli() as cli:
+        subject.fit(cli, Watch())
         assert not modes, f"in train mode during fit: {sorted(set(modes))[:5]}"
 
 
@@ -177,10 +177,10 @@ def check_backbone_stays_as_it_was(subject: Subject) -> None:
             raise KeyError("a user's own fault")
 
     path = subject.folder / "learned.safetensors"
-    with subject.objects() as objects:
-        method, backbone = objects.model, load_backbone(objects.model.backbone_name)
-        subject.fit(objects)
-        objects.trainer.test(method, datamodule=objects.datamodule, verbose=False)
+    with subject.cli() as cli:
+        method, backbone = cli.model, load_backbone(cli.model.backbone_name)
+        subject.fit(cli)
+        cli.trainer.test(method, datamodule=cli.datamodule, verbose=False)
         method.save(path)
         type(method).load(path)
         pickle.loads(pickle.dumps(method))  # noqa: S301
@@ -189,8 +189,8 @@ def check_backbone_stays_as_it_was(subject: Subject) -> None:
         if method.interpolates:
             method.weights.interpolate(0.5)
         assert backbone.compute_hash() == backbone.hash
-    with subject.objects() as objects, contextlib.suppress(KeyError):
-        subject.fit(objects, Stop())
+    with subject.cli() as cli, contextlib.suppress(KeyError):
+        subject.fit(cli, Stop())
     assert backbone.compute_hash() == backbone.hash
     assert not any(parameter.requires_grad for parameter in backbone.parameters())
     assert not any(module.training for module in backbone.modules())
@@ -199,28 +199,28 @@ def check_backbone_stays_as_it_was(subject: Subject) -> None:
 def check_methods_live_side_by_side(subject: Subject) -> None:
     """A second method is fitted and tested between fit and test of the first: both give the numbers they give alone."""
 
-    def tested(objects: ClipbenchCLI) -> Any:
-        return objects.trainer.test(objects.model, datamodule=objects.datamodule, verbose=False)
+    def tested(cli: ClipbenchCLI) -> Any:
+        return cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
 
     other = Subject("clipfit", subject.folder)
-    with subject.objects() as objects, other.objects() as others:
-        subject.fit(objects)
-        alone = tested(objects)
+    with subject.cli() as cli, other.cli() as others:
+        subject.fit(cli)
+        alone = tested(cli)
         other.fit(others)
         alone_too = tested(others)
-    with subject.objects() as objects, other.objects() as others:
-        subject.fit(objects)
+    with subject.cli() as cli, other.cli() as others:
+        subject.fit(cli)
         other.fit(others)
         assert tested(others) == alone_too
-        assert tested(objects) == alone
+        assert tested(cli) == alone
 
 
 def check_pickled_gives_the_same_logits(subject: Subject) -> None:
     """A fitted method that is pickled or copied holds what it learned and gives the same logits."""
-    with subject.objects() as objects:
-        method = objects.model
-        subject.fit(objects)
-        batch = next(iter(objects.datamodule.test_dataloader()[0]))
+    with subject.cli() as cli:
+        method = cli.model
+        subject.fit(cli)
+        batch = next(iter(cli.datamodule.test_dataloader()[0]))
         method.eval()
         with torch.no_grad():
             logits = method(batch.image[:8])
@@ -233,8 +233,8 @@ def check_pickled_gives_the_same_logits(subject: Subject) -> None:
 
 def check_class_bound_tensors_are_declared(subject: Subject) -> None:
     """A trained tensor whose shape follows the number of classes is declared in `class_bound`, with a novel rule."""
-    with subject.objects() as objects:
-        method = objects.model
+    with subject.cli() as cli:
+        method = cli.model
         if method.derived:
             return
         arguments = dict(method.hparams)
@@ -248,9 +248,9 @@ def check_class_bound_tensors_are_declared(subject: Subject) -> None:
 
 def check_gradients_are_finite(subject: Subject) -> None:
     """Every trained tensor gets a finite gradient in one step."""
-    with subject.objects() as objects:
-        method = objects.model
-        batch = next(iter(objects.datamodule.train_dataloader()))
+    with subject.cli() as cli:
+        method = cli.model
+        batch = next(iter(cli.datamodule.train_dataloader()))
         classes = method.class_features(method.classnames)
         logits = method.logits(method.backbone.normalise(batch.image), classes)
         terms = method.losses(logits, batch.label, classes)
@@ -265,11 +265,11 @@ def check_gradients_are_finite(subject: Subject) -> None:
 def check_starts_at_zero_shot(subject: Subject) -> None:
     """Untrained, the logits are zero-shot's with the same templates, where the method declares it."""
     plainest = replace(subject, dataset="caltech101")  # its template is "a photo of a {}."
-    with plainest.objects() as objects:
-        method = objects.model
+    with plainest.cli() as cli:
+        method = cli.model
         if not method.starts_at_zero_shot or method.start is not None:
             return
-        images, names = images_of(objects), method.classnames
+        images, names = images_of(cli), method.classnames
         with torch.no_grad():
             zero_shot = pretrained_logits(method, images, names)
         torch.testing.assert_close(scores(method, images, names), zero_shot, rtol=1e-4, atol=1e-4)
@@ -278,13 +278,13 @@ def check_starts_at_zero_shot(subject: Subject) -> None:
 def check_saved_and_loaded_gives_the_same_logits(subject: Subject) -> None:
     """What was learned, saved and loaded into a fresh method, gives the same logits for trained and other classes."""
     path = subject.folder / "weights.safetensors"
-    with subject.objects() as objects:
-        method = objects.model
+    with subject.cli() as cli:
+        method = cli.model
         if not method.trainable:
             return
-        subject.fit(objects)
-        images = images_of(objects)
-        tests = objects.datamodule.task.tests
+        subject.fit(cli)
+        images = images_of(cli)
+        tests = cli.datamodule.task.tests
         lists = [method.classnames] if method.novel_rule == "frozen" else [split.classnames for split in tests]
         before = [scores(method, images, names) for names in lists]
         size = method.save(path)
@@ -293,21 +293,21 @@ def check_saved_and_loaded_gives_the_same_logits(subject: Subject) -> None:
         assert size < 4 * numbers + 200 * (len(method.trainable) + len(method.weights.start)) + 40_000, (
             "the file holds more than what was learned"
         )
-    with subject.objects() as objects:
-        objects.model.setup(learned=read_learned(path))
+    with subject.cli() as cli:
+        cli.model.setup(learned=read_learned(path))
         for names, expected in zip(lists, before, strict=True):
-            assert torch.equal(scores(objects.model, images, names), expected)
+            assert torch.equal(scores(cli.model, images, names), expected)
     assert torch.equal(scores(Method.load(path), images, lists[0]), before[0])
     assert read_header(path).classnames == list(lists[0])
 
 
 def check_merged_equals_unmerged(subject: Subject) -> None:
     """What can be written into plain Linears for inference gives the same logits there."""
-    with subject.objects() as objects:
-        method = objects.model
-        subject.fit(objects)
+    with subject.cli() as cli:
+        method = cli.model
+        subject.fit(cli)
         method.eval()
-        images, names = images_of(objects), method.classnames
+        images, names = images_of(cli), method.classnames
         apart = scores(method, images, names)
         with method.backbone.merged():
             together = scores(method, images, names)
@@ -317,14 +317,14 @@ def check_merged_equals_unmerged(subject: Subject) -> None:
 
 def check_goes_back_to_where_it_began(subject: Subject) -> None:
     """Interpolated by 1 nothing changes; by 0 the logits are those before training, or zero-shot's."""
-    with subject.objects() as objects:
-        method = objects.model.eval()
-        images, names = images_of(objects), method.classnames
+    with subject.cli() as cli:
+        method = cli.model.eval()
+        images, names = images_of(cli), method.classnames
         with torch.no_grad():
             before = pretrained_logits(method, images, names)
             if not method.starts_at_zero_shot and method.start is None and not method.backbone.replaced:
                 before = scores(method, images, names)
-        subject.fit(objects)
+        subject.fit(cli)
         method.eval()
         learned = scores(method, images, names)
         method.weights.interpolate(1.0)
@@ -353,19 +353,19 @@ def check_training_is_blind_to_test(subject: Subject) -> None:
     for changed in (False, True):
         folder = subject.folder / f"blind-{changed}" / "files"  # the folder's name is part of the keys of augmentation
         suite = folders.suite_of_mini(folder, subject.dataset, other_test=changed)
-        with Subject(subject.recipe, folder, suite, "images", subject.settings).objects() as objects:
-            subject.fit(objects)
-            learned.append({name: p.detach().clone() for name, p in objects.model.trainable.items()})
+        with Subject(subject.recipe, folder, suite, "images", subject.settings).cli() as cli:
+            subject.fit(cli)
+            learned.append({name: p.detach().clone() for name, p in cli.model.trainable.items()})
     for name, tensor in learned[0].items():
         assert torch.equal(tensor, learned[1][name]), f"{name} saw test data"
 
 
 def check_permuted_classes_permute_logits(subject: Subject) -> None:
     """The order of class names is the order of logits and nothing else."""
-    with subject.objects() as objects:
-        method = objects.model
-        subject.fit(objects)
-        images, names = images_of(objects), method.classnames
+    with subject.cli() as cli:
+        method = cli.model
+        subject.fit(cli)
+        images, names = images_of(cli), method.classnames
         order = torch.randperm(len(names), generator=torch.Generator().manual_seed(0))
         permuted = tuple(names[int(i)] for i in order)
         torch.testing.assert_close(
@@ -375,12 +375,12 @@ def check_permuted_classes_permute_logits(subject: Subject) -> None:
 
 def check_moves_to_other_classes(subject: Subject) -> None:
     """Trained on base it scores the novel classes, (B, C) finite; batch size changes nothing."""
-    with subject.objects() as objects:
-        method = objects.model
-        subject.fit(objects)
+    with subject.cli() as cli:
+        method = cli.model
+        subject.fit(cli)
         method.eval()
-        images = images_of(objects)
-        split = objects.datamodule.task.tests[-1]
+        images = images_of(cli)
+        split = cli.datamodule.task.tests[-1]
         with torch.no_grad():
             whole = method(images, split.classnames)
             single = torch.cat([method(image[None], split.classnames) for image in images])
@@ -392,10 +392,10 @@ def check_moves_to_other_classes(subject: Subject) -> None:
 
 def check_packed_equals_plain(subject: Subject) -> None:
     """The packed text tower gives what the plain tower over all positions gives."""
-    with subject.objects() as objects:
-        method = objects.model
-        subject.fit(objects)
-        images, names = images_of(objects), method.classnames
+    with subject.cli() as cli:
+        method = cli.model
+        subject.fit(cli)
+        images, names = images_of(cli), method.classnames
         packed = scores(method, images, names)
         with plain.plain_text(method.backbone):
             expected = scores(method, images, names)
@@ -405,10 +405,10 @@ def check_packed_equals_plain(subject: Subject) -> None:
 def check_refuses_towers_it_cannot_use(subject: Subject) -> None:
     """A backbone without a needed ability is refused by name before anything is loaded."""
     recipe = load_recipe(subject.recipe)
-    with subject.objects() as objects:
-        kind, needed = type(objects.model), objects.model.requires()
+    with subject.cli() as cli:
+        kind, needed = type(cli.model), cli.model.requires()
     for tower in needed:
-        name = backbones.write_foreign(subject.folder / f"foreign-{tower}", tower)
+        name = backbones.write_open_clip_only(subject.folder / f"foreign-{tower}", tower)
         arguments = dict(recipe.sections["model"].get("init_args") or {}) | {"backbone": name}
         with pytest.raises(BackboneError, match=f"(?s)(?=.*{kind.__name__})(?=.*{tower})"):
             kind(**arguments)
@@ -416,11 +416,11 @@ def check_refuses_towers_it_cannot_use(subject: Subject) -> None:
 
 def check_bf16_stays_finite(subject: Subject) -> None:
     """Under bf16 autocast a step is finite and logits and trained tensors are float32."""
-    with subject.objects(**{"trainer.precision": "bf16-mixed", "trainer.max_epochs": 1}) as objects:
-        method = objects.model
-        subject.fit(objects)
+    with subject.cli(**{"trainer.precision": "bf16-mixed", "trainer.max_epochs": 1}) as cli:
+        method = cli.model
+        subject.fit(cli)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = scores(method, images_of(objects), method.classnames)
+            logits = scores(method, images_of(cli), method.classnames)
         assert logits.dtype == torch.float32
         for name, parameter in method.trainable.items():
             assert parameter.dtype == torch.float32
@@ -432,8 +432,8 @@ METHOD_CHECKS: tuple[Check, ...] = tuple(value for name, value in dict(globals()
 
 def exemption(check: Check, subject: Subject) -> str | None:
     """Why a check has no meaning for a method (`Method.exempt`), or None."""
-    with subject.objects() as objects:
-        return objects.model.exempt.get(check.__name__)
+    with subject.cli() as cli:
+        return cli.model.exempt.get(check.__name__)
 
 
 def run_check(check: Check, recipe: str, folder: Path, **settings: Any) -> None:

@@ -90,8 +90,8 @@ class FisherSettings:
 
     def __post_init__(self) -> None:
         if min(self.slices, self.intervals, self.decide_every, self.first_decision) < 1 or self.interval < 0:
-            told = f"{self.slices=}, {self.intervals=}, {self.decide_every=}, {self.first_decision=}, {self.interval=}"
-            raise ConfigError(f"slices and numbers of intervals are 1 or more: {told.replace('self.', '')}")
+            shown = f"{self.slices=}, {self.intervals=}, {self.decide_every=}, {self.first_decision=}, {self.interval=}"
+            raise ConfigError(f"slices and numbers of intervals are 1 or more: {shown.replace('self.', '')}")
         for name in ("reference_keep", "keep", "largest_share", "floor"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} of FisherFreezing is a share from 0 to 1, not {getattr(self, name)}")

@@ -124,7 +124,7 @@ class FisherWatch:
             del self._drifts[name]
             self.frozen_at[name] = step + 1
         if self._hooks is None:
-            self._gradients.forget(names)
+            self._gradients.drop(names)
         if names:
             self._log(step + 1)
         return gone
@@ -214,7 +214,7 @@ class FisherWatch:
             if drift.reference is not None:  # checkpoints are read onto the CPU
                 drift.reference = drift.reference.to(self.tensors[self.active[name].pieces[0].tensor].device)
         if self._hooks is None:
-            self._gradients.forget([group.name for group in gone])
+            self._gradients.drop([group.name for group in gone])
             self._gradients.resume(state["estimator"])
         else:
             self._hooks.resume(state["estimator"])

@@ -66,9 +66,9 @@ class TopK:
         Raises:
             MethodError: another number of entries is dropped than the keep ratio says.
         """
-        dropped, told = gate.numel() - int(gate.sum()), drop_count(self.keep, gate.numel())
-        if dropped != told:
-            raise MethodError(f"a mask drops {dropped} of {gate.numel()} entries, keep ratio {self.keep} drops {told}")
+        dropped, shown = gate.numel() - int(gate.sum()), drop_count(self.keep, gate.numel())
+        if dropped != shown:
+            raise MethodError(f"a mask drops {dropped} of {gate.numel()} entries, keep ratio {self.keep} drops {shown}")
         return gate.float()
 
     def distance(self, scores: Tensor) -> float:

@@ -185,6 +185,6 @@ def unpack(bits: Tensor, shape: torch.Size) -> Tensor:
     """
     count = math.prod(shape)
     if bits.dtype != torch.uint8 or bits.shape != (-(-count // 8),):
-        told = f"{bits.dtype} of shape {tuple(bits.shape)}"
-        raise MethodError(f"a mask of {count} entries is {-(-count // 8)} bytes, not {told}")
+        shown = f"{bits.dtype} of shape {tuple(bits.shape)}"
+        raise MethodError(f"a mask of {count} entries is {-(-count // 8)} bytes, not {shown}")
     return torch.from_numpy(np.unpackbits(bits.cpu().numpy(), count=count).astype(bool)).view(shape)

@@ -75,8 +75,8 @@ class Optimisation:
         self.weight_decay = weight_decay
         self.momentum = 0.9 if momentum is None else momentum
         if self.lr <= 0 or min(*self.rates.values(), weight_decay, self.momentum) < 0:
-            told = ", ".join(f"{name}={value}" for name, value in {"lr": self.lr, **self.rates}.items())
-            raise ConfigError(f"lr must be above 0, warm-up, final rate, momentum and weight decay not below: {told}")
+            shown = ", ".join(f"{name}={value}" for name, value in {"lr": self.lr, **self.rates}.items())
+            raise ConfigError(f"lr must be above 0, warm-up, final rate, momentum and weight decay not below: {shown}")
 
     def configure(self, trainer: L.Trainer, tensors: Iterable[nn.Parameter]) -> dict[str, Any]:
         """What `configure_optimizers` of a LightningModule returns, over one parameter group.
@@ -110,8 +110,8 @@ class Optimisation:
         """Raise MethodError where a resumed fit would give the schedule another span than the one that it had."""
         now = self.span(trainer)
         if now != span:
-            told = ", ".join(f"{name}={span.get(name)}, here {value}" for name, value in now.items())
-            raise MethodError(f"the learning rates of the checkpoint span other epochs ({told}): resume with the same")
+            shown = ", ".join(f"{name}={span.get(name)}, here {value}" for name, value in now.items())
+            raise MethodError(f"the learning rates of the checkpoint span other epochs ({shown}): resume with the same")
 
     def _rate(self, trainer: L.Trainer) -> Callable[[int], float]:
         """The learning rate by epoch or by step, both from 0."""

@@ -69,8 +69,8 @@ def read_sentence(text: str) -> Sentence:
     Raises:
         ConfigError: it is not one.
     """
-    said, _, unwanted = " ".join(str(text).split()).partition("except ")
-    parts = [part.strip() for part in said.strip().removesuffix(",").split(",")]
+    before, _, unwanted = " ".join(str(text).split()).partition("except ")
+    parts = [part.strip() for part in before.strip().removesuffix(",").split(",")]
     if parts[0] not in TOWERS:
         near = difflib.get_close_matches(parts[0], TOWERS, n=1, cutoff=0.3) or list(TOWERS)
         raise ConfigError(f"selection '{text}' begins with no tower (near: {near}); it reads like {EXAMPLE}")
@@ -107,7 +107,7 @@ def select_tensors(backbone: Backbone, sentences: Sequence[str]) -> dict[str, nn
     """The tensors that the sentences mean.
 
     Args:
-        backbone: where to look; nothing of it may be re-parametrised yet.
+        backbone: where to look; none of its Linears may be replaced yet.
         sentences: as in the head of this file.
 
     Returns:

@@ -22,11 +22,11 @@ MINI = load_suite("mini")
 
 @pytest.mark.parametrize("recipe", ["zero_shot", "clipfit"])
 def test_what_has_not_learned_has_not_turned(subject: Make, recipe: str) -> None:
-    with subject(recipe).objects() as objects:
-        rows = feature_rows(objects.model, objects.datamodule)
+    with subject(recipe).cli() as cli:
+        rows = feature_rows(cli.model, cli.datamodule)
     assert [row["split"] for row in rows] == ["base"] * 5 + ["novel"] * 5
     assert [row["trained"] for row in rows] == [True] * 5 + [False] * 5
-    assert sum(row["images"] for row in rows) == len(objects.datamodule.split.test)
+    assert sum(row["images"] for row in rows) == len(cli.datamodule.split.test)
     for row in rows:
         assert row["text_cosine"] == pytest.approx(1, abs=1e-9)
         assert row["image_cosine"] == pytest.approx(1, abs=1e-9)
@@ -37,9 +37,9 @@ def test_cosines_equal_those_of_a_second_backbone(subject: Make) -> None:
     """The pretrained features come from a backbone of its own, class by class and image by image."""
     untouched = build_backbone("mini")
     one = subject(**{"model.lr": 0.05, "model.warmup_epochs": 0, "model.distillation_weight": 0.0})
-    with one.objects() as objects:
-        one.fit(objects)
-        method, data = objects.model, objects.datamodule
+    with one.objects() as cli:
+        one.fit(cli)
+        method, data = cli.model, cli.datamodule
         rows = feature_rows(method, data)
         for split, views in zip(method.task.tests, data.test_dataloader(), strict=True):
             batches = list(views)
@@ -69,9 +69,9 @@ def test_cosines_equal_those_of_a_second_backbone(subject: Make) -> None:
 def test_classes_that_zero_shot_answers_for_have_not_turned(subject: Make) -> None:
     """The linear probe has no weights for novel classes (`novel_rule=frozen`)."""
     one = subject("linear_probe")
-    with one.objects() as objects:
-        one.fit(objects)
-        rows = feature_rows(objects.model, objects.datamodule)
+    with one.objects() as cli:
+        one.fit(cli)
+        rows = feature_rows(cli.model, cli.datamodule)
     novel = [row for row in rows if not row["trained"]]
     assert len(novel) == 5
     assert all(row["text_cosine"] == pytest.approx(1, abs=1e-9) for row in novel)
@@ -88,10 +88,10 @@ def test_features_of_another_space_have_no_cosine() -> None:
 def test_weights_give_the_rows_of_its_fit(subject: Make) -> None:
     one = subject()
     path = one.folder / "learned.safetensors"
-    with one.objects() as objects:
-        one.fit(objects)
-        expected = feature_rows(objects.model, objects.datamodule)
-        objects.model.save(path, "clipfit")
+    with one.objects() as cli:
+        one.fit(cli)
+        expected = feature_rows(cli.model, cli.datamodule)
+        cli.model.save(path, "clipfit")
     rows = of_weights(path, MINI, "base_to_novel", None)
     assert [row["class"] for row in rows] == [row["class"] for row in expected]
     for row, other in zip(rows, expected, strict=True):
@@ -101,7 +101,7 @@ def test_weights_give_the_rows_of_its_fit(subject: Make) -> None:
 
 def test_a_protocol_of_other_classes_is_refused(subject: Make, tmp_path: Path) -> None:
     one = replace(subject(), folder=tmp_path)
-    with one.objects() as objects:
-        objects.model.save(tmp_path / "learned.safetensors")
+    with one.objects() as cli:
+        cli.model.save(tmp_path / "learned.safetensors")
     with pytest.raises(ConfigError, match="few_shot"):
         of_weights(tmp_path / "learned.safetensors", MINI, "few_shot", None)

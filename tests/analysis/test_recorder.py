@@ -39,8 +39,8 @@ def every_step(folder: Path) -> ModelCheckpoint:
     return ModelCheckpoint(folder, filename="{step}", every_n_train_steps=1, save_top_k=-1)
 
 
-def loaded(objects: ClipbenchCLI) -> dict[str, np.ndarray]:
-    method = objects.model
+def loaded(cli: ClipbenchCLI) -> dict[str, np.ndarray]:
+    method = cli.model
     return {name: method.backbone.pretrained_tensor(name).double().numpy().copy() for name in method.trainable}
 
 
@@ -51,9 +51,9 @@ def at(rows: list[dict[str, Any]], step: int) -> dict[str, dict[str, Any]]:
 def test_changes_equal_those_of_the_checkpoints_of_two_epochs(subject: Make) -> None:
     one = subject()
     recorder = ChangeRecorder(every=1, path=None)
-    with one.objects() as objects:
-        before = loaded(objects)
-        one.fit(objects, recorder, every_step(one.folder / "kept"))
+    with one.objects() as cli:
+        before = loaded(cli)
+        one.fit(cli, recorder, every_step(one.folder / "kept"))
     rows, states = recorder.rows(), states_of(one.folder / "kept")
     assert set(states) == {1, 2, 3, 4}
     assert {row["step"] for row in rows} == {0, *states}
@@ -78,9 +78,9 @@ def test_gradients_equal_the_differences_of_plain_descent(subject: Make) -> None
     plain = {"model.momentum": 0.0, "model.weight_decay": 0.0, "model.warmup_epochs": 0, "model.schedule": "constant"}
     one = subject(**plain, **{"model.lr": 0.05})
     recorder = ChangeRecorder(every=2, path=None)
-    with one.objects() as objects:
-        states = {0: loaded(objects)}
-        one.fit(objects, recorder, every_step(one.folder / "kept"))
+    with one.objects() as cli:
+        states = {0: loaded(cli)}
+        one.fit(cli, recorder, every_step(one.folder / "kept"))
     states |= states_of(one.folder / "kept")
     rows = recorder.rows()
     assert {row["step"] for row in rows} == {0, 2, 4}
@@ -101,9 +101,9 @@ def test_the_result_is_bit_identical_with_and_without(subject: Make) -> None:
     learned = []
     for callbacks in ([], [ChangeRecorder(every=1, path=None)]):
         one = subject()
-        with one.objects() as objects:
-            one.fit(objects, *callbacks)
-            learned.append({name: p.detach().clone() for name, p in objects.model.trainable.items()})
+        with one.objects() as cli:
+            one.fit(cli, *callbacks)
+            learned.append({name: p.detach().clone() for name, p in cli.model.trainable.items()})
     assert learned[0]
     for name, tensor in learned[0].items():
         assert torch.equal(tensor, learned[1][name]), name
@@ -111,10 +111,10 @@ def test_the_result_is_bit_identical_with_and_without(subject: Make) -> None:
 
 def test_what_is_trained_beside_the_backbone_is_compared_with_its_start(subject: Make) -> None:
     one, recorder = subject("coop"), ChangeRecorder(every=100, path=None)
-    with one.objects() as objects:
-        start = {name: p.detach().double() for name, p in objects.model.trainable.items()}
-        one.fit(objects, recorder)
-        end = {name: p.detach().double() for name, p in objects.model.trainable.items()}
+    with one.objects() as cli:
+        start = {name: p.detach().double() for name, p in cli.model.trainable.items()}
+        one.fit(cli, recorder)
+        end = {name: p.detach().double() for name, p in cli.model.trainable.items()}
     rows = recorder.rows()
     assert [row["step"] for row in rows] == [0, 4], "first and last step, whatever `every` is"
     for row in rows:
@@ -126,12 +126,12 @@ def test_what_is_trained_beside_the_backbone_is_compared_with_its_start(subject:
 def test_a_merged_weight_is_compared_with_the_loaded_one(subject: Make) -> None:
     """Low-rank factors change a Linear; the record shows the Linear, and the factors beside it."""
     one, recorder = subject("lora"), ChangeRecorder(every=1, path=None)
-    with one.objects() as objects:
-        backbone = objects.model.backbone
-        one.fit(objects, recorder)
+    with one.objects() as cli:
+        backbone = cli.model.backbone
+        one.fit(cli, recorder)
         now = {name: tensor.clone() for name, tensor in backbone.changed_tensors().items()}
         before = {name: backbone.pretrained_tensor(name).clone() for name in now}
-        trained = set(objects.model.trainable)
+        trained = set(cli.model.trainable)
     rows = recorder.rows()
     merged = {row["tensor"] for row in rows if row["reference"] == "pretrained"}
     assert merged == set(now)
@@ -147,12 +147,12 @@ def test_a_merged_weight_is_compared_with_the_loaded_one(subject: Make) -> None:
 @pytest.mark.parametrize("recipe", known_recipes())
 def test_it_works_with_every_recipe(subject: Make, recipe: str) -> None:
     one, recorder = subject(recipe, **{"trainer.max_epochs": 1}), ChangeRecorder(every=1, path=None)
-    with one.objects() as objects:
-        if not objects.model.trainable or load_recipe(recipe).sections["trainer"].get("max_epochs") == 0:
+    with one.objects() as cli:
+        if not cli.model.trainable or load_recipe(recipe).sections["trainer"].get("max_epochs") == 0:
             return  # the bench does not fit it
-        one.fit(objects, recorder)
-        trained = set(objects.model.trainable)
-        changed = set(objects.model.backbone.changed_tensors())
+        one.fit(cli, recorder)
+        trained = set(cli.model.trainable)
+        changed = set(cli.model.backbone.changed_tensors())
     rows = recorder.rows()
     assert {row["tensor"] for row in rows} == trained | changed
     steps = sorted({row["step"] for row in rows})
@@ -166,13 +166,13 @@ def test_it_works_with_every_recipe(subject: Make, recipe: str) -> None:
 
 def test_it_cannot_go_on_from_a_checkpoint(subject: Make) -> None:
     one = subject()
-    with one.objects() as objects:
-        one.fit(objects, every_step(one.folder / "kept"))
+    with one.objects() as cli:
+        one.fit(cli, every_step(one.folder / "kept"))
     path = next((one.folder / "kept").glob("*step=2*.ckpt"))
-    with one.objects() as objects:
-        objects.trainer.callbacks.append(ChangeRecorder())
+    with one.objects() as cli:
+        cli.trainer.callbacks.append(ChangeRecorder())
         with pytest.raises(ConfigError, match="checkpoint"):
-            objects.trainer.fit(objects.model, datamodule=objects.datamodule, ckpt_path=str(path))
+            cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=str(path))
 
 
 def test_every_needs_a_step() -> None:
@@ -212,8 +212,8 @@ def test_half_a_fit_leaves_no_file(subject: Make) -> None:
             raise RuntimeError("stopped")
 
     one = subject()
-    with one.objects() as objects:
-        objects.trainer.callbacks += [ChangeRecorder(1, str(one.folder / "changes.csv")), Stop()]
+    with one.objects() as cli:
+        cli.trainer.callbacks += [ChangeRecorder(1, str(one.folder / "changes.csv")), Stop()]
         with pytest.raises(RuntimeError, match="stopped"):
-            objects.trainer.fit(objects.model, datamodule=objects.datamodule)
+            cli.trainer.fit(cli.model, datamodule=cli.datamodule)
     assert not (one.folder / "changes.csv").exists()

@@ -124,7 +124,7 @@ def test_a_side_path_around_the_last_block_meets_pooled_rows(backbone: Backbone)
     """An adapter that reads what enters the last block and is added to what leaves it, on both towers."""
     kept: dict[str, Tokens] = {}
 
-    def remember(tokens: Tokens) -> Tokens:
+    def keep_input(tokens: Tokens) -> Tokens:
         kept["input"] = tokens
         return tokens
 
@@ -132,11 +132,11 @@ def test_a_side_path_around_the_last_block_meets_pooled_rows(backbone: Backbone)
         return tokens.with_rows(tokens.rows + kept["input"].pooled().rows)
 
     plan, pixels = PromptPlan(SEQUENCES), torch.randn(IMAGES, 3, 24, 24).double()
-    fast = backbone.encode_text(plan, None, {1: remember}, {1: add})
+    fast = backbone.encode_text(plan, None, {1: keep_input}, {1: add})
     whole = hook(every_position=True)(lambda tokens: tokens.with_rows(tokens.rows + kept["input"].rows))
-    torch.testing.assert_close(fast, backbone.encode_text(plan, None, {1: remember}, {1: whole}))
-    fast = backbone.encode_image(pixels, {1: remember}, {1: add})
-    torch.testing.assert_close(fast, backbone.encode_image(pixels, {1: remember}, {1: whole}))
+    torch.testing.assert_close(fast, backbone.encode_text(plan, None, {1: keep_input}, {1: whole}))
+    fast = backbone.encode_image(pixels, {1: keep_input}, {1: add})
+    torch.testing.assert_close(fast, backbone.encode_image(pixels, {1: keep_input}, {1: whole}))
 
 
 def test_text_rows_know_their_class_and_position(backbone: Backbone) -> None:

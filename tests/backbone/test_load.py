@@ -188,7 +188,7 @@ def test_the_hash_is_cached_by_path_size_and_time(written: Path, monkeypatch: py
     state["logit_scale"] += 1
     save_file(state, written / WEIGHTS)
     monkeypatch.undo()
-    assert hashing.recall(hashing.file_key(written / WEIGHTS, "clip", "native")) is None
+    assert hashing.read_cached(hashing.file_key(written / WEIGHTS, "clip", "native")) is None
     assert build_backbone(name).hash != first
 
 

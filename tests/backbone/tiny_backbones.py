@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from clipbench.backbone.clip import describe_backbone
-from clipbench.backbone.invented import invent
+from clipbench.backbone.random_weights import random_tensors
 
 VISION = {"image_size": 16, "patch_size": 8, "width": 24, "layers": 3, "head_width": 8}
 TEXT = {"context_length": 20, "vocab_size": 64, "width": 16, "heads": 2, "layers": 2}
@@ -26,8 +26,8 @@ def write_folder(folder: Path, vision: dict[str, Any], text: dict[str, Any], **m
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     name = f"local-dir:{folder}"
     empty = describe_backbone(name)
-    tensors = {f"image.{k}": v for k, v in invent(empty.image, "image").items()}
-    tensors |= {f"text.{k}": v for k, v in invent(empty.text, "text").items()}
+    tensors = {f"image.{k}": v for k, v in random_tensors(empty.image, "image").items()}
+    tensors |= {f"text.{k}": v for k, v in random_tensors(empty.text, "text").items()}
     tensors |= {"logit_scale": torch.tensor(2.0)}
     if empty.logit_bias is not None:
         tensors["logit_bias"] = torch.tensor(-3.0)

@@ -78,8 +78,8 @@ def test_it_is_independent_of_the_place(take: Take) -> None:
 
 def test_comments_docstrings_and_layout_do_not_count(take: Take) -> None:
     head = '"""A module."""\n# why\nimport lone_far\n\n\n'
-    told = head + 'def twice(\n    x,\n):\n    """Twice."""\n    return (2 * x)  # so\n'
-    assert lone(take, help=told) == lone(take)
+    shown = head + 'def twice(\n    x,\n):\n    """Twice."""\n    return (2 * x)  # so\n'
+    assert lone(take, help=shown) == lone(take)
     assert lone(take, far='"""Deep."""\nimport lone_method\nDEPTH = 3\n') == lone(take)
 
 

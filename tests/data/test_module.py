@@ -643,9 +643,9 @@ def test_in_a_trainer_the_method_says_the_size_unless_it_was_told(zhou: tuple[st
     data, method = FewShotDataModule(*map(str, zhou), shots=4), Prepared()
     trainer(max_epochs=1).fit(method, datamodule=data)
     assert {size for _, _, size in method.splits} == {24}
-    told, other = FewShotDataModule(*map(str, zhou), shots=4), Prepared()
-    told.preprocessing = SimpleNamespace(size=16, interpolation="bicubic", resize_mode="shortest")
-    trainer(max_epochs=1).fit(other, datamodule=told)
+    shown, other = FewShotDataModule(*map(str, zhou), shots=4), Prepared()
+    shown.preprocessing = SimpleNamespace(size=16, interpolation="bicubic", resize_mode="shortest")
+    trainer(max_epochs=1).fit(other, datamodule=shown)
     assert {size for _, _, size in other.splits} == {16}
 
 

@@ -83,9 +83,9 @@ def test_predict_on_own_images(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_a_manifest_without_its_file_is_one_short_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "--config", "clipfit", "--data", "Manifest"]) == 2
-    told = capsys.readouterr().err.strip()
-    assert "required: path" in told
-    assert len(told) < 200
+    shown = capsys.readouterr().err.strip()
+    assert "required: path" in shown
+    assert len(shown) < 200
 
 
 def test_own_folder_of_images_without_code(tmp_path: Path) -> None:

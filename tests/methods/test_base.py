@@ -76,17 +76,17 @@ def test_nothing_can_be_asked_of_a_method_that_is_not_set_up(small: str, tmp_pat
 def test_an_infinite_loss_stops_and_names_step_terms_and_tensor(tmp_path: Path) -> None:
     settings = {"model.warmup_epochs": 0, "model.lr": 1e30, "trainer.max_epochs": 3}
     with (
-        Subject("clipfit", tmp_path, settings=settings).objects() as objects,
+        Subject("clipfit", tmp_path, settings=settings).cli() as cli,
         pytest.raises(MethodError, match=r"not finite at step \d+ \(cross_entropy .*, distillation .*\); first tensor"),
     ):
-        objects.trainer.fit(objects.model, datamodule=objects.datamodule)
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule)
 
 
 def test_validation_measures_the_val_draw_of_the_trained_classes(tmp_path: Path) -> None:
-    with Subject("clipfit", tmp_path).objects(**{"trainer.limit_val_batches": 1.0}) as objects:
-        (result,) = objects.trainer.validate(objects.model, datamodule=objects.datamodule, verbose=False)
-        trained = objects.datamodule.task.train
-        base = [item for item in objects.datamodule.draw.val if item.label < len(trained)]
+    with Subject("clipfit", tmp_path).objects(**{"trainer.limit_val_batches": 1.0}) as cli:
+        (result,) = cli.trainer.validate(cli.model, datamodule=cli.datamodule, verbose=False)
+        trained = cli.datamodule.task.train
+        base = [item for item in cli.datamodule.draw.val if item.label < len(trained)]
         assert len(base) == 4 * len(trained)
         hits = result["val/accuracy"] * len(base)
         assert hits == pytest.approx(round(hits), abs=1e-3)
@@ -183,9 +183,9 @@ def test_rates_that_make_no_sense(small: str, setting: str, value: float) -> Non
 def test_a_last_step_that_overflows_is_not_a_success(tmp_path: Path) -> None:
     from clipbench.bench.run import check_finite
 
-    with Subject("coop", tmp_path).objects() as objects:
-        check_finite(objects.model)
+    with Subject("coop", tmp_path).cli() as cli:
+        check_finite(cli.model)
         with torch.no_grad():
-            objects.model.context.vectors[0, 0] = torch.inf
+            cli.model.context.vectors[0, 0] = torch.inf
         with pytest.raises(MethodError, match=r"context\.vectors.*not finite"):
-            check_finite(objects.model)
+            check_finite(cli.model)

@@ -10,7 +10,7 @@ import yaml
 from clipbench.backbone.clip import describe_backbone
 from clipbench.bench.trained_parameters import trained_by
 from clipbench.commands import main
-from clipbench.commands.show import said
+from clipbench.commands.show import lines_for
 from clipbench.errors import ConfigError
 from clipbench.recipes.recipe import known_recipes, load_recipe
 
@@ -70,15 +70,15 @@ def test_variants(recipe: str, setting: str) -> None:
 def test_a_head_says_what_a_class_costs() -> None:
     facts = trained_by("linear_probe", VIT)
     assert facts["per_class"] == 513
-    assert "513 more for each further one" in said(facts)
+    assert "513 more for each further one" in lines_for(facts)
     assert "per_class" not in trained_by("clipfit", VIT)
 
 
 def test_what_a_start_adds() -> None:
     facts = trained_by("mft", VIT, ["model.start=clipfit"])
     assert (facts["starts_from"], facts["trained_parameters"]) == ("clipfit", 28_311_552)
-    assert "and what 'clipfit' changes" in said(facts)
-    assert "those of 'clipfit'" in said(trained_by("wise_ft", VIT, ["model.start=clipfit"]))
+    assert "and what 'clipfit' changes" in lines_for(facts)
+    assert "those of 'clipfit'" in lines_for(trained_by("wise_ft", VIT, ["model.start=clipfit"]))
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

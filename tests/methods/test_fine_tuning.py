@@ -62,10 +62,10 @@ def test_a_run_by_steps_follows_the_cosine_to_its_end(tmp_path: Path) -> None:
             rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
     settings = {"trainer.max_epochs": -1, "trainer.max_steps": 5, "model.lr": 0.2, "model.final_lr": 0.1}
-    with Subject("layer_norm", tmp_path, settings=settings).objects() as objects:
-        objects.trainer.callbacks.append(Watch())
-        objects.trainer.fit(objects.model, datamodule=objects.datamodule)
-        assert objects.trainer.global_step == 5
-        name, method = "image.ln_post.weight", objects.model
+    with Subject("layer_norm", tmp_path, settings=settings).cli() as cli:
+        cli.trainer.callbacks.append(Watch())
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+        assert cli.trainer.global_step == 5
+        name, method = "image.ln_post.weight", cli.model
         assert not torch.equal(method.trainable[name], method.backbone.pretrained_tensor(name))
     torch.testing.assert_close(torch.tensor(rates), 0.1 + 0.05 * (1 + torch.cos(torch.pi * torch.arange(5) / 5)))

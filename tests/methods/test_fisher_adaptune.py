@@ -1,4 +1,4 @@
-"""FisherAdapTune: what it trains, what it stores, and how its mistakes are told."""
+"""FisherAdapTune: what it trains, what it stores, and how its mistakes are shown."""
 
 from __future__ import annotations
 

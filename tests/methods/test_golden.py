@@ -47,11 +47,11 @@ def test_a_recipe_is_written_alone_and_made_again_as_its_file_says(
     assert {key: first[key] for key in KEPT} == {"recipe": "coop", "settings": {}, "tolerance": 0.002}
 
     case = path.with_name("coop_at_a_large_rate.json")
-    said = {"recipe": "coop", "settings": {"model.lr": 0.05}, "tolerance": 0.05}
-    case.write_text(json.dumps(said))
+    settings = {"recipe": "coop", "settings": {"model.lr": 0.05}, "tolerance": 0.05}
+    case.write_text(json.dumps(settings))
     main([case.stem])
     second = json.loads(case.read_text())
-    assert {key: second[key] for key in KEPT} == said
+    assert {key: second[key] for key in KEPT} == settings
     assert second["versions"] == first["versions"]
     assert second["logits"] != first["logits"]
 

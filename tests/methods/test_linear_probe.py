@@ -102,9 +102,9 @@ def test_folds() -> None:
 
 
 def test_it_sees_the_draw_once_without_augmentation_and_chooses_on_val(tmp_path: Path) -> None:
-    with Subject("linear_probe", tmp_path).objects() as objects:
-        method, data = objects.model, objects.datamodule
-        objects.trainer.fit(method, datamodule=data)
+    with Subject("linear_probe", tmp_path).cli() as cli:
+        method, data = cli.model, cli.datamodule
+        cli.trainer.fit(method, datamodule=data)
         draw, val = list(data.draw_dataloader()), list(data.val_dataloader())
         assert torch.cat([batch.index for batch in draw]).tolist() == list(range(20))
         assert torch.equal(torch.cat([b.image for b in draw]), torch.cat([b.image for b in data.draw_dataloader()]))

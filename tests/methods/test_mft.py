@@ -17,7 +17,7 @@ from clipbench.data.task import Task
 from clipbench.errors import BackboneError, ConfigError, MethodError
 from clipbench.methods.clipfit import CLIPFit
 from clipbench.methods.mft import MFT, needs_of
-from clipbench.methods.wise_ft import WiSEFT
+from clipbench.methods.wiseft import WiSEFT
 from clipbench.testing.backbones import write_batchnorm
 from clipbench.testing.methods import Subject, check_batchnorm_and_dropout_stay_frozen
 from clipbench.tuning.topk import drop_count

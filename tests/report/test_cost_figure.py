@@ -49,7 +49,7 @@ def panel(drawn: Figure) -> Axes:
 
 
 def points_of(axes: Axes) -> dict[tuple[float, float], str]:
-    """Place to face colour of every mark that has one."""
+    """Position to face colour of every mark that has one."""
     lines = [line for line in axes.lines if line.get_marker() not in (None, "None", "") and len(line.get_xdata()) == 1]
     return {(float(x.get_xdata()[0]), float(x.get_ydata()[0])): str(x.get_markerfacecolor()) for x in lines}
 

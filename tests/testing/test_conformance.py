@@ -37,9 +37,9 @@ def test_coop_with_contexts_of_each_class(check: Check, tmp_path: Path) -> None:
 def test_the_recipe_says_what_the_method_needs(recipe: str) -> None:
     """`clipbench list methods` reads YAML only, so the YAML must say what the class says."""
     loaded = load_recipe(recipe)
-    told = {tower: set(what) for tower, what in loaded.about.get("needs", {}).items()}
+    shown = {tower: set(what) for tower, what in loaded.about.get("needs", {}).items()}
     method = method_class(loaded.method)(**loaded.sections["model"]["init_args"])
-    assert told == {tower: set(what) for tower, what in method.requires().items()}
+    assert shown == {tower: set(what) for tower, what in method.requires().items()}
 
 
 def acts(kind: type[Method], arguments: dict[str, Any], name: str) -> bool:

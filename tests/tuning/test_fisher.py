@@ -194,7 +194,7 @@ def test_what_is_frozen_is_watched_no_more() -> None:
     estimator = SquaredGradients(groups, tensors)
     set_gradients(tensors, 1)
     estimator.add()
-    estimator.forget([groups[0].name])
+    estimator.drop([groups[0].name])
     for name in {piece.tensor for piece in groups[0].pieces}:
         tensors[name].grad = None
     estimator.add()

@@ -57,8 +57,8 @@ def test_gates_on_accuracy_fail_where_accuracy_is_wrong(bench: Bench) -> None:
     ids=lambda gate: gate.__name__,
 )
 def test_gates_on_controls_fail_where_style_tells_the_class(bench: Bench, gate) -> None:
-    told = dict.fromkeys(bench.style_only, bench.zero_shot)
-    assert not gate(Fake(bench, style_only=told)).passed
+    shown = dict.fromkeys(bench.style_only, bench.zero_shot)
+    assert not gate(Fake(bench, style_only=shown)).passed
 
 
 def test_the_gap_gate_sees_a_class_in_the_index_and_an_unseen_pair(

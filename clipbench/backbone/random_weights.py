@@ -12,7 +12,7 @@ from clipbench.randomness import torch_generator
 SEED = 0
 
 
-def invent(module: nn.Module, tower: str) -> dict[str, Tensor]:
+def random_tensors(module: nn.Module, tower: str) -> dict[str, Tensor]:
     """Random tensors for all parameters of a tower, the same on every machine.
 
     Biases and norms are not trivial either, so that a test that forgets one of them fails.

@@ -16,7 +16,7 @@ SECOND_HALF = 0.5  # of a block: the MLP and the norm in front of it
 
 
 @dataclass(frozen=True)
-class Place:
+class Position:
     """Where a tensor stands.
 
     Attributes:
@@ -41,7 +41,7 @@ class Place:
         return f"{self.tower} {self.kind}".strip()
 
 
-def place_of(tensor: str, added: bool = False) -> Place:
+def position_of(tensor: str, added: bool = False) -> Position:
     """The place of a tensor.
 
     Args:
@@ -49,7 +49,7 @@ def place_of(tensor: str, added: bool = False) -> Place:
         added: whether a method added it (a context, a factor, an adapter), so that it has no pretrained value.
 
     Example:
-        >>> place_of("image.blocks.3.ln_2.weight").group, place_of("image.blocks.3.ln_2.weight").depth
+        >>> position_of("image.blocks.3.ln_2.weight").group, position_of("image.blocks.3.ln_2.weight").depth
         ('image LayerNorm weight', 3.5)
     """
     tower = parse_name(tensor).tower_of_backbone
@@ -61,7 +61,7 @@ def place_of(tensor: str, added: bool = False) -> Place:
         second = any(MLP.match(word) for word in words) or words[0] in ("ln_2", "norm2", "ls_2")
         depth = block + SECOND_HALF * second
     kind = f"added {_added(words)}" if added else _kind(words, block is not None)
-    return Place(tensor, tower, block, part, kind, depth)
+    return Position(tensor, tower, block, part, kind, depth)
 
 
 def _added(words: list[str]) -> str:

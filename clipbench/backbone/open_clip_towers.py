@@ -1,7 +1,7 @@
 """Towers of other shapes (ResNet, timm, Hugging Face, CoCa's text): open_clip's own modules behind our interface.
 
-They have features and nothing else: no hooks, no learned rows, no packing. Their tensors can be lent and their
-Linears swapped by name.
+They have features and nothing else: no hooks, no learned rows, no packing. In a view their tensors can be unfrozen and
+their Linears replaced by name.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from clipbench.backbone.weights import Entry
 from clipbench.errors import BackboneError
 
 
-class ForeignTower(Frozen):
+class OpenClipTower(Frozen):
     """A module of open_clip.
 
     Args:
@@ -41,7 +41,7 @@ class ForeignTower(Frozen):
             raise BackboneError(f"the {tower} tower takes no hooks: {self.reason}")
 
 
-class ForeignImageTower(ForeignTower):
+class OpenClipImageTower(OpenClipTower):
     """An image tower that is not our transformer."""
 
     def forward(self, images: Tensor, before_block: Hooks | None = None, after_block: Hooks | None = None) -> Tensor:
@@ -55,7 +55,7 @@ class ForeignImageTower(ForeignTower):
         return features[0] if isinstance(features, tuple) else features
 
 
-class ForeignTextTower(ForeignTower):
+class OpenClipTextTower(OpenClipTower):
     """A text tower that is not our transformer.
 
     Args:
@@ -97,7 +97,7 @@ class ForeignTextTower(ForeignTower):
         return features[0] if isinstance(features, tuple) else features
 
 
-def build_image(spec: BackboneSpec, reason: str) -> ForeignImageTower:
+def build_image(spec: BackboneSpec, reason: str) -> OpenClipImageTower:
     """The image tower of a spec, built by open_clip, with untrained weights.
 
     Raises:
@@ -112,10 +112,10 @@ def build_image(spec: BackboneSpec, reason: str) -> ForeignImageTower:
     if spec.resized and hasattr(module, "set_input_size"):
         resize: Any = module.set_input_size
         _built(spec, "image", lambda: resize(spec.image_size) or module)
-    return ForeignImageTower(module, reason, "visual.")
+    return OpenClipImageTower(module, reason, "visual.")
 
 
-def build_text(spec: BackboneSpec, reason: str, prefix: str) -> ForeignTextTower:
+def build_text(spec: BackboneSpec, reason: str, prefix: str) -> OpenClipTextTower:
     """The text tower of a spec, built by open_clip, with untrained weights.
 
     Raises:
@@ -127,7 +127,7 @@ def build_text(spec: BackboneSpec, reason: str, prefix: str) -> ForeignTextTower
     if config.get("hf_model_name"):
         config["hf_model_pretrained"] = False
     module = _built(spec, "text", lambda: _build_text_tower(spec.config["embed_dim"], config, _quick(spec)))
-    return ForeignTextTower(module, reason, prefix, config.get("context_length", 77), config.get("pad_id", 0))
+    return OpenClipTextTower(module, reason, prefix, config.get("context_length", 77), config.get("pad_id", 0))
 
 
 def _quick(spec: BackboneSpec) -> bool:

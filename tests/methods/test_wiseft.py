@@ -23,7 +23,7 @@ from clipbench.methods.mft import MFT
 from clipbench.methods.peft import Peft
 from clipbench.methods.ramt import RAMT
 from clipbench.methods.weights_file import read_header, read_learned
-from clipbench.methods.wise_ft import WiSEFT
+from clipbench.methods.wiseft import WiSEFT
 from clipbench.methods.zero_shot import ZeroShot
 
 Make = Callable[..., Method]

@@ -9,7 +9,7 @@ from clipbench.analysis.recorder import changes_of, row_of
 from clipbench.methods.base import Method
 
 
-def end_rows(path: Path) -> list[dict[str, Any]]:
+def final_rows(path: Path) -> list[dict[str, Any]]:
     """One row per tensor, by the columns of `ChangeRecorder` without those of steps and gradients.
 
     Raises:

@@ -60,8 +60,6 @@ class WiSEFT(Method):
             raise ConfigError(f"alpha of WiSE-FT must be in [0, 1], it is {alpha}")
         self.alpha = alpha
 
-    tuned: Learned
-
     def setup(self, stage: str | None = None, **given: Any) -> None:
         """As every method; MethodError where there is no tuned model."""
         if self.header is None and given.get("learned") is None and isinstance(self.start, str):

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from clipbench.analysis.places import place_of
+from clipbench.analysis.positions import position_of
 from clipbench.backbone.clip import load_backbone
 
 
@@ -30,7 +30,7 @@ from clipbench.backbone.clip import load_backbone
     ],
 )
 def test_place(name: str, group: str, block: int | None, depth: float) -> None:
-    place = place_of(name)
+    place = position_of(name)
     assert (place.group, place.block, place.depth) == (group, block, depth)
 
 
@@ -44,13 +44,13 @@ def test_place(name: str, group: str, block: int | None, depth: float) -> None:
     ],
 )
 def test_what_a_method_added_has_groups_of_its_own(name: str, group: str, block: int | None) -> None:
-    place = place_of(name, added=True)
+    place = position_of(name, added=True)
     assert (place.group, place.block) == (group, block)
 
 
 def test_every_layer_norm_of_a_tower_is_found_and_nothing_else() -> None:
     backbone = load_backbone("mini")
     names = [name for name, _ in backbone.named_parameters()]
-    norms = {name for name in names if "LayerNorm" in place_of(name).kind}
+    norms = {name for name in names if "LayerNorm" in position_of(name).kind}
     assert norms == {name for name in names if ".ln_" in name}
-    assert len({place_of(name).depth for name in norms if name.startswith("image.") and "weight" in name}) == 10
+    assert len({position_of(name).depth for name in norms if name.startswith("image.") and "weight" in name}) == 10
