@@ -29,13 +29,13 @@ class Evaluation(nn.Module):
         self.correct: dict[str, list[Tensor]] = {}
 
     def begin(self, task: Task) -> None:
-        """Forget the last run; make the metrics of this one's splits, which Lightning looks for before the first log."""
+        """Forget the last run; make the metrics of this one's splits: Lightning looks for them before the first log."""
         splits = [_validated(task), *task.tests]
         # one class alone is a degenerate task that torchmetrics refuses
         sizes = {split.name: max(2, len(split.classnames)) for split in splits}
         self.metrics = nn.ModuleDict(
             {name: MulticlassAccuracy(num_classes=size, average="micro") for name, size in sizes.items()}
-        )
+        ).train(self.training)
         self.correct = {}
 
     def update(self, split: TestSplit, logits: Tensor, labels: Tensor) -> MulticlassAccuracy:
