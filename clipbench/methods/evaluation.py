@@ -35,7 +35,7 @@ class Evaluation(nn.Module):
         sizes = {split.name: max(2, len(split.classnames)) for split in splits}
         self.metrics = nn.ModuleDict(
             {name: MulticlassAccuracy(num_classes=size, average="micro") for name, size in sizes.items()}
-        )
+        ).train(self.training)
         self.correct = {}
 
     def update(self, split: TestSplit, logits: Tensor, labels: Tensor, testing: bool) -> tuple[MulticlassAccuracy, str]:

@@ -1,4 +1,4 @@
-"""Tiny random backbones in open_clip's `local-dir:` form, for tests: transformer, BatchNorm, towers of open_clip's own."""
+"""Tiny random backbones in open_clip's `local-dir:` form, for tests: our towers, BatchNorm, open_clip's own towers."""
 
 from __future__ import annotations
 

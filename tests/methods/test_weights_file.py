@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from clipbench.errors import MethodError
+from clipbench.methods.adapter import Adapter
 from clipbench.methods.base import Method
 from clipbench.methods.clipfit import CLIPFit
 from clipbench.methods.coop import CoOp
+from clipbench.methods.mft import MFT
+from clipbench.methods.ramt import RAMT
 from clipbench.methods.weights_file import read_header, read_learned
+from clipbench.methods.wise_ft import WiSEFT
+from clipbench.methods.zero_shot import ZeroShot
 from clipbench.testing.backbones import TEXT, VISION, write
 
 
@@ -84,6 +90,68 @@ def test_a_name_in_a_file_is_never_imported(make: Callable[..., CoOp], tmp_path:
     with pytest.raises(MethodError, match="not installed here"):
         Method.load(path)
     assert not mark.exists()
+
+
+FORMER = {"optimizer": "sgd", "lr": 0.002, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "cosine"} | {
+    "warmup_epochs": 1, "warmup_lr": 1e-5, "warmup_steps": 0, "final_lr": 0.0, "template_set": "coop",
+}  # fmt: skip
+LINEARS = ["image tower, blocks all, Linears"]
+PLACED = FORMER | {"start": None, "distillation_weight": 0.0}
+OF_BEFORE: dict[str, tuple[type[Method], dict[str, Any], dict[str, Any]]] = {
+    "zero_shot": (ZeroShot, {}, FORMER),
+    "coop": (CoOp, {}, FORMER | {"context_words": "a photo of a", "n_context": 16, "position": "end"}),
+    "clipfit": (CLIPFit, {"optimizer": "adamw"}, PLACED | {"optimizer": "adamw", "text_biases": True}),
+    "adapter": (Adapter, {"n_adapters": 3}, PLACED | {"n": 3, "reduction": 16, "schedule": "cosine_per_step"}),
+    "mft": (
+        MFT,
+        {"train": LINEARS, "rule": "topk_abs", "keep": 0.7},
+        PLACED | {"rule": "topk_abs", "keep": 0.7, "threshold": 0.005, "init": "magnitude", "init_value": 0.02}
+        | {"travel": 2.0, "train": LINEARS},
+    ),
+    "mft_soft": (
+        MFT,
+        {"train": LINEARS, "rule": "soft", "lr_rule": None, "score_init": "constant", "score_scale": 0.0, "lr": 0.001},
+        PLACED | {"rule": "soft", "keep": 0.9, "threshold": 0.005, "init": "constant", "init_value": 0.0}
+        | {"travel": None, "lr": 0.001, "train": LINEARS},
+    ),
+    "ramt": (RAMT, {"gdr_lambda": 0.5, "score_init": 0.02}, PLACED | {"l": 0.5, "initial": 0.02, "penalty": 1e-4}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_BEFORE)
+def test_files_of_before_version_0_2_stay_readable(make: Callable[..., Any], tmp_path: Path, name: str) -> None:
+    """They name some arguments otherwise and list settings that nothing read."""
+    kind, now, before = OF_BEFORE[name]
+    path, images = tmp_path / "x.safetensors", torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    method = make(kind, **now)
+    with torch.no_grad():
+        for parameter in method.trainable.values():
+            parameter.add_(torch.linspace(-0.1, 0.1, parameter.numel()).view_as(parameter))
+        expected = method(images)
+    method.save(path)
+    header = {key: value for key, value in read_header(path).as_dict().items() if key != "class_path"}
+    header["init_args"] = before | {"backbone": method.backbone_name}
+    save_file(load_file(path), path, metadata={"clipbench": "1", "header": json.dumps(header)})
+    loaded = Method.load(path)
+    with torch.no_grad():
+        assert torch.equal(loaded(images), expected)
+    for argument, value in now.items():
+        assert loaded.hparams[argument] == value
+
+
+def test_wise_ft_of_before_version_0_2_stays_readable(make: Callable[..., Any], tmp_path: Path) -> None:
+    """The header of its tuned model is one of before, too."""
+    tuned, path = tmp_path / "tuned.safetensors", tmp_path / "x.safetensors"
+    ramt = make(RAMT, gdr_lambda=0.5)
+    ramt.save(tuned)
+    wise = make(WiSEFT, start=str(tuned), alpha=0.25)
+    wise.save(path)
+    header = read_header(path).as_dict()
+    header["init_args"]["start"]["init_args"] = PLACED | {"l": 0.5, "initial": 0.01, "backbone": ramt.backbone_name}
+    save_file(load_file(path), path, metadata={"clipbench": "1", "header": json.dumps(header)})
+    loaded = WiSEFT.load(path)
+    assert (loaded.alpha, loaded.inner.hparams["gdr_lambda"]) == (0.25, 0.5)
+    assert torch.equal(loaded.class_features(("one", "two")), wise.class_features(("one", "two")))
 
 
 def test_a_damaged_header_is_told(make: Callable[..., CoOp], tmp_path: Path) -> None:
