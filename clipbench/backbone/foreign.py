@@ -1,7 +1,7 @@
 """Towers of other shapes (ResNet, timm, Hugging Face, CoCa's text): open_clip's own modules behind our interface.
 
-They have features and nothing else: no hooks, no learned rows, no packing. Their tensors can be lent and their
-Linears swapped by name.
+They have features and nothing else: no hooks, no learned rows, no packing. In a view their tensors can be unfrozen and
+their Linears replaced by name.
 """
 
 from __future__ import annotations

@@ -58,9 +58,7 @@ class Context(nn.Module):
         """The vectors as rows: (M, W) or (C * M, W)."""
         return self.vectors.flatten(0, -2)
 
-    def plan(
-        self, backbone: Backbone, classnames: Sequence[str], owners: Sequence[int] | None = None
-    ) -> PromptPlan:
+    def plan(self, backbone: Backbone, classnames: Sequence[str], owners: Sequence[int] | None = None) -> PromptPlan:
         """The prompts of the classes, with the context's rows in place.
 
         Args:
