@@ -114,7 +114,10 @@ class Backbone(nn.Module):
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """As in torch, until the backbone is shared."""
         if self._shared:
-            raise BackboneError(f"backbone '{self.spec.name}' is shared by the process: load into a `view()`")
+            raise BackboneError(
+                f"backbone '{self.spec.name}' is shared by the process and stays as it was loaded: other values are put"
+                " into a `view()`, by its replace_tensors"
+            )
         return super().load_state_dict(*args, **kwargs)
 
     def train(self, mode: bool = True) -> Backbone:
@@ -192,7 +195,8 @@ class Backbone(nn.Module):
             shape = self.spec.text_shape
             end = shape.end_of_text if not isinstance(shape, OpenClipOnly) and shape.packed else None
             self._tokenizer = Tokenizer(self.spec, end, self._known)
-        self.text.pad = self._tokenizer.pad
+        for backbone in (self, *self._copies.values()):
+            backbone.text.pad = self._tokenizer.pad
         return self._tokenizer(texts)
 
     def encode_text(

@@ -121,7 +121,7 @@ class BackboneView(Backbone):
         names = list(names)
         self._refuse_unknown(names)
         for name in names:
-            if not self._tensors[name].requires_grad:
+            if name not in self._changed or not self._tensors[name].requires_grad:
                 self._put(name, nn.Parameter(self._tensors[name].detach().clone()))
                 self._changed.add(name)
         return {name: self._tensors[name] for name in names}
@@ -164,11 +164,13 @@ class BackboneView(Backbone):
 
         Raises:
             UnknownName: no such tensor.
-            BackboneError: it has been parametrized already.
+            BackboneError: it has been parametrized already, or is tied to another tensor.
         """
         self._refuse_unknown([name])
         if name in self.replaced:
             raise BackboneError(f"'{name}' of the backbone has been parametrized already")
+        if len(self._places[name]) > 1:
+            raise BackboneError(f"'{name}' of the backbone stands in several places and cannot be parametrized in one")
         ((owner, leaf),) = self._places[name]
         parametrize.register_parametrization(owner, leaf, module, unsafe=True)
         self.replaced[name] = module
@@ -279,7 +281,7 @@ class BackboneView(Backbone):
         return any(
             name.startswith(f"{tower}.")
             and _draws_noise(module)
-            and not (self._depth and self._is_written(name, module))
+            and not (self._depth and name not in self._tensors and isinstance(module, Mergeable))
             for name, module in self.replaced.items()
         )
 
@@ -314,8 +316,23 @@ class BackboneView(Backbone):
             owner, leaf = places[0]
             found = owner._parameters[leaf]
             assert found is not None
-            self._tensors[name] = found
+            self._put(name, found)  # torch unties tied tensors where it cannot move them in place
         return self
+
+    def view(self) -> BackboneView:
+        """Refused: a view is taken of the backbone itself, which `pretrained` is."""
+        raise BackboneError("a view is taken of the backbone itself, not of another view")
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        """Every `load_state_dict`, also one of a module around this view, comes here before it comes to the towers."""
+        shared = {id(tensor) for name, tensor in self._tensors.items() if name not in self._changed}
+        for name, tensor in self.named_parameters(remove_duplicate=False):
+            if id(tensor) in shared and prefix + name in state_dict:
+                raise BackboneError(
+                    f"a state dict for a view holds '{name}', which is the backbone's own: load what is trained alone,"
+                    " or put other values there by replace_tensors"
+                )
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def __deepcopy__(self, memo: Any) -> BackboneView:
         raise BackboneError("a view belongs to one method: copy the method, or take another view of the backbone")

@@ -55,7 +55,7 @@ class ClassPrompts:
     def pretrained_features(self, classnames: Sequence[str]) -> Tensor:
         """Features (C, D) by the pretrained text tower, without gradient: zero-shot CLIP's; encoded once."""
         twin = self.backbone.pretrained
-        key = ("pretrained", tuple(classnames), twin.logit_scale.device)
+        key = ("pretrained", tuple(classnames), twin.logit_scale.device, twin.logit_scale.dtype)
         return self.cached(key, lambda: self._frozen(twin, classnames))
 
     def cached(self, key: Hashable, make: Callable[[], T], state: Any = ()) -> T:

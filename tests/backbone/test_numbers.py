@@ -55,15 +55,16 @@ def test_logits_are_float32_or_wider(backbone: Backbone) -> None:
 def test_bf16_autocast_runs_close_and_keeps_trained_tensors_wide(backbone: Backbone) -> None:
     pixels = torch.randn(2, 3, 16, 16)
     image, text = backbone.encode_image(pixels), backbone.encode_text(PLAN)
-    lent = backbone.lend(["text.blocks.0.mlp.proj.bias", "image.ln_pre.weight"])
+    view = backbone.view()
+    trained = view.unfreeze(["text.blocks.0.mlp.proj.bias", "image.ln_pre.weight"])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        half_image, half_text = backbone.encode_image(pixels), backbone.encode_text(PLAN)
-        logits = backbone.logits(half_image, half_text)
+        half_image, half_text = view.encode_image(pixels), view.encode_text(PLAN)
+        logits = view.logits(half_image, half_text)
     assert F.cosine_similarity(half_image.float(), image).min() > 0.99
     assert F.cosine_similarity(half_text.float(), text).min() > 0.99
     assert logits.dtype == torch.float32
     logits.sum().backward()
-    assert all(p.grad.dtype == torch.float32 and torch.isfinite(p.grad).all() for p in lent.values())
+    assert all(p.grad.dtype == torch.float32 and torch.isfinite(p.grad).all() for p in trained.values())
 
 
 def test_float64_equals_the_plain_twin(backbone: Backbone) -> None:
@@ -74,13 +75,13 @@ def test_float64_equals_the_plain_twin(backbone: Backbone) -> None:
 
 
 def test_gradients_of_the_image_tower_equal_the_plain_twin(backbone: Backbone) -> None:
-    wide = backbone.double()
-    lent = wide.lend([f"image.{name}" for name, _ in wide.image.named_parameters()])
+    wide = backbone.double().view()
+    trained = wide.unfreeze([f"image.{name}" for name, _ in wide.image.named_parameters()])
     pixels = torch.randn(2, 3, 16, 16)
     weights = torch.randn(2, 12).double()
-    ours = torch.autograd.grad((wide.encode_image(pixels) * weights).sum(), lent.values())
-    theirs = torch.autograd.grad((plain.encode_image(wide, pixels) * weights).sum(), lent.values())
-    for name, a, b in zip(lent, ours, theirs, strict=True):
+    ours = torch.autograd.grad((wide.encode_image(pixels) * weights).sum(), trained.values())
+    theirs = torch.autograd.grad((plain.encode_image(wide, pixels) * weights).sum(), trained.values())
+    for name, a, b in zip(trained, ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11, msg=name)
 
 

@@ -24,6 +24,13 @@ TIMM = {
 CUSTOM_BLOCKS = VISION | {"image_size": 32, "qk_norm": True}
 ATTENTION_POOL = VISION | {"image_size": 32, "attentional_pool": True, "attn_pooler_queries": 4, "output_tokens": True}
 CLASS_TOKEN = TEXT | {"embed_cls": True, "output_tokens": True}
+TOWERS = [
+    (RESNET, TEXT, False),
+    (TIMM, TEXT, False),
+    (CUSTOM_BLOCKS, TEXT | {"scale_fc": True}, False),
+    (ATTENTION_POOL, CLASS_TOKEN, True),
+]
+TOWER_NAMES = ["resnet", "timm", "custom blocks", "coca"]
 PLAN = PromptPlan([[62, 1, 2, 63], [62, 1, 3, 4, 63]])
 
 
@@ -46,16 +53,7 @@ def first(features: Any) -> torch.Tensor:
     return features[0] if isinstance(features, tuple) else features
 
 
-@pytest.mark.parametrize(
-    ("vision", "text", "custom"),
-    [
-        (RESNET, TEXT, False),
-        (TIMM, TEXT, False),
-        (CUSTOM_BLOCKS, TEXT | {"scale_fc": True}, False),
-        (ATTENTION_POOL, CLASS_TOKEN, True),
-    ],
-    ids=["resnet", "timm", "custom blocks", "coca"],
-)
+@pytest.mark.parametrize(("vision", "text", "custom"), TOWERS, ids=TOWER_NAMES)
 def test_features_equal_open_clip_and_tensors_come_back(
     vision: dict[str, Any], text: dict[str, Any], custom: bool, tmp_path: Path
 ) -> None:
@@ -77,18 +75,20 @@ def test_features_equal_open_clip_and_tensors_come_back(
 
 def test_running_statistics_survive_training_and_count_in_the_hash(tmp_path: Path) -> None:
     backbone, _ = pair(tmp_path / "x", TIMM, TEXT)
-    lent = backbone.lend(["text.blocks.0.mlp.proj.bias", "image.module.head.proj.weight"])
-    backbone.train()
-    assert not any(module.training for module in backbone.modules())
+    view = backbone.view()
+    trained = view.unfreeze(["text.blocks.0.mlp.proj.bias", "image.module.head.proj.weight"])
+    view.train()
+    assert not any(module.training for module in view.modules())
+    statistics = {name: buffer.clone() for name, buffer in view.named_buffers()}
     pixels = torch.randn(4, 3, 32, 32)
-    assert torch.equal(backbone.encode_image(pixels), backbone.encode_image(pixels))
+    assert torch.equal(view.encode_image(pixels), view.encode_image(pixels))
     for _ in range(2):
-        backbone.logits(backbone.encode_image(pixels), backbone.encode_text(PLAN)).sum().backward()
+        view.logits(view.encode_image(pixels), view.encode_text(PLAN)).sum().backward()
         with torch.no_grad():
-            for parameter in lent.values():
+            for parameter in trained.values():
                 parameter.sub_(parameter.grad)
-    assert backbone.compute_hash() != backbone.hash
-    backbone.restore()
+    assert view.compute_hash() != view.hash
+    assert all(torch.equal(buffer, statistics[name]) for name, buffer in view.named_buffers())
     assert backbone.compute_hash() == backbone.hash
     mean = next(buffer for name, buffer in backbone.named_buffers() if "running_mean" in name)
     mean[0] += 1
@@ -111,3 +111,32 @@ def test_a_tower_that_cannot_be_built_names_backbone_and_tower(tmp_path: Path) -
     (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
     with pytest.raises(BackboneError, match=r"the image tower of backbone 'local-dir:.*cannot be built .*no_such_net"):
         build_backbone(f"local-dir:{tmp_path}")
+
+
+@pytest.mark.parametrize(("vision", "text", "custom"), TOWERS, ids=TOWER_NAMES)
+def test_a_view_computes_with_tensors_and_buffers_of_its_own(
+    vision: dict[str, Any], text: dict[str, Any], custom: bool, tmp_path: Path
+) -> None:
+    """Against the same values in a backbone of its own: a closure in open_clip that meant the original would show."""
+    backbone, _ = pair(tmp_path / "x", vision, text, custom)
+    other = build_backbone(backbone.spec.name)
+    view, pixels = backbone.view(), torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        before = view.encode_image(pixels), view.encode_text(PLAN)
+        assert torch.equal(before[0], backbone.encode_image(pixels))
+        assert torch.equal(before[1], backbone.encode_text(PLAN))
+        view.unfreeze([name for name, _ in view.named_parameters()])
+        for own, model in ((view.state_dict(), view), (other.state_dict(), other)):
+            assert own.keys() == backbone.state_dict().keys(), type(model)
+            for tensor in own.values():
+                if tensor.is_floating_point():
+                    tensor.mul_(1.1).add_(0.01)
+        assert torch.equal(view.encode_image(pixels), other.encode_image(pixels))
+        assert torch.equal(view.encode_text(PLAN), other.encode_text(PLAN))
+        assert not torch.allclose(view.encode_image(pixels), before[0])
+        assert not torch.allclose(view.encode_text(PLAN), before[1])
+        assert torch.equal(backbone.encode_image(pixels), before[0])
+        assert torch.equal(backbone.encode_text(PLAN), before[1])
+    assert backbone.compute_hash() == backbone.hash
+    backbone.view().to("meta")
+    assert backbone.compute_hash() == backbone.hash

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -53,8 +52,8 @@ def prompts(draw: st.DrawFn) -> tuple[PromptPlan, int]:
 
 def results(backbone: Backbone, plan: PromptPlan, rows: int, path: Any, dtype: torch.dtype) -> dict[str, Tensor]:
     """Features, and the gradient of a fixed random functional of them to every tensor of the tower and to the rows."""
-    tower = copy.deepcopy(backbone).to(dtype)
-    tensors = tower.lend([f"text.{name}" for name, _ in tower.text.named_parameters()])
+    tower = backbone.view().to(dtype)
+    tensors = tower.unfreeze([f"text.{name}" for name, _ in tower.text.named_parameters()])
     generator = torch.Generator().manual_seed(rows)
     extra = torch.randn(rows, WIDTH, generator=generator).to(dtype).requires_grad_() if rows else None
     features = path(tower, plan, extra)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from clipbench.errors import ConfigError, MethodError
 from clipbench.tuning import topk
-from clipbench.tuning.gates import InitName, Rule, Soft, Threshold, TopK, initial_scores, make_rule
+from clipbench.tuning.gates import Rule, ScoreInit, Soft, Threshold, TopK, initial_scores, make_rule
 from clipbench.tuning.masks import Mask, MaskedLinear, StraightThrough, pack, unpack
 from clipbench.tuning.topk import ExactCut, drop_count
 
@@ -297,7 +297,7 @@ def test_interpolation_towards_the_frozen_layer(rule: Rule) -> None:
 
 
 @pytest.mark.parametrize("init", ["magnitude", "normal", "kaiming_uniform", "constant"])
-def test_where_scores_begin(init: InitName) -> None:
+def test_where_scores_begin(init: ScoreInit) -> None:
     weight = torch.randn(400, 300, generator=generator())
     scores = initial_scores(weight, init, 0.02, generator(7))
     assert scores.shape == weight.shape

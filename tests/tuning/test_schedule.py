@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from clipbench.methods.schedule import learning_rate, learning_rate_of_step, make_optimizer
 from torch import nn
+
+from clipbench.tuning.schedule import learning_rate, learning_rate_of_step
 
 FIFTY = {
     0: 1.0e-05, 1: 2.0e-03, 2: 1.9980e-03, 5: 1.9686e-03, 9: 1.8763e-03, 10: 1.8443e-03, 20: 1.3681e-03, 26: 1.0e-03,
@@ -39,18 +40,6 @@ def test_without_warm_up_the_cosine_starts_at_once() -> None:
 def test_constant_schedule_keeps_its_rate_after_the_warm_up() -> None:
     rates = [learning_rate(epoch, 4, 0.5, schedule="constant") for epoch in range(4)]
     assert rates == [1e-5, 0.5, 0.5, 0.5]
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
-)
-def test_optimisers_by_name(name: str, kind: type) -> None:
-    group = {"params": [nn.Parameter(torch.zeros(2))]}
-    optimizer = make_optimizer(name, [group], lr=0.1, momentum=0.9, weight_decay=5e-4)
-    assert type(optimizer) is kind
-    assert optimizer.defaults["weight_decay"] == 5e-4
-    if name == "sgd":
-        assert (optimizer.defaults["momentum"], optimizer.defaults["nesterov"]) == (0.9, False)
 
 
 def test_the_cosine_per_step_is_torchs() -> None:
