@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from clipbench.backbone.foreign import ForeignImageTower
 from torch import Tensor, nn
 
 from clipbench.backbone import PromptPlan
 from clipbench.backbone.clip import Backbone, load_backbone
-from clipbench.backbone.foreign import ForeignImageTower
 from clipbench.backbone.view import BackboneView
 from clipbench.errors import BackboneError
 from clipbench.testing import backbones

@@ -17,10 +17,10 @@ from torch import Tensor
 
 import clipbench
 from clipbench import CLIPFit, CoOp, FewShotDataModule, LoRA, Method
-from clipbench.bench.objects import quiet_lightning
-from clipbench.bench.recipe import load_recipe
+from clipbench.bench.build import quiet_lightning
 from clipbench.errors import MethodError
 from clipbench.methods.weights_file import read_learned
+from clipbench.recipes.recipe import load_recipe
 
 QUIET: dict[str, Any] = {
     "logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False,
