@@ -20,7 +20,7 @@ from clipbench.bench.plan import callback_versions
 from clipbench.data.task import TestSplit
 from clipbench.methods.base import Method
 from clipbench.recipes.recipe import load_recipe
-from clipbench.testing.methods import Subject, images_of
+from clipbench.testing.subject import Subject, images_of
 
 LARGE = {"weight_decay": 0.05, "warmup_lr": 0.001}  # large enough that a change of either shows
 NOISE = "attn.k_proj.bias"  # the softmax does not see it: its gradient is rounding, and Adam makes steps of that

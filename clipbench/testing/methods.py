@@ -6,118 +6,28 @@ import contextlib
 import copy
 import pickle
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
-from torch import Tensor
 
 from clipbench.backbone.clip import load_backbone
-from clipbench.bench.build import ClipbenchCLI, build, method_without_weights, with_precision
+from clipbench.bench.build import ClipbenchCLI, method_without_weights
 from clipbench.bench.plan import make_plan
 from clipbench.bench.run import run_cell
 from clipbench.errors import BackboneError, ClipbenchWarning
 from clipbench.methods.base import Method
 from clipbench.methods.weights_file import read_header, read_learned
-from clipbench.recipes.cell_config import cell_config
-from clipbench.recipes.recipe import from_dotted, load_recipe, merge
-from clipbench.recipes.request import Request
-from clipbench.recipes.suites import Suite, load_suite
+from clipbench.recipes.recipe import load_recipe
 from clipbench.records.store import comparable
 from clipbench.testing import backbones, folders, plain
-
-SMALL = {"trainer.max_epochs": 2, "data.batch_size": 10}
-
-
-@dataclass
-class Subject:
-    """A recipe under test on a suite, small.
-
-    Attributes:
-        recipe: packaged recipe or YAML file.
-        folder: an empty folder.
-        suite: what it runs on.
-        dataset: which dataset of the suite.
-        settings: dotted settings above the recipe.
-    """
-
-    recipe: str
-    folder: Path
-    suite: Suite = field(default_factory=lambda: load_suite("mini"))
-    dataset: str = "eurosat"
-    settings: dict[str, Any] = field(default_factory=dict)
-
-    def request(self) -> Request:
-        """The grid of one cell, two epochs, four shots."""
-        return Request(
-            recipes=(load_recipe(self.recipe),), suite=self.suite, datasets=(self.dataset,), seeds=(1,), shots=4,
-            user=(from_dotted(SMALL | self.start() | self.settings),),
-        )  # fmt: skip
-
-    def start(self) -> dict[str, Any]:
-        """Where the recipe starts from another: that one is fitted, as small, and its learned weights given."""
-        parent = (load_recipe(self.recipe).sections["model"].get("init_args") or {}).get("start")
-        if parent is None or "model.start" in self.settings:
-            return {}
-        path = self.folder / f"{parent}-{self.suite.name}-{self.dataset}.safetensors"
-        if not path.exists():
-            shared = {key: value for key, value in self.settings.items() if key == "model.template_set"}
-            other = Subject(parent, self.folder, self.suite, self.dataset, shared)
-            with other.cli() as cli:
-                other.fit(cli)
-                cli.model.save(path, parent)
-        return {"model.start": str(path)}
-
-    @contextmanager
-    def cli(self, **settings: Any) -> Iterator[ClipbenchCLI]:
-        """Method, data and trainer, the method set up."""
-        request = self.request()
-        config = cell_config(request, request.recipes[0], self.dataset, self.suite.datasets[self.dataset], seed=1)
-        config = with_precision(merge(config, from_dotted(settings)))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ClipbenchWarning)
-            built = build(config)
-            built.model.setup(task=built.datamodule.task, train_seed=built.datamodule.train_seed)
-            yield built
-
-    def fit(self, cli: ClipbenchCLI, *callbacks: L.Callback) -> None:
-        """Train, if anything is trained."""
-        cli.trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
-        if cli.model.trainable:
-            cli.trainer.fit(cli.model, datamodule=cli.datamodule)
-
+from clipbench.testing.subject import Subject, images_of, pretrained_logits, scores, tensors_of
 
 Check = Callable[[Subject], None]
-
-
-def images_of(cli: ClipbenchCLI, count: int = 8) -> Tensor:
-    """Normalised pixels (count, 3, H, W) of the first test images."""
-    batch = next(iter(cli.datamodule.test_dataloader()[0]))
-    return cli.model.backbone.normalise(batch.image[:count])
-
-
-def tensors_of(method: Method) -> dict[str, Tensor]:
-    """Copies of all parameters and buffers of method and backbone."""
-    state = {**dict(method.named_parameters()), **dict(method.named_buffers())}
-    return {name: tensor.detach().clone() for name, tensor in state.items()}
-
-
-def scores(method: Method, images: Tensor, classnames: tuple[str, ...]) -> Tensor:
-    """Logits of images for classes in eval mode, without gradient."""
-    method.eval()
-    with torch.no_grad():
-        return method.logits(images, method.class_features(classnames))
-
-
-def pretrained_logits(method: Method, images: Tensor, classnames: tuple[str, ...]) -> Tensor:
-    """Zero-shot CLIP's logits of images with the method's templates."""
-    twin = method.backbone.pretrained
-    return twin.logits(twin.encode_image(images), method.prompts.pretrained_features(classnames))
 
 
 def check_trains_what_it_declares(subject: Subject) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clipbench.testing.methods import Subject
+from clipbench.testing.subject import Subject
 
 SMALL = ["--datasets", "eurosat", "--seeds", "1", "--shots", "2", "--set", "trainer.max_epochs=1", "--every", "2"]
 

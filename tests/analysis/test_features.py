@@ -14,7 +14,7 @@ from clipbench.backbone.clip import build_backbone
 from clipbench.backbone.prompts import PromptPlan
 from clipbench.errors import ConfigError
 from clipbench.recipes.suites import load_suite
-from clipbench.testing.methods import Subject
+from clipbench.testing.subject import Subject
 
 Make = Callable[..., Subject]
 MINI = load_suite("mini")

@@ -19,7 +19,7 @@ from clipbench.bench.build import ClipbenchCLI
 from clipbench.commands import main
 from clipbench.errors import ConfigError
 from clipbench.recipes.recipe import known_recipes, load_recipe
-from clipbench.testing.methods import Subject
+from clipbench.testing.subject import Subject
 
 Make = Callable[..., Subject]
 States = dict[int, dict[str, np.ndarray]]

@@ -278,7 +278,7 @@ def test_a_bare_tensor_is_seen_through_a_module(backbone: Backbone, view: Backbo
     assert view.replaced == {"image.proj": halved}
     assert equal(features(view.pretrained), features(backbone))
     torch.testing.assert_close(view.changed_tensors()["image.proj"], backbone.get_parameter("image.proj") / 2)
-    with pytest.raises(BackboneError, match="'image.proj' of the backbone has been parametrized already"):
+    with pytest.raises(BackboneError, match=r"'image\.proj' of the backbone has been parametrized already"):
         view.parametrize("image.proj", Halved())
     view.replace_tensors({"image.proj": 4 * backbone.get_parameter("image.proj")})
     torch.testing.assert_close(features(view)[0], 2 * image, msg="the module sees the value that was put there")

@@ -13,7 +13,7 @@ import torch
 from clipbench.errors import ConfigError
 from clipbench.methods.fine_tuning import FineTuning
 from clipbench.recipes.recipe import load_recipe, resolve
-from clipbench.testing.methods import Subject
+from clipbench.testing.subject import Subject
 
 Make = Callable[..., FineTuning]
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from clipbench.errors import ClipbenchWarning, ConfigError
 from clipbench.methods.base import Method
 from clipbench.methods.fisher_freezing import FisherFreezing
-from clipbench.testing.methods import Subject
+from clipbench.testing.subject import Subject
 from clipbench.tuning.fisher_watch import FisherWatch
 
 STEPS = 16  # 8 epochs of 2 steps

@@ -18,7 +18,7 @@ from clipbench.errors import UnknownName
 from clipbench.methods.linear_probe import LOG10_C, LinearProbe, choose_log10_c, fit_probe, folds_of
 from clipbench.recipes.suites import Suite
 from clipbench.testing.folders import suite_of_folder
-from clipbench.testing.methods import Subject, scores
+from clipbench.testing.subject import Subject, scores
 
 
 def clouds(classes: int, per_class: int = 8, dimension: int = 5) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ from clipbench.bench.trained_parameters import trained_by
 from clipbench.data.task import Task
 from clipbench.errors import BackboneError, ClipbenchWarning, ConfigError
 from clipbench.methods.ramt import RAMT, keep_probability, regularised
-from clipbench.testing.methods import Subject
+from clipbench.testing.subject import Subject
 from clipbench.tuning.noise import Noise
 
 VIT = "ViT-B-16/random"

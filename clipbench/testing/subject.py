@@ -1,0 +1,107 @@
+"""A recipe under test on a suite, small: its objects, its fit, and what checks look at."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from clipbench.bench.build import ClipbenchCLI, build, with_precision
+from clipbench.errors import ClipbenchWarning
+from clipbench.methods.base import Method
+from clipbench.recipes.cell_config import cell_config
+from clipbench.recipes.recipe import from_dotted, load_recipe, merge
+from clipbench.recipes.request import Request
+from clipbench.recipes.suites import Suite, load_suite
+
+SMALL = {"trainer.max_epochs": 2, "data.batch_size": 10}
+
+
+@dataclass
+class Subject:
+    """A recipe under test on a suite, small.
+
+    Attributes:
+        recipe: packaged recipe or YAML file.
+        folder: an empty folder.
+        suite: what it runs on.
+        dataset: which dataset of the suite.
+        settings: dotted settings above the recipe.
+    """
+
+    recipe: str
+    folder: Path
+    suite: Suite = field(default_factory=lambda: load_suite("mini"))
+    dataset: str = "eurosat"
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def request(self) -> Request:
+        """The grid of one cell, two epochs, four shots."""
+        return Request(
+            recipes=(load_recipe(self.recipe),), suite=self.suite, datasets=(self.dataset,), seeds=(1,), shots=4,
+            user=(from_dotted(SMALL | self.start() | self.settings),),
+        )  # fmt: skip
+
+    def start(self) -> dict[str, Any]:
+        """Where the recipe starts from another: that one is fitted, as small, and its learned weights given."""
+        parent = (load_recipe(self.recipe).sections["model"].get("init_args") or {}).get("start")
+        if parent is None or "model.start" in self.settings:
+            return {}
+        path = self.folder / f"{parent}-{self.suite.name}-{self.dataset}.safetensors"
+        if not path.exists():
+            shared = {key: value for key, value in self.settings.items() if key == "model.template_set"}
+            other = Subject(parent, self.folder, self.suite, self.dataset, shared)
+            with other.cli() as cli:
+                other.fit(cli)
+                cli.model.save(path, parent)
+        return {"model.start": str(path)}
+
+    @contextmanager
+    def cli(self, **settings: Any) -> Iterator[ClipbenchCLI]:
+        """Method, data and trainer, the method set up."""
+        request = self.request()
+        config = cell_config(request, request.recipes[0], self.dataset, self.suite.datasets[self.dataset], seed=1)
+        config = with_precision(merge(config, from_dotted(settings)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ClipbenchWarning)
+            built = build(config)
+            built.model.setup(task=built.datamodule.task, train_seed=built.datamodule.train_seed)
+            yield built
+
+    def fit(self, cli: ClipbenchCLI, *callbacks: L.Callback) -> None:
+        """Train, if anything is trained."""
+        cli.trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
+        if cli.model.trainable:
+            cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+
+
+def images_of(cli: ClipbenchCLI, count: int = 8) -> Tensor:
+    """Normalised pixels (count, 3, H, W) of the first test images."""
+    batch = next(iter(cli.datamodule.test_dataloader()[0]))
+    return cli.model.backbone.normalise(batch.image[:count])
+
+
+def tensors_of(method: Method) -> dict[str, Tensor]:
+    """Copies of all parameters and buffers of method and backbone."""
+    state = {**dict(method.named_parameters()), **dict(method.named_buffers())}
+    return {name: tensor.detach().clone() for name, tensor in state.items()}
+
+
+def scores(method: Method, images: Tensor, classnames: tuple[str, ...]) -> Tensor:
+    """Logits of images for classes in eval mode, without gradient."""
+    method.eval()
+    with torch.no_grad():
+        return method.logits(images, method.class_features(classnames))
+
+
+def pretrained_logits(method: Method, images: Tensor, classnames: tuple[str, ...]) -> Tensor:
+    """Zero-shot CLIP's logits of images with the method's templates."""
+    twin = method.backbone.pretrained
+    return twin.logits(twin.encode_image(images), method.prompts.pretrained_features(classnames))
