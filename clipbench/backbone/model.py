@@ -1,7 +1,7 @@
 """The backbone as an object: two towers and a logit scale, frozen, in eval mode, never written to once it is loaded.
 
-A method takes a `view()`: a copy of the structure on the same storage, in which tensors become trainable and Linears are
-replaced (`view.py`). The backbone itself stays what was loaded, so it is the frozen twin that teachers use.
+A method takes a `view()`: a copy of the structure on the same storage, in which tensors become trainable and Linears
+are replaced (`view.py`). The backbone itself stays what was loaded, so it is the frozen twin that teachers use.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Backbone(nn.Module):
         self._shared = True
 
     def twin(self, device: torch.device, dtype: torch.dtype) -> Backbone:
-        """This backbone on a device in a floating dtype: itself, or a copy that is made once and shared by all views."""
+        """This backbone on a device in a floating dtype: itself, or a copy, made once for all views."""
         mine = self.logit_scale
         if (mine.device, mine.dtype) == (device, dtype):
             return self

@@ -1,4 +1,4 @@
-"""Class features from hand-written prompts: the templates of a dataset, filled with class names, through the text tower.
+"""Class features from hand-written prompts: a dataset's templates, filled with class names, through the text tower.
 
 With several templates a class feature is the mean of the unit features, not normalised again.
 """

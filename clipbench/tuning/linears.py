@@ -11,7 +11,6 @@ from clipbench.backbone.view import BackboneView
 from clipbench.errors import ConfigError
 from clipbench.tuning.selection import needs_of, select_linears
 
-
 NO_BATCHNORM = {
     "check_batchnorm_and_dropout_stay_frozen": "what it trains stands in blocks of our transformer as the image tower, "
     "which has neither BatchNorm nor dropout"
