@@ -1,7 +1,7 @@
 """The plain twin of the towers: every class at all positions, every token through every block, attention by hand.
 
-Slow and obvious, in any float type; it uses the backbone's own modules (also replaced ones) and accepts the same hooks.
-Tests and the conformance suite compare the fast path with it.
+Slow and obvious, in any float type; it uses the backbone's own modules (also those that replace Linears) and accepts
+the same hooks. Tests and the conformance suite compare the fast path with it.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class LearnedWeights:
         return {name: p for name, p in module.named_parameters(remove_duplicate=False) if id(p) in trained}
 
     def trained_part(self, state: dict[str, Any], module: nn.Module, prefix: str) -> dict[str, Any]:
-        """A module's state dict without what is not trained; in place, as torch collects it from child to child."""
+        """The state dict of a module without what is not trained; in place, as torch hands it from child to child."""
         own = {prefix + name for name in self.names_in(module)}
         for name in [name for name in state if name.startswith(prefix) and name not in own]:
             del state[name]

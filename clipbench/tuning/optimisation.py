@@ -97,7 +97,7 @@ class Optimisation:
         """The learning rate of every planned step."""
         steps, rate, span = total_steps(trainer), self._rate(trainer), 1
         if self.schedule != "cosine_per_step":
-            span = max(1, math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches))
+            span = steps_of_epoch(trainer)
         return [rate(step // span) for step in range(steps)]
 
     def span(self, trainer: L.Trainer) -> dict[str, Any]:
@@ -145,9 +145,20 @@ def total_epochs(trainer: L.Trainer) -> int:
         return epochs
     if trainer.max_steps < 1:
         raise ConfigError(f"trainer.max_epochs must be 1 or more, the schedule spans it; it is {epochs}")
-    steps = total_steps(trainer)
-    trainer.fit_loop.setup_data()  # else the number of batches is not known yet
-    return math.ceil(steps * trainer.accumulate_grad_batches / trainer.num_training_batches)
+    return math.ceil(total_steps(trainer) / steps_of_epoch(trainer))
+
+
+def steps_of_epoch(trainer: L.Trainer) -> int:
+    """Optimiser steps of one epoch.
+
+    Raises:
+        ConfigError: nothing says how many batches an epoch has.
+    """
+    if math.isinf(trainer.num_training_batches):
+        trainer.fit_loop.setup_data()  # with max_steps alone Lightning has not counted them yet
+    if math.isinf(trainer.num_training_batches):
+        raise ConfigError("the schedule goes by epochs, and the loader of the training images has no length")
+    return max(1, math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches))
 
 
 def step_of(trainer: L.Trainer, batch_idx: int) -> tuple[int, ...]:

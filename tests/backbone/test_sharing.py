@@ -19,7 +19,7 @@ from clipbench.backbone.clip import Backbone, load_backbone
 from clipbench.backbone.view import BackboneView
 from clipbench.errors import BackboneError
 from clipbench.testing import backbones
-from tests.backbone.test_view import NAMES, Halved, Scaled, equal, features
+from tests.backbone.in_views import NAMES, Doubled, Halved, Scaled, equal, features
 
 LINEAR = "image.blocks.0.mlp.fc"
 
@@ -101,14 +101,6 @@ def test_a_conversion_to_where_it_is_changes_nothing(backbone: Backbone) -> None
 
 
 def test_what_is_merged_follows_a_conversion(backbone: Backbone) -> None:
-    class Doubled(Scaled):
-        def merged(self) -> nn.Linear:
-            plain = copy.deepcopy(self.linear)
-            with torch.no_grad():
-                plain.weight.mul_(self.factor)
-                plain.bias.mul_(self.factor)
-            return plain
-
     view = backbone.view()
     view.replace_linear(LINEAR, Doubled)
     with view.merged():

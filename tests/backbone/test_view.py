@@ -8,60 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipbench.backbone import PromptPlan
 from clipbench.backbone.clip import Backbone, build_backbone
 from clipbench.backbone.view import BackboneView
 from clipbench.errors import BackboneError, UnknownName
 from clipbench.testing import backbones
-
-PLAN = PromptPlan([[62, 1, 2, 63], [62, 1, 3, 4, 63], [62, 1, 5, 63]])
-NAMES = ["text.blocks.0.mlp.proj.bias", "image.ln_post.weight", "image.blocks.1.attn.q_proj.weight", "logit_scale"]
-
-
-class Scaled(nn.Module):
-    """A Linear with a trained factor and optional dropout."""
-
-    def __init__(self, linear: nn.Linear, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.linear = linear
-        self.factor = nn.Parameter(torch.tensor(1.5))
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.factor * self.linear(self.dropout(x))
-
-
-class Doubled(nn.Module):
-    """A Linear at twice its outputs, which can be written as a Linear; counts how often it was."""
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        self.linear, self.factor, self.written = linear, nn.Parameter(torch.tensor(2.0)), 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.factor * self.linear(x)
-
-    def merged(self) -> nn.Linear:
-        self.written += 1
-        plain = copy.deepcopy(self.linear)
-        with torch.no_grad():
-            plain.weight.mul_(self.factor)
-            plain.bias.mul_(self.factor)
-        return plain
-
-
-class Halved(nn.Module):
-    """A tensor seen at half its size, by a trained factor."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.factor = nn.Parameter(torch.tensor(0.5))
-
-    def forward(self, tensor: Tensor) -> Tensor:
-        return tensor * self.factor
+from tests.backbone.in_views import NAMES, PLAN, Doubled, Halved, Scaled, equal, features, pixels, train
 
 
 @pytest.fixture
@@ -78,30 +31,6 @@ def view(backbone: Backbone) -> BackboneView:
 def any_backbone(request: pytest.FixtureRequest, tiny: Any, tmp_path: Path) -> Backbone:
     """Ours, and one whose image tower has BatchNorm and dropout."""
     return tiny() if request.param == "transformer" else build_backbone(backbones.write_batchnorm(tmp_path / "bn"))
-
-
-def pixels(size: int = 16) -> Tensor:
-    return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-
-
-def features(backbone: Backbone) -> tuple[Tensor, Tensor]:
-    with torch.no_grad():
-        return backbone.encode_image(pixels(backbone.spec.image_size)), backbone.encode_text(PLAN)
-
-
-def equal(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-
-
-def train(backbone: Backbone, parameters: list[nn.Parameter], steps: int = 3) -> None:
-    """Steps that move everything trained."""
-    optimizer = torch.optim.SGD(parameters, lr=0.1, weight_decay=0.01)
-    images = pixels(backbone.spec.image_size)
-    for _ in range(steps):
-        logits = backbone.logits(backbone.encode_image(images), backbone.encode_text(PLAN))
-        optimizer.zero_grad()
-        F.cross_entropy(logits, torch.tensor([0, 2])).backward()
-        optimizer.step()
 
 
 def test_a_view_is_the_backbone_to_the_bit_on_the_same_storage(any_backbone: Backbone) -> None:
@@ -310,112 +239,6 @@ def test_what_can_be_held_by_the_backbones_tensors(view: BackboneView) -> None:
     assert set(view.changed_tensors()) == {
         "text.blocks.0.mlp.proj.bias", "image.blocks.0.mlp.fc.weight", "image.blocks.0.mlp.fc.bias",
     }  # fmt: skip
-
-
-def test_merged_linears_stand_in_and_make_room_again(view: BackboneView) -> None:
-    first, second = "image.blocks.0.mlp.fc", "image.blocks.1.mlp.fc"
-    doubled = view.replace_linear(first, Doubled)
-    view.replace_linear(second, Scaled)
-    apart = features(view)
-    with view.merged():
-        assert type(view.get_submodule(first)) is nn.Linear
-        assert isinstance(view.get_submodule(second), Scaled), "it cannot be merged"
-        torch.testing.assert_close(features(view), apart)
-        with view.merged():
-            assert type(view.get_submodule(first)) is nn.Linear
-        assert type(view.get_submodule(first)) is nn.Linear, "an inner context does not end the outer one"
-    assert view.get_submodule(first) is doubled
-    assert equal(features(view), apart)
-
-
-def test_modules_are_back_after_an_error_inside_and_one_while_merging(
-    view: BackboneView, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    names = ["image.blocks.0.mlp.fc", "image.blocks.1.mlp.fc"]
-    modules = [view.replace_linear(name, Doubled) for name in names]
-    with pytest.raises(RuntimeError, match="inside"), view.merged():
-        raise RuntimeError("inside")
-    assert [view.get_submodule(name) for name in names] == modules
-    with torch.no_grad():
-        modules[0].factor.add_(1)
-        modules[1].factor.add_(1)
-    monkeypatch.setattr(modules[1], "merged", lambda: 1 / 0)
-    with pytest.raises(ZeroDivisionError), view.merged():
-        pass
-    assert [view.get_submodule(name) for name in names] == modules
-
-
-def test_a_linear_is_merged_anew_only_where_its_tensors_moved(view: BackboneView) -> None:
-    name = "image.blocks.0.mlp.fc"
-    doubled: Any = view.replace_linear(name, Doubled)
-    for _ in range(2):
-        with view.merged(), torch.inference_mode():
-            features(view)
-    assert doubled.written == 1
-    with torch.no_grad():
-        doubled.factor.mul_(2)
-    apart = features(view)
-    with view.merged():
-        torch.testing.assert_close(features(view), apart)
-    assert doubled.written == 2
-    view.replace_tensors({f"{name}.bias": torch.zeros_like(doubled.linear.bias)})
-    apart = features(view)
-    with view.merged():
-        torch.testing.assert_close(features(view), apart)
-    assert doubled.written == 3
-    view.clear_cache()
-    with view.merged():
-        pass
-    assert doubled.written == 4
-    train(view, [doubled.factor], steps=1)  # what was merged under inference mode is not in the way
-
-
-def test_noise_in_the_text_tower_is_not_shared_by_classes(view: BackboneView) -> None:
-    """With dropout two classes with the same prompt must differ: the prefix is not computed once for both."""
-    twice = PromptPlan([[62, 1, 2, 3, 4, 5, 63]] * 2)
-    assert twice.prefix == 6
-    view.replace_linear("text.blocks.0.mlp.fc", lambda linear: Scaled(linear, 0.5))
-    view.eval()
-    assert not view.is_random("text")
-    calm = view.encode_text(twice)
-    assert torch.equal(calm[0], calm[1])
-    view.train()
-    assert view.is_random("text")
-    assert not view.is_random("image")
-    seen = []
-    view.encode_text(twice, None, {0: lambda tokens: seen.append(tokens.layout.prefix) or tokens})
-    noisy = view.encode_text(twice)
-    assert seen == [0]
-    assert not torch.allclose(noisy[0], noisy[1])
-
-
-def test_a_module_may_say_itself_whether_it_is_random(view: BackboneView) -> None:
-    quiet: Any = view.replace_linear("text.blocks.0.mlp.fc", lambda linear: Scaled(linear, 0.5))
-    quiet.stochastic = False
-    view.train()
-    seen = []
-    view.encode_text(PLAN, None, {0: lambda tokens: seen.append(tokens.layout.prefix) or tokens})
-    assert seen == [2]
-
-
-def test_what_stands_merged_draws_no_noise_and_what_cannot_be_merged_does(view: BackboneView) -> None:
-    noisy: Any = view.replace_linear("text.blocks.0.mlp.fc", Doubled)
-    noisy.stochastic = True
-    shaken = Halved()
-    shaken.stochastic = True  # type: ignore[assignment]
-    view.train()
-    with view.merged():
-        assert not view.is_random("text")
-    assert view.is_random("text")
-    view.parametrize("text.proj", shaken)
-    view.train()
-    with view.merged():
-        assert view.is_random("text"), "a parametrized tensor is never merged"
-    adapter = view.replace_linear("image.blocks.0.mlp.fc", lambda linear: Scaled(linear, 0.5))
-    view.train()
-    with view.merged():
-        assert view.is_random("image")
-        assert view.get_submodule("image.blocks.0.mlp.fc") is adapter
 
 
 def test_only_what_is_replaced_goes_into_train_mode(any_backbone: Backbone) -> None:
