@@ -35,28 +35,28 @@ class Diary(L.Callback):
 
     def on_before_zero_grad(self, trainer: L.Trainer, method: Any, optimizer: Any) -> None:
         if trainer.global_step:
-            self.gradients.append({name for name, p in method.built().items() if p.grad is not None})
+            self.gradients.append({name for name, p in method.trainable.items() if p.grad is not None})
 
     def on_train_batch_end(self, trainer: L.Trainer, method: Any, *_: Any) -> None:
-        self.values.append({name: p.detach().clone() for name, p in method.built().items()})
-        self.trainable.append({name for name, p in method.built().items() if p.requires_grad})
+        self.values.append({name: p.detach().clone() for name, p in method.trainable.items()})
+        self.trainable.append({name for name, p in method.trainable.items() if p.requires_grad})
         self.states.append(len(trainer.optimizers[0].state))
 
 
 def fit(folder: Path, callback: FisherFreezing | None, recipe: str = "full", **settings: Any) -> tuple[Method, Diary]:
-    """A short fit on mini; the method comes back released, its findings and the diary stay."""
+    """A short fit on mini; returns the method and the diary."""
     diary = Diary()
     subject = Subject(recipe, folder, settings=EARLY | settings)
     with subject.objects() as objects:
         with warnings.catch_warnings():
             warnings.simplefilter("error", ClipbenchWarning)
             subject.fit(objects, *([callback] if callback else []), diary)
-        objects.model.findings["active_count"] = objects.model.active_count()
+        objects.model.diagnostics["active_count"] = objects.model.weights.num_active()
     return objects.model, diary
 
 
 def told(method: Method) -> dict[str, Any]:
-    found: dict[str, Any] = method.findings["fisher_freezing"]
+    found: dict[str, Any] = method.diagnostics["fisher_freezing"]
     return found
 
 
@@ -100,7 +100,7 @@ def test_frozen_tensors_keep_every_bit_and_leave_the_graph(
     assert diary.states[-1] == len(diary.values[0]) - len(frozen)
     facts = told(method)
     assert facts["active"][0] == {"step": 0, "entries": facts["entries"], "groups": len(facts["groups"])}
-    assert facts["active"][-1]["entries"] == method.findings["active_count"] < facts["entries"]
+    assert facts["active"][-1]["entries"] == method.diagnostics["active_count"] < facts["entries"]
     assert [entry["step"] for entry in facts["active"]] == sorted({entry["step"] for entry in facts["active"]})
     assert json.loads(json.dumps(facts)) == facts
 
@@ -184,7 +184,7 @@ def test_faithful_freezes_lone_biases_altogether(tmp_path: Path) -> None:
     callback = FisherFreezing("faithful", decide_every=10, first_decision=10)
     method, _ = fit(tmp_path, callback, "bitfit", **{"model.train": ["both towers, blocks all, mlp.*.bias"]})
     assert told(method)["active"][-1]["groups"] == 0
-    assert method.findings["active_count"] == 0
+    assert method.diagnostics["active_count"] == 0
 
 
 def test_a_run_too_short_for_a_decision_is_told(tmp_path: Path) -> None:
@@ -231,12 +231,12 @@ def test_a_second_fit_of_the_same_method_counts_what_is_still_trained(tmp_path: 
     with subject.objects() as objects:
         subject.fit(objects, FisherFreezing(width=1.0))
         method = objects.model
-        active = method.active_count()
-        assert 0 < active < method.trained_count()
+        active = method.weights.num_active()
+        assert 0 < active < method.num_trainable()
         objects.trainer.callbacks[:] = [FisherFreezing(floor=1.0)]  # type: ignore[attr-defined]
         objects.trainer.fit_loop.max_epochs = 2 * objects.trainer.max_epochs  # type: ignore[attr-defined,operator]
         objects.trainer.fit(method, datamodule=objects.datamodule)
-        assert told(method)["active"][-1]["entries"] == method.active_count() == active
+        assert told(method)["active"][-1]["entries"] == method.weights.num_active() == active
 
 
 def test_it_can_be_asked_for_in_yaml(tmp_path: Path) -> None:
@@ -246,6 +246,6 @@ def test_it_can_be_asked_for_in_yaml(tmp_path: Path) -> None:
     with subject.objects() as objects:
         subject.fit(objects)
         facts = told(objects.model)
-        assert objects.model.active_count() == facts["active"][-1]["entries"] < facts["entries"]
+        assert objects.model.weights.num_active() == facts["active"][-1]["entries"] < facts["entries"]
     assert facts["score"] == "jsd"
     assert facts["interval"] == 2
