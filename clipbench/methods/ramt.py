@@ -15,8 +15,8 @@ Gradient dropout regularity, element by element with g_a = dL_a/dm, g_b = dL_b/d
     gradient of the step = ((1 - l) + l 1[P > U]) g_a,  l = gdr_lambda
 
 The norms are over q, k and v stacked as one 3d x d tensor, as in the code. `amt` is gdr_lambda 0: no second backward
-pass, no frozen twin. (In the official trainer switching the regularity off switches the update off as
-well [code]; not here.)
+pass, no frozen twin. (In the official trainer switching the regularity off switches the update off as well [code]; not
+here.)
 
 A score has to fall by 5e-3 and Adam moves it by about the learning rate a step, so short runs can end where they
 began: with fewer than 5 steps an epoch the 30 epochs of the recipe give zero-shot CLIP bit for bit [measured]. This
@@ -146,9 +146,8 @@ class RAMT(Method):
             scores = [parameter for parameter in self.trainable.values() if parameter.requires_grad]
             gradients = torch.autograd.grad(l_b * self._loss_scale(), scores, retain_graph=True)
             self._g_b = list(zip(scores, gradients, strict=True))
-        terms = super().losses(logits, labels, classes) | self.distillation.terms(
-            classes, self.prompts, self.classnames
-        )
+        terms = super().losses(logits, labels, classes)
+        terms |= self.distillation.terms(classes, self.prompts, self.classnames)
         return terms | {"norms": self.penalty * self.norms()}
 
     def norms(self) -> Tensor:

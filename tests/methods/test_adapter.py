@@ -9,37 +9,42 @@ import pytest
 import torch
 from torch import Tensor
 
-from clipbench.backbone.clip import describe_backbone
-from clipbench.bench.trained_parameters import trained_by
-from clipbench.data.task import Task
-from clipbench.errors import ConfigError
+from clipbench.bench.show import method_without_weights, trained_by
+from clipbench.errors import ConfigError, MethodError, UnreadSetting
 from clipbench.methods.adapter import Adapter
 from clipbench.methods.base import Method
+from clipbench.testing.methods import pretrained_logits
 from clipbench.tuning.adapters import AdaptedLinear
+
+
+def images(method: Method) -> Tensor:
+    size = method.backbone.spec.image_size
+    return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
 @torch.no_grad()
 def scores(method: Method) -> Tensor:
-    size = method.backbone.spec.image_size
-    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-    return method.eval().logits(images, method.class_features(method.task.train))
+    return method.eval().logits(images(method), method.class_features(method.classnames))
+
+
+@torch.no_grad()
+def zero_shot_scores(method: Method) -> Tensor:
+    return pretrained_logits(method, images(method), method.classnames)
 
 
 def learn(method: Method) -> Method:
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
-        for tensor in method.built().values():
+        for tensor in method.trainable.values():
             tensor.add_(0.1 * torch.randn(tensor.shape, generator=generator))
     return method
 
 
 def count_of(**arguments: Any) -> int:
     """Trained numbers on ViT-B/16, checked against the method's formula."""
-    method = Adapter(backbone="ViT-B-16/random", **arguments)
-    method.bind(Task("toys", None, ("a", "b"), ()), ("{}",), 1)
-    method.adopt(describe_backbone("ViT-B-16/random"))
-    found = sum(tensor.numel() for tensor in method.built().values())
-    assert found == method.trained_count()
+    method = method_without_weights(Adapter, {"backbone": "ViT-B-16/random"} | arguments, classes=2)
+    found = sum(tensor.numel() for tensor in method.trainable.values())
+    assert found == method.num_trainable()
     return found
 
 
@@ -52,7 +57,7 @@ def count_of(**arguments: Any) -> int:
     ],
 )  # fmt: skip
 def test_the_table_of_counts_on_vit_b_16(n: int, reduction: int, count: int) -> None:
-    assert count_of(n=n, reduction=reduction) == count
+    assert count_of(n_adapters=n, reduction=reduction) == count
 
 
 def test_both_points_have_double_the_count() -> None:
@@ -67,17 +72,15 @@ def test_the_count_of_the_recipe_on_vit_b_16() -> None:
 @pytest.mark.parametrize("points", ["attn", "mlp", "both"])
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_untrained_it_is_zero_shot_bit_for_bit(make: Callable[..., Adapter], points: Any, n: int) -> None:
-    method = make(Adapter, points=points, n=n, reduction=4)
-    before = scores(method)
-    with method.backbone.pristine_tensors():
-        zero_shot = scores(method)
+    method = make(Adapter, points=points, n_adapters=n, reduction=4)
+    before, zero_shot = scores(method), zero_shot_scores(method)
     assert torch.equal(before, zero_shot)
     assert float((scores(learn(method)) - zero_shot).abs().max()) > 1e-2
 
 
 def test_they_stand_where_the_sentences_say(make: Callable[..., Adapter]) -> None:
     method = make(Adapter, where=["image tower, block 1", "text tower, first 1 blocks"], points="both", reduction=4)
-    places = dict(method.backbone.swapped())
+    places = method.backbone.replaced
     assert sorted(places) == [
         "image.blocks.1.attn.out_proj", "image.blocks.1.mlp.proj", "text.blocks.0.attn.out_proj",
         "text.blocks.0.mlp.proj",
@@ -86,7 +89,7 @@ def test_they_stand_where_the_sentences_say(make: Callable[..., Adapter]) -> Non
 
 
 def test_adapters_begin_differently_at_every_place(make: Callable[..., Adapter]) -> None:
-    weights = [tensor for name, tensor in make(Adapter).built().items() if name.endswith("down.weight")]
+    weights = [tensor for name, tensor in make(Adapter).trainable.items() if name.endswith("down.weight")]
     values = {float(weight.detach().flatten()[0]) for weight in weights}
     assert len(values) == len(weights) == 2 * 2 * 2
 
@@ -94,9 +97,9 @@ def test_adapters_begin_differently_at_every_place(make: Callable[..., Adapter])
 @pytest.mark.parametrize("n", [1, 3])
 def test_what_they_add_ends_up_in_the_stream_once(make: Callable[..., Adapter], n: int) -> None:
     """One block by hand in float64: h + y_n, then the MLP as ever."""
-    method = learn(make(Adapter, where=["text tower, block 0"], n=n, reduction=4))
+    method = learn(make(Adapter, where=["text tower, block 0"], n_adapters=n, reduction=4))
     backbone = method.backbone
-    plan = method.prompts(("forest", "lake"))
+    plan = method.prompts.plan(("forest", "lake"))
     with torch.no_grad():
         tokens = backbone.text.embed(plan)
         block = backbone.text.blocks[0]
@@ -115,16 +118,20 @@ def test_they_are_not_in_the_weights_but_go_back_to_zero_shot(make: Callable[...
     method = make(Adapter)
     zero_shot = scores(method)
     learned = scores(learn(method))
-    assert not method.lies_in_the_weights()
-    method.backbone.merge()
-    assert torch.equal(scores(method), learned)
-    method.interpolate(0.0)
+    assert not method.backbone.can_hold(method.trainable.values())
+    with pytest.raises(MethodError, match="not in the backbone's weights alone"):
+        method.weights.in_the_backbone()
+    with method.backbone.merged():
+        assert torch.equal(scores(method), learned)
+    method.weights.interpolate(0.0)
     assert torch.equal(scores(method), zero_shot)
 
 
 def test_what_cannot_be_is_refused(make: Callable[..., Adapter], small: str) -> None:
-    with pytest.raises(ConfigError, match="n and reduction must be 1 or more: n=0"):
-        Adapter(backbone=small, n=0)
+    with pytest.raises(ConfigError, match="n_adapters and reduction must be 1 or more: n_adapters=0"):
+        Adapter(backbone=small, n_adapters=0)
+    with pytest.raises(UnreadSetting, match=r"momentum=0\.9 .* adam"):
+        Adapter(backbone=small, optimizer="adam", momentum=0.9)
     with pytest.raises(ConfigError, match=r"write \['both towers'\]"):
         Adapter(backbone=small, where="both towers")
     with pytest.raises(ConfigError, match="has 2 blocks"):

@@ -16,7 +16,7 @@ from torch import Tensor
 from clipbench.errors import ClipbenchWarning, ConfigError
 from clipbench.methods.base import Method
 from clipbench.methods.fisher_freezing import FisherFreezing
-from clipbench.testing.subject import Subject
+from clipbench.testing.methods import Subject
 from clipbench.tuning.fisher_watch import FisherWatch
 
 STEPS = 16  # 8 epochs of 2 steps
@@ -35,28 +35,28 @@ class Diary(L.Callback):
 
     def on_before_zero_grad(self, trainer: L.Trainer, method: Any, optimizer: Any) -> None:
         if trainer.global_step:
-            self.gradients.append({name for name, p in method.built().items() if p.grad is not None})
+            self.gradients.append({name for name, p in method.trainable.items() if p.grad is not None})
 
     def on_train_batch_end(self, trainer: L.Trainer, method: Any, *_: Any) -> None:
-        self.values.append({name: p.detach().clone() for name, p in method.built().items()})
-        self.trainable.append({name for name, p in method.built().items() if p.requires_grad})
+        self.values.append({name: p.detach().clone() for name, p in method.trainable.items()})
+        self.trainable.append({name for name, p in method.trainable.items() if p.requires_grad})
         self.states.append(len(trainer.optimizers[0].state))
 
 
 def fit(folder: Path, callback: FisherFreezing | None, recipe: str = "full", **settings: Any) -> tuple[Method, Diary]:
-    """A short fit on mini; the method comes back released, its findings and the diary stay."""
+    """A short fit on mini; returns the method and the diary."""
     diary = Diary()
     subject = Subject(recipe, folder, settings=EARLY | settings)
-    with subject.cli() as cli:
+    with subject.objects() as objects:
         with warnings.catch_warnings():
             warnings.simplefilter("error", ClipbenchWarning)
-            subject.fit(cli, *([callback] if callback else []), diary)
-        cli.model.findings["active_count"] = cli.model.active_count()
-    return cli.model, diary
+            subject.fit(objects, *([callback] if callback else []), diary)
+        objects.model.diagnostics["active_count"] = objects.model.weights.num_active()
+    return objects.model, diary
 
 
 def told(method: Method) -> dict[str, Any]:
-    found: dict[str, Any] = method.findings["fisher_freezing"]
+    found: dict[str, Any] = method.diagnostics["fisher_freezing"]
     return found
 
 
@@ -100,7 +100,7 @@ def test_frozen_tensors_keep_every_bit_and_leave_the_graph(
     assert diary.states[-1] == len(diary.values[0]) - len(frozen)
     facts = told(method)
     assert facts["active"][0] == {"step": 0, "entries": facts["entries"], "groups": len(facts["groups"])}
-    assert facts["active"][-1]["entries"] == method.findings["active_count"] < facts["entries"]
+    assert facts["active"][-1]["entries"] == method.diagnostics["active_count"] < facts["entries"]
     assert [entry["step"] for entry in facts["active"]] == sorted({entry["step"] for entry in facts["active"]})
     assert json.loads(json.dumps(facts)) == facts
 
@@ -143,15 +143,15 @@ def test_a_tower_without_anything_trainable_is_not_run_again(tmp_path: Path, mon
 
     monkeypatch.setattr(FisherWatch, "end_step", settle)
     subject = Subject("full", tmp_path, settings=EARLY)
-    with subject.cli() as cli:
-        encode = cli.model.backbone.encode_text
+    with subject.objects() as objects:
+        encode = objects.model.backbone.encode_text
 
         def counted(plan: Any, *more: Any, **options: Any) -> Tensor:
-            runs.append((cli.trainer.global_step, torch.is_grad_enabled()))
+            runs.append((objects.trainer.global_step, torch.is_grad_enabled()))
             return encode(plan, *more, **options)
 
-        monkeypatch.setattr(cli.model.backbone, "encode_text", counted)
-        subject.fit(cli, FisherFreezing())
+        monkeypatch.setattr(objects.model.backbone, "encode_text", counted)
+        subject.fit(objects, FisherFreezing())
     assert [step for step, _ in runs] == list(range(at + 1))
     assert [learns for _, learns in runs] == [True] * at + [False]
 
@@ -184,7 +184,7 @@ def test_faithful_freezes_lone_biases_altogether(tmp_path: Path) -> None:
     callback = FisherFreezing("faithful", decide_every=10, first_decision=10)
     method, _ = fit(tmp_path, callback, "bitfit", **{"model.train": ["both towers, blocks all, mlp.*.bias"]})
     assert told(method)["active"][-1]["groups"] == 0
-    assert method.findings["active_count"] == 0
+    assert method.diagnostics["active_count"] == 0
 
 
 def test_a_run_too_short_for_a_decision_is_told(tmp_path: Path) -> None:
@@ -208,13 +208,13 @@ def test_a_resumed_fit_ends_where_an_uninterrupted_one_does(mode: Any, tmp_path:
                 trainer.should_stop = True
 
     subject = Subject("full", tmp_path, settings=EARLY | train)
-    with subject.cli() as cli:
-        subject.fit(cli, FisherFreezing(mode, **settings), Stop())
+    with subject.objects() as objects:
+        subject.fit(objects, FisherFreezing(mode, **settings), Stop())
     callback, diary = FisherFreezing(mode, **settings), Diary()
-    with subject.cli() as cli:
-        cli.trainer.callbacks.extend([callback, diary])  # type: ignore[attr-defined]
-        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=path)
-        method = cli.model
+    with subject.objects() as objects:
+        objects.trainer.callbacks.extend([callback, diary])  # type: ignore[attr-defined]
+        objects.trainer.fit(objects.model, datamodule=objects.datamodule, ckpt_path=path)
+        method = objects.model
     for name, value in plain.values[-1].items():
         assert torch.equal(diary.values[-1][name], value), name
     assert told(method) == told(whole)
@@ -228,24 +228,24 @@ def test_hooks_are_refused_where_the_loss_is_scaled(tmp_path: Path, monkeypatch:
 
 def test_a_second_fit_of_the_same_method_counts_what_is_still_trained(tmp_path: Path) -> None:
     subject = Subject("full", tmp_path, settings=EARLY)
-    with subject.cli() as cli:
-        subject.fit(cli, FisherFreezing(width=1.0))
-        method = cli.model
-        active = method.active_count()
-        assert 0 < active < method.trained_count()
-        cli.trainer.callbacks[:] = [FisherFreezing(floor=1.0)]  # type: ignore[attr-defined]
-        cli.trainer.fit_loop.max_epochs = 2 * cli.trainer.max_epochs  # type: ignore[attr-defined,operator]
-        cli.trainer.fit(method, datamodule=cli.datamodule)
-        assert told(method)["active"][-1]["entries"] == method.active_count() == active
+    with subject.objects() as objects:
+        subject.fit(objects, FisherFreezing(width=1.0))
+        method = objects.model
+        active = method.weights.num_active()
+        assert 0 < active < method.num_trainable()
+        objects.trainer.callbacks[:] = [FisherFreezing(floor=1.0)]  # type: ignore[attr-defined]
+        objects.trainer.fit_loop.max_epochs = 2 * objects.trainer.max_epochs  # type: ignore[attr-defined,operator]
+        objects.trainer.fit(method, datamodule=objects.datamodule)
+        assert told(method)["active"][-1]["entries"] == method.weights.num_active() == active
 
 
 def test_it_can_be_asked_for_in_yaml(tmp_path: Path) -> None:
     init_args = {"mode": "corrected", "score": "jsd", "interval": 2, "decide_every": 2, "first_decision": 2}
     callbacks = [{"class_path": "clipbench.methods.fisher_freezing.FisherFreezing", "init_args": init_args}]
     subject = Subject("clipfit", tmp_path, settings=EARLY | {"trainer.callbacks": callbacks})
-    with subject.cli() as cli:
-        subject.fit(cli)
-        facts = told(cli.model)
-        assert cli.model.active_count() == facts["active"][-1]["entries"] < facts["entries"]
+    with subject.objects() as objects:
+        subject.fit(objects)
+        facts = told(objects.model)
+        assert objects.model.weights.num_active() == facts["active"][-1]["entries"] < facts["entries"]
     assert facts["score"] == "jsd"
     assert facts["interval"] == 2

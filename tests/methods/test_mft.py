@@ -1,25 +1,26 @@
-"""MFT on CLIP: counts, exact shares, the travel rule, bits that reload, selections and what they need."""
+"""MFT on CLIP: counts, exact shares, the rule of the learning rate, bits that reload, selections."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from clipbench.methods.deliverable import load_into, load_method, save_deliverable
 from torch import Tensor
 
-from clipbench.backbone.clip import describe_backbone
-from clipbench.bench.trained_parameters import trained_by
-from clipbench.data.task import Task
-from clipbench.errors import BackboneError, ConfigError, MethodError
+from clipbench.bench.show import method_without_weights, trained_by
+from clipbench.errors import BackboneError, ConfigError, MethodError, UnreadSetting
+from clipbench.methods.base import Method
 from clipbench.methods.clipfit import CLIPFit
-from clipbench.methods.mft import MFT, needs_of
-from clipbench.methods.wiseft import WiSEFT
+from clipbench.methods.mft import MFT
+from clipbench.methods.weights_file import read_learned
+from clipbench.methods.wise_ft import WiSEFT
 from clipbench.testing.backbones import write_batchnorm
-from clipbench.testing.methods import Subject, check_batchnorm_and_dropout_stay_frozen
+from clipbench.testing.methods import Subject, check_batchnorm_and_dropout_stay_frozen, pretrained_logits
+from clipbench.tuning.selection import needs_of
 from clipbench.tuning.topk import drop_count
 
 SMALL = ["image tower, blocks all, Linears"]  # the small backbone has two blocks
@@ -31,35 +32,24 @@ def pixels(count: int = 3, size: int = 32) -> Tensor:
     return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
-def logits(method: MFT) -> Tensor:
+def logits(method: Method) -> Tensor:
     with torch.no_grad():
-        return method.logits(pixels(), method.class_features(method.task.train))
+        return method.logits(pixels(), method.class_features(method.classnames))
 
 
-def zero_shot(method: MFT) -> Tensor:
-    images = method.backbone.frozen_image_features(pixels())
-    return method.backbone.logits(images, method.zero_shot_features(method.task.train))
+def zero_shot(method: Method) -> Tensor:
+    return pretrained_logits(method, pixels(), method.classnames)
 
 
 def scramble(method: MFT, seed: int = 1) -> None:
     with torch.no_grad():
-        for scores in method.built().values():
+        for scores in method.trainable.values():
             scores.copy_(0.02 * torch.randn(scores.shape, generator=torch.Generator().manual_seed(seed)))
-    method.forget()
 
 
-@pytest.fixture
-def make(make: Make) -> Make:
-    """As elsewhere, but the method before is released first."""
-    last: list[Any] = []
-
-    def build(*kind: Any, **arguments: Any) -> Any:
-        for method in last:
-            method.release()
-        last[:] = [make(*kind, **arguments)]
-        return last[0]
-
-    return build
+def run_of(steps: int) -> Any:
+    """What a method reads of a trainer that has so many steps."""
+    return SimpleNamespace(estimated_stepping_batches=steps)
 
 
 @pytest.mark.parametrize("recipe", ["mft", "mft_soft"])
@@ -79,12 +69,9 @@ def test_the_recipe_masks_the_last_four_image_blocks(recipe: str) -> None:
     ],
 )
 def test_counts_of_other_selections(train: list[str], count: int) -> None:
-    method = MFT(backbone=VIT, train=train)
-    method.bind(Task("toys", None, ("first", "second"), ()), ("a photo of a {}.",), 1)
-    method.backbone = describe_backbone(VIT)
-    trained = method.build()
-    assert sum(scores.numel() for scores in trained.values()) == method.trained_count() == count
-    bits = method.learned()
+    method = method_without_weights(MFT, {"backbone": VIT, "train": train}, classes=2)
+    assert sum(scores.numel() for scores in method.trainable.values()) == method.num_trainable() == count
+    bits = method.adapter_state_dict()
     assert sum(tensor.numel() for tensor in bits.values()) == count // 8, "one bit per weight"
 
 
@@ -92,65 +79,85 @@ def test_counts_of_other_selections(train: list[str], count: int) -> None:
 def test_every_matrix_drops_its_exact_share(make: Make, keep: float) -> None:
     method = make(MFT, train=[*SMALL, "both towers, proj"], keep=keep)
     for _ in range(2):
-        for name, mask in method.masks.items():
+        for name, mask in method.masks.masks.items():
             dropped = int((~mask.gate()).sum())
             assert dropped == drop_count(keep, mask.scores.numel()), name
         scramble(method)
-    told = method.outcome()
-    assert set(told["kept_by_matrix"]) == set(method.masks)
+    told = method.masks.diagnostics()
+    assert set(told["kept_by_matrix"]) == set(method.masks.masks)
     assert told["kept"] == pytest.approx(keep, abs=1e-3)
 
 
 def test_magnitude_scores_drop_the_smallest_weights(make: Make) -> None:
     method = make(MFT, train=SMALL)
     name = "image.blocks.1.mlp.fc.weight"
-    weight, gate = method.backbone.pristine(name), method.masks[name].gate()
+    weight, gate = method.backbone.pretrained_tensor(name), method.masks.masks[name].gate()
     assert weight[~gate].abs().max() <= weight[gate].abs().min()
 
 
-@pytest.mark.parametrize("init", ["normal", "kaiming_uniform"])
-def test_initial_scores_come_from_the_train_seed_and_the_name(make: Make, init: str) -> None:
-    first = {name: tensor.detach().clone() for name, tensor in make(MFT, train=SMALL, init=init).built().items()}
+@pytest.mark.parametrize("score_init", ["normal", "kaiming_uniform"])
+def test_initial_scores_come_from_the_train_seed_and_the_name(make: Make, score_init: str) -> None:
+    first = make(MFT, train=SMALL, score_init=score_init).trainable
     values = list(first.values())
     assert not torch.equal(values[0], values[1])
-    again = make(MFT, train=[*SMALL, "image tower, proj"], init=init).built()
+    again = make(MFT, train=[*SMALL, "image tower, proj"], score_init=score_init).trainable
     assert all(torch.equal(again[name], tensor) for name, tensor in first.items())
 
 
 # The learning rate
 
 
-def test_the_travel_rule(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    method = make(MFT, train=SMALL, travel=2.0, optimizer="adamw", schedule="cosine_per_step", warmup_epochs=0)
-    monkeypatch.setattr(method, "total_steps", lambda: 40)
+def test_the_rule_of_the_learning_rate(make: Make) -> None:
+    method = make(MFT, train=SMALL, lr_rule=2.0, optimizer="adamw", schedule="cosine_per_step")
+    method._trainer = run_of(steps=40)
     cuts = []
-    for name in method.masks:
-        scores = (method.backbone.pristine(name).abs() / method.backbone.pristine(name).abs().mean() * 0.02).flatten()
+    for name in method.masks.masks:
+        size = method.backbone.pretrained_tensor(name).abs()
+        scores = (size / size.mean() * 0.02).flatten()
         cuts.append(float(scores.sort().values[drop_count(0.9, len(scores)) - 1]))
     expected = 2 * (sum(cuts) / len(cuts)) / (0.5 * 40)
     configured = method.configure_optimizers()
     assert configured["optimizer"].param_groups[0]["lr"] == pytest.approx(expected, rel=1e-6)
-    assert method.findings["lr"] == pytest.approx(expected, rel=1e-6)
-    assert method.sum_of_rates() == pytest.approx(2 * method.findings["initial_cut"], rel=0.03)
+    assert method.diagnostics["lr"] == pytest.approx(expected, rel=1e-6)
+    rates = method.optimisation.planned_rates(method.trainer)
+    assert sum(rates) == pytest.approx(2 * method.diagnostics["initial_cut"], rel=0.03)
 
 
-def test_without_the_rule_the_rate_is_the_one_given(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    method = make(MFT, train=SMALL, travel=None, lr=2e-5, schedule="cosine_per_step")
-    monkeypatch.setattr(method, "total_steps", lambda: 40)
+def test_without_the_rule_the_rate_is_the_one_given(make: Make) -> None:
+    method = make(MFT, train=SMALL, lr_rule=None, lr=2e-5, schedule="cosine_per_step")
+    method._trainer = run_of(steps=40)
     assert method.configure_optimizers()["optimizer"].param_groups[0]["lr"] == 2e-5
 
 
-def test_scores_without_a_scale_are_refused(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    method = make(MFT, train=SMALL, init="constant", init_value=0.0, schedule="cosine_per_step")
-    monkeypatch.setattr(method, "total_steps", lambda: 40)
-    with pytest.raises(ConfigError, match="travel rule has no scale"):
+def test_scores_without_a_scale_are_refused(make: Make) -> None:
+    method = make(MFT, train=SMALL, score_init="constant", score_scale=0.0, schedule="cosine_per_step")
+    method._trainer = run_of(steps=40)
+    with pytest.raises(ConfigError, match="lr_rule has no scale"):
         method.configure_optimizers()
 
 
-@pytest.mark.parametrize(("arguments", "words"), [({"keep": 0.0}, "keep ratio"), ({"travel": -1.0}, "travel")])
+@pytest.mark.parametrize(("arguments", "words"), [({"keep": 0.0}, "keep ratio"), ({"lr_rule": -1.0}, "lr_rule")])
 def test_settings_that_cannot_be(small: str, arguments: dict[str, float], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         MFT(backbone=small, train=SMALL, **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"lr": 0.5}, "lr=0.5 is read by nothing: lr_rule"),
+        ({"rule": "soft", "keep": 0.9}, "keep=0.9 .* rule soft"),
+        ({"rule": "threshold", "keep": 0.9}, "keep=0.9 .* rule threshold"),
+        ({"threshold": 0.005}, "threshold=0.005 .* rule topk_abs"),
+        ({"rule": "soft", "threshold": 0.005}, "threshold=0.005 .* rule soft"),
+        ({"score_init": "kaiming_uniform", "score_scale": 0.02}, "score_scale=0.02 .* kaiming_uniform"),
+        ({"optimizer": "adamw", "momentum": 0.9}, "momentum=0.9 .* adamw"),
+        ({"schedule": "cosine_per_step", "warmup_epochs": 1}, "warmup_epochs=1 .* cosine_per_step"),
+    ],
+)
+def test_a_setting_that_nothing_reads_is_refused(small: str, arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(UnreadSetting, match=words):
+        MFT(backbone=small, train=SMALL, **arguments)
 
 
 # Where it starts, and where it goes back to
@@ -159,11 +166,11 @@ def test_settings_that_cannot_be(small: str, arguments: dict[str, float], words:
 @pytest.mark.parametrize(
     ("arguments", "same"),
     [
-        ({"rule": "soft", "init": "constant", "init_value": 0.0}, True),
-        ({"rule": "threshold", "init": "constant", "init_value": 0.02}, True),
+        ({"rule": "soft", "score_init": "constant", "score_scale": 0.0}, True),
+        ({"rule": "threshold", "score_init": "constant", "score_scale": 0.02}, True),
         ({"keep": 1.0}, True),
         ({"keep": 0.9}, False),
-        ({"rule": "soft", "init": "normal"}, False),
+        ({"rule": "soft", "score_init": "normal"}, False),
     ],
 )
 def test_where_it_starts(make: Make, arguments: dict[str, Any], same: bool) -> None:
@@ -177,9 +184,9 @@ def test_interpolation_goes_back_to_zero_shot(make: Make, rule: str) -> None:
     method = make(MFT, train=[*SMALL, "image tower, proj"], rule=rule)
     scramble(method)
     learned = logits(method)
-    method.interpolate(1.0)
+    method.weights.interpolate(1.0)
     assert torch.equal(logits(method), learned)
-    method.interpolate(0.0)
+    method.weights.interpolate(0.0)
     assert torch.equal(logits(method), zero_shot(method))
     assert not torch.equal(learned, zero_shot(method))
 
@@ -188,94 +195,90 @@ def test_merged_and_apart_give_the_same_logits(make: Make) -> None:
     method = make(MFT, train=[*SMALL, "both towers, proj"])
     scramble(method)
     apart = logits(method)
-    method.backbone.merge()
-    assert torch.equal(logits(method), apart)
+    with method.backbone.merged():
+        assert torch.equal(logits(method), apart)
     changed = method.backbone.changed_tensors()
-    assert set(changed) == set(method.masks), "masked weights, the projections among them, and nothing else"
+    assert set(changed) == set(method.masks.masks), "masked weights, the projections among them, and nothing else"
     for name, tensor in changed.items():
-        assert torch.equal(tensor, method.backbone.pristine(name) * method.masks[name].gate())
+        assert torch.equal(tensor, method.backbone.pretrained_tensor(name) * method.masks.masks[name].gate())
 
 
-# What is delivered
+# What is stored
 
 
 @pytest.mark.parametrize("rule", ["topk_abs", "threshold", "soft"])
-def test_a_deliverable_reloads_to_the_same_logits(make: Make, tmp_path: Path, rule: str) -> None:
+def test_stored_masks_reload_to_the_same_logits(make: Make, tmp_path: Path, rule: str) -> None:
     arguments = {"train": [*SMALL, "both towers, proj"], "rule": rule}
     method = make(MFT, **arguments)
     scramble(method)
-    expected, size = logits(method), save_deliverable(tmp_path / "mask", method, "shapes")
-    names = {name.rpartition(".")[2] for name in method.learned()}
+    expected, size = logits(method), method.save(tmp_path / "mask")
+    names = {name.rpartition(".")[2] for name in method.adapter_state_dict()}
     if rule == "soft":
         assert names == {"scores"}
     else:
         assert names == {"bits"}
-        header = 4000 + 120 * len(method.masks)
-        assert size < method.trained_count() / 8 + header, "one bit per weight"
+        header = 4000 + 120 * len(method.masks.masks)
+        assert size < method.num_trainable() / 8 + header, "one bit per weight"
     method = make(MFT, **arguments)
-    load_into(method, tmp_path / "mask")
+    method.setup(learned=read_learned(tmp_path / "mask"))
     assert torch.equal(logits(method), expected)
-    method.release()
-    loaded = load_method(tmp_path / "mask")
-    assert torch.equal(logits(loaded), expected)  # type: ignore[arg-type]
-    loaded.release()
+    loaded = Method.load(tmp_path / "mask")
+    assert torch.equal(logits(loaded), expected)
 
 
 def test_bits_of_another_method_are_refused(make: Make, tmp_path: Path) -> None:
-    save_deliverable(tmp_path / "mask", make(MFT, train=SMALL, keep=0.9), "shapes")
+    make(MFT, train=SMALL, keep=0.9).save(tmp_path / "mask")
+    learned = read_learned(tmp_path / "mask")
     with pytest.raises(MethodError, match=r"keep ratio 0\.8"):
-        load_into(make(MFT, train=SMALL, keep=0.8), tmp_path / "mask")
-    with pytest.raises(MethodError, match="do not fit MFT"):
-        load_into(make(MFT, train=["image tower, block 0, Linears"]), tmp_path / "mask")
+        make(MFT, train=SMALL, keep=0.8).setup(learned=learned)
+    with pytest.raises(MethodError, match="stored masks do not fit"):
+        make(MFT, train=["image tower, block 0, Linears"]).setup(learned=learned)
 
 
 def test_what_a_masked_projection_learned_lies_in_the_weights(make: Make) -> None:
-    assert make(MFT, train=SMALL).lies_in_the_weights()
-    assert make(MFT, train=["image tower, proj"]).lies_in_the_weights()
+    for train in (SMALL, ["image tower, proj"]):
+        method = make(MFT, train=train)
+        assert method.backbone.can_hold(method.trainable.values())
 
 
 def test_two_stages_mask_what_the_first_stage_left(make: Make, tmp_path: Path) -> None:
     first = make(CLIPFit)
     with torch.no_grad():
-        for tensor in first.built().values():
+        for tensor in first.trainable.values():
             tensor.add_(0.1 * torch.randn(tensor.shape, generator=torch.Generator().manual_seed(2)))
     tuned = logits(first)
-    save_deliverable(tmp_path / "first", first, "shapes")
+    first.save(tmp_path / "first")
     second = make(MFT, train=SMALL, keep=1.0, start=str(tmp_path / "first"))
     assert torch.equal(logits(second), tuned)
     second = make(MFT, train=SMALL, start=str(tmp_path / "first"))
     scramble(second)
     expected = logits(second)
     assert not torch.equal(expected, tuned)
-    save_deliverable(tmp_path / "second", second, "shapes")
-    second.release()
-    loaded = load_method(tmp_path / "second")
-    assert torch.equal(logits(loaded), expected)  # type: ignore[arg-type]
-    loaded.release()
+    second.save(tmp_path / "second")
+    loaded = Method.load(tmp_path / "second")
+    assert torch.equal(logits(loaded), expected)
 
 
 @pytest.mark.parametrize("rule", ["topk_abs", "soft"])
 def test_half_way_between_it_and_zero_shot(make: Make, tmp_path: Path, rule: str) -> None:
     method = make(MFT, train=[*SMALL, "image tower, proj"], rule=rule)
     scramble(method)
-    learned = {name: mask.gate().detach().float() for name, mask in method.masks.items()}
-    save_deliverable(tmp_path / "mask", method, "shapes")
+    learned = {name: mask.gate().detach().float() for name, mask in method.masks.masks.items()}
+    method.save(tmp_path / "mask")
     between = make(WiSEFT, start=str(tmp_path / "mask"), alpha=0.5)
     expected = logits(between)
     for name, tensor in between.backbone.changed_tensors().items():
-        torch.testing.assert_close(tensor, between.backbone.pristine(name) * (0.5 + 0.5 * learned[name]))
-    save_deliverable(tmp_path / "between", between, "shapes")
-    between.release()
-    loaded = load_method(tmp_path / "between")
-    assert torch.equal(logits(loaded), expected)  # type: ignore[arg-type]
-    loaded.release()
+        torch.testing.assert_close(tensor, between.backbone.pretrained_tensor(name) * (0.5 + 0.5 * learned[name]))
+    between.save(tmp_path / "between")
+    loaded = Method.load(tmp_path / "between")
+    assert torch.equal(logits(loaded), expected)
 
 
 # Selections
 
 
 def test_what_a_selection_needs() -> None:
-    assert needs_of(["image tower, last 4 blocks, Linears"]) == MFT.needs == {"image": {"transformer"}}
+    assert needs_of(["image tower, last 4 blocks, Linears"]) == MFT().requires() == {"image": {"transformer"}}
     assert needs_of(["text tower, proj"]) == {"text": {"transformer"}}
     assert needs_of(["both towers, Linears"]) == {}
 
@@ -285,7 +288,7 @@ def test_a_foreign_image_tower_is_refused_unless_the_text_tower_is_masked(make: 
     with pytest.raises(BackboneError, match=r"MFT.*image tower"):
         MFT(backbone=name)
     method = make(MFT, backbone=name, train=["text tower, blocks all, mlp.*"])
-    assert method.trained_count() == 2 * 8 * 32 * 32
+    assert method.num_trainable() == 2 * 8 * 32 * 32
     assert not method.exempt
 
 
