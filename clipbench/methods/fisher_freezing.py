@@ -33,29 +33,60 @@ class FisherFreezing(L.Callback):
     """Freeze groups of what a method trains while it is trained.
 
     Args:
-        mode: `corrected` or `faithful`; the other arguments are null for the mode's value, and are explained in
-            `clipbench.tuning.fisher_settings`.
-        estimate: of the Fisher values.
-        accumulate: let the average of the hooks go on.
-        packed_attention: attention has no hooks.
-        groups: how the tensors are divided.
-        slices: of a tensor.
-        slice_mode: along which dimension.
-        score: how two estimates are compared.
-        entries: watched in a group at most.
-        reference_keep: of the reference.
-        keep: of the average E.
-        from_zero: E starts at 0.
-        statistic: of E over time.
-        width: lambda of the threshold.
-        interval: in steps.
-        intervals: a run.
-        decide_every: intervals.
-        first_decision: intervals.
-        largest_share: that a decision may freeze.
-        floor: that stays active.
-        freeze_dead: freeze what has no gradient at the first step.
-        freezing: exact or masked.
+        mode: where the arguments that are None take their values from: `corrected` (the default, ours) or `faithful`
+            (the published code with its faults). `clipbench.tuning.fisher_settings` says why the two differ.
+        estimate: how the Fisher value of every trained entry is estimated. `squared_gradients`: mean of its squared
+            gradient over the steps of an interval; `kronecker`: mean squared activation times mean squared output
+            gradient, from hooks, in the first step of an interval. Default `squared_gradients`, `faithful` `kronecker`.
+        accumulate: with `estimate: kronecker`, whether its running averages go on from step to step; if not, every
+            step starts them from ones. Without effect on other estimates. Default false, `faithful` false.
+        packed_attention: with `estimate: kronecker`, whether the q, k, v and out projections of attention get no hooks,
+            so that their Fisher values are 0. Without effect on other estimates. Default false, `faithful` true.
+        groups: which entries are watched and frozen together. `matrices`: every matrix is a group, and the vectors and
+            small matrices of a block form one; `slices`: every slice of every tensor is a group. Default `matrices`,
+            `faithful` `slices`.
+        slices: number of slices, 1 or more, that a tensor is cut into; with `groups: matrices` only matrices are cut,
+            by rows, where a slice has 4,096 entries or more. Default 1, `faithful` 4.
+        slice_mode: with `groups: slices`, the dimension that is cut: `row` (the first) or `column` (the second; then a
+            vector is one slice). Without effect on `matrices`. Default `row`, `faithful` `row`.
+        score: how the Fisher values of a group are compared with its reference; each score is a drift, larger where
+            more has changed. `paired`: mean squared change of their logarithms less its noise, in decades squared;
+            `jsd`: distance of the two histograms around their medians less what chance gives; `released_log` and
+            `released_raw`: that of the histograms as published, of logarithms or of values. The latter three are roots
+            of a Jensen-Shannon divergence in nats. Default `paired`, `faithful` `released_log`.
+        entries: with `estimate: squared_gradients`, how many entries of a group are watched at most, at places drawn
+            once; 0 watches all. Default 2048 (0 with another `score`), `faithful` 0.
+        reference_keep: share, from 0 to 1, of the reference R that each interval's Fisher values F are compared with
+            that stays when these join it: R <- reference_keep R + (1 - reference_keep) F. At 0 the reference is the
+            interval before. Default 0.0, `faithful` 0.9.
+        keep: share, from 0 to 1, of a group's average drift E that stays when the drift D of an interval joins it:
+            E <- keep E + (1 - keep) D. Default 0.7, `faithful` 0.9.
+        from_zero: whether E starts at 0 and the first estimate is compared with itself; if not, E starts at the first
+            drift between two intervals. Default false, `faithful` true.
+        statistic: what of E a decision looks at: the `latest` value, the `mean` over all intervals so far, or the
+            `total_variation`, the sum of its absolute changes since the start. Default `latest`, `faithful`
+            `total_variation`.
+        width: lambda, in standard deviations: a decision freezes the groups whose statistic lies below the mean over
+            the active groups plus lambda standard deviations; a higher value freezes more, a negative one less than
+            the mean does. Default 0.0, `faithful` 1.0.
+        interval: optimiser steps from one estimate to the next; even with `score: paired`. 0 divides the steps of the
+            fit by `intervals`. Default 0, `faithful` 1.
+        intervals: about how many intervals a fit is divided into, 1 or more; with `score: paired` at most that many,
+            of whole epochs where an interval is not shorter than one. Without effect where `interval` is not 0. Default
+            8 (64 with another `score`), `faithful` 8.
+        decide_every: intervals from one decision to the next, 1 or more. Default 1 (8 with another `score`), `faithful`
+            300.
+        first_decision: decisions begin once this many intervals, 1 or more, are over. Default 2 (16 with another
+            `score`), `faithful` 300.
+        largest_share: largest share, from 0 to 1, of the active groups that one decision freezes; the groups of least
+            drift come first. Default 0.5, `faithful` 1.0.
+        floor: share, from 0 to 1, of all trained entries that stay active to the end; a group whose freezing would
+            leave fewer is passed over. Default 0.1, `faithful` 0.0.
+        freeze_dead: whether groups whose Fisher values are all 0 in the first estimate are frozen at once. Default
+            false, `faithful` true.
+        freezing: what freezing does. `exact`: frozen values stay bit-identical and their gradients are no longer
+            computed where a whole tensor is frozen; `masked`: gradients are set to 0, nothing is saved, and a tensor
+            frozen whole drifts on by the optimiser's momentum. Default `exact`, `faithful` `masked`.
     """
 
     version: ClassVar[int] = 1

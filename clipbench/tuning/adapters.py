@@ -23,10 +23,11 @@ class Bottleneck(nn.Module):
     """x + Up(ReLU(Down x)).
 
     Args:
-        width: d.
-        hidden: width of the bottleneck.
-        like: dtype and device of the new tensors.
-        generator: of Down's weight, normal(0, 0.02); None leaves it at zero (no weights, or to be loaded).
+        width: d, the number of features of x.
+        hidden: number of features of the bottleneck between Down and Up.
+        like: a tensor whose dtype and device the new tensors take.
+        generator: random generator on the CPU that draws Down's weight from normal(0, 0.02); None leaves it at zero,
+            for towers without weights or adapters that will be loaded.
 
     Attributes:
         down: Linear d -> hidden, bias zero at the start.
@@ -53,10 +54,11 @@ class AdaptedLinear(nn.Module):
     """A frozen Linear followed by n bottlenecks in sequence.
 
     Args:
-        linear: stays frozen, bit for bit.
-        n: number of bottlenecks.
-        reduction: the bottleneck has width d // reduction, at least 1, with d the Linear's output.
-        generator: of the new weights.
+        linear: the Linear whose output the bottlenecks adapt; it stays frozen, bit for bit.
+        n: number of bottlenecks in sequence, 1 or more.
+        reduction: how many times narrower than the Linear's output d a bottleneck is, 1 or more: it has d // reduction
+            features, at least 1.
+        generator: random generator on the CPU that draws the weights of every Down; None leaves them at zero.
 
     Raises:
         ConfigError: n or reduction below 1.

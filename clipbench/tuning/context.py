@@ -20,9 +20,10 @@ class Context(nn.Module):
     """Context vectors, and the prompts that they stand in.
 
     Args:
-        vectors: (M, W) shared by all classes, or (C, M, W) with vectors of each class's own.
-        position: where the class name stands: "end" `V1 .. VM name.`, "middle" `V1 .. name .. VM.` or "front"
-            `name V1 .. VM.`
+        vectors: start values of the context vectors: (M, W), shared by all classes, or (C, M, W), with M vectors of
+            each class's own; W is the width of the text tower.
+        position: where the class name stands among the M vectors: "end" `V1 .. VM name.`, "middle"
+            `V1 .. name .. VM.` or "front" `name V1 .. VM.`
     """
 
     def __init__(self, vectors: Tensor, position: Position = "end") -> None:

@@ -30,11 +30,11 @@ def released_distance(reference: Tensor, current: Tensor, bins: int = BINS, log:
     """J = sqrt(JSD(hist(R), hist(F))) in nats; at most sqrt(ln 2) = 0.8326.
 
     Args:
-        reference: running average of the Fisher values, (n,).
-        current: Fisher values now, (n,).
-        bins: equal bins over the range of both together.
-        log: bins of log10(|F| + 1e-12) from the 1st to the 99th percentile, values outside dropped; else bins of |F|
-            from smallest to largest.
+        reference: running average of the Fisher values of a group, (n,).
+        current: Fisher values of the same entries now, (n,).
+        bins: number of equally wide bins over the range of both together.
+        log: whether the histograms are of log10(|F| + 1e-12), from the 1st to the 99th percentile without the values
+            outside; if not, they are of |F|, from the smallest to the largest value.
 
     Source: AtlasAnalyticsLab/FisherAdapTune@ebdb854 scripts/fisher_core.py, read and written anew.
     """
@@ -53,9 +53,10 @@ def centred_distance(previous: Tensor, current: Tensor, bins: int = BINS) -> flo
     """D = sqrt(max(0, JSD - (K_occ - 1) / (4 n))) of the logarithms around their own medians, in nats.
 
     Args:
-        previous: Fisher values of the last interval, (n,).
-        current: those of this one, (n,).
-        bins: equal bins from the 1st to the 99th percentile of both together; values outside count in the end bins.
+        previous: Fisher values of a group in the last interval, (n,).
+        current: Fisher values of the same entries in this interval, (n,).
+        bins: number of equally wide bins from the 1st to the 99th percentile of both together; values outside count in
+            the first and the last bin.
 
     Returns:
         The distance, or None with fewer than 32 entries above zero on a side. A common factor changes nothing.
@@ -86,8 +87,8 @@ def paired_drift(previous: Tensor, current: Tensor) -> float | None:
     number of entries and however they depend on each other, and P is zero on average (it can be negative).
 
     Args:
-        previous: (2, n), both halves of the last interval, of the same number of steps.
-        current: (2, n), those of this one, of the same entries.
+        previous: mean squared gradients of the last interval, (2, n): one row a half, halves of equally many steps.
+        current: mean squared gradients of the same entries in this interval, (2, n).
 
     Returns:
         P, or None with fewer than 32 entries above zero in all four.
@@ -104,7 +105,12 @@ def paired_drift(previous: Tensor, current: Tensor) -> float | None:
 
 
 def percentiles(values: Tensor, shares: Sequence[float]) -> tuple[float, ...]:
-    """Quantiles with linear interpolation, by selection and not by a sort; torch's own refuses 16 million values."""
+    """Quantiles with linear interpolation, by selection and not by a sort; torch's own refuses 16 million values.
+
+    Args:
+        values: a tensor of any shape with at least one entry.
+        shares: which quantiles, each from 0 (the smallest value) to 1 (the largest).
+    """
     flat = values.flatten()
     found = []
     for share in shares:

@@ -30,11 +30,11 @@ class SquaredGradients:
     Works for every tensor and needs no hooks; entries whose gradient is not finite count as 0 in that step.
 
     Args:
-        groups: what is watched.
-        tensors: by name.
-        halves: 2 to keep two halves of an interval apart, else 1.
-        most: entries watched in a group; a larger one is watched at that many places, drawn once. None: at all.
-        seed: of the draw.
+        groups: the groups whose gradients are watched.
+        tensors: the parameters that the groups consist of, by name; their `grad` is read.
+        halves: 2 to keep the means of two halves of an interval apart, else 1.
+        most: how many entries of a group are watched at most, at places drawn once; None watches all.
+        seed: seed of the draw of these places.
     """
 
     def __init__(
@@ -54,13 +54,13 @@ class SquaredGradients:
         self._sums: dict[str, Tensor] = {}
         self._steps = [0] * halves
 
-    def drop(self, names: Sequence[str]) -> None:
-        """Watch these groups no more."""
+    def forget(self, names: Sequence[str]) -> None:
+        """Stop watching the groups of these names."""
         for name in names:
             self.groups.pop(name), self._places.pop(name), self._sums.pop(name, None)
 
     def add(self, half: int = 0) -> None:
-        """Take the gradients of a step into a half of the interval."""
+        """Add the gradients of a step to a half of the interval, 0 or 1; 0 where there are no halves."""
         self._steps[half] += 1
         for name, group in self.groups.items():
             parts = []
@@ -78,7 +78,12 @@ class SquaredGradients:
             self._sums[name][half].add_(squared)
 
     def close(self) -> dict[str, Tensor]:
-        """F of every group, (n,) or (2, n), and begin the next interval; nothing if a half had no step."""
+        """End the interval and begin the next.
+
+        Returns:
+            Name of a group to its Fisher values: (n,), or (2, n) with two halves, n the watched entries. Empty if a
+            half had no step; the interval then goes on.
+        """
         if min(self._steps) == 0:
             return {}
         means = {}
@@ -90,11 +95,11 @@ class SquaredGradients:
         return means
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint."""
+        """The state to store in a checkpoint: sums and steps of the current interval."""
         return {"sums": self._sums, "steps": self._steps}
 
     def resume(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint, on the devices of the tensors."""
+        """Restore the `state` of a checkpoint, on the devices of the tensors."""
         device = {name: self.tensors[group.pieces[0].tensor].device for name, group in self.groups.items()}
         self._sums = {name: sums.to(device[name]) for name, sums in state["sums"].items()}
         self._steps = list(state["steps"])
@@ -129,13 +134,17 @@ class Drift:
     """The drift of one group over time.
 
     Attributes:
-        score: how two estimates are compared (`drift.py`).
-        keep: of the average E <- keep E + (1 - keep) D.
-        from_zero: E starts at 0, as published; else at the first D.
-        reference_keep: of the reference R <- keep R + (1 - keep) F; 0 compares with the last interval.
-        average: E, or None before the first score.
-        variation: V = sum of |E - E before|.
-        updates: how often E was moved.
+        score: how the Fisher values of an interval are compared with the reference (`drift.py`).
+        keep: share, from 0 to 1, of the average drift E that stays when the drift D of an interval joins it:
+            E <- keep E + (1 - keep) D.
+        from_zero: whether E starts at 0, as published; if not, it starts at the first D.
+        reference_keep: share, from 0 to 1, of the reference R that stays when the Fisher values F of an interval join
+            it: R <- reference_keep R + (1 - reference_keep) F; at 0 the reference is the last interval.
+        average: E, in the unit of the score; None before the first drift.
+        variation: sum of the absolute changes of E so far.
+        updates: number of drifts that have joined E.
+        sum: sum of the values of E after every update, from which its mean over time follows.
+        reference: R, (n,) or (2, n); None before the first interval.
     """
 
     score: ScoreName = "paired"
@@ -149,7 +158,7 @@ class Drift:
     reference: Tensor | None = field(default=None, repr=False)
 
     def update(self, current: Tensor) -> None:
-        """Take the estimate of an interval, (n,) or (2, n)."""
+        """Compare the Fisher values of an interval, (n,) or (2, n), with the reference and move E."""
         first = self.reference is None
         if first and self.from_zero:
             self.reference = current.clone()
@@ -173,7 +182,12 @@ class Drift:
         self.sum += now
 
     def value(self, statistic: str) -> float | None:
-        """What the decision looks at: `latest` E, `mean` of E over time, or `total_variation` of E since the start."""
+        """The number that a decision compares; None before the first drift.
+
+        Args:
+            statistic: `latest` for E, `mean` for its mean over the intervals so far, `total_variation` for the sum of
+                its absolute changes since the start.
+        """
         if self.average is None:
             return None
         if statistic == "latest":
@@ -182,7 +196,12 @@ class Drift:
 
 
 def compare(score: str, reference: Tensor, current: Tensor) -> float | None:
-    """The distance of two estimates of a group.
+    """How far the Fisher values of a group have drifted; None where too few of them lie above zero.
+
+    Args:
+        score: `paired`, `jsd`, `released_log` or `released_raw` (`drift.py`).
+        reference: Fisher values to compare with, (2, n) for `paired`, else (n,).
+        current: Fisher values now, of the same entries and shape.
 
     Raises:
         UnknownName: no such score.
@@ -197,7 +216,7 @@ def compare(score: str, reference: Tensor, current: Tensor) -> float | None:
 
 
 def threshold(scores: Sequence[float], width: float) -> float:
-    """Mean of the scores plus `width` of their standard deviations (of the population)."""
+    """Mean of the scores plus `width` times their standard deviation (of the population)."""
     return statistics.fmean(scores) + width * statistics.pstdev(scores)
 
 
@@ -211,11 +230,12 @@ def to_freeze(
     """Which of the active groups are frozen now: those below the threshold, lowest first.
 
     Args:
-        scores: of the active groups; a group without one stays.
-        sizes: entries of the active groups.
-        width: lambda: threshold = mean + lambda * standard deviation of the scores. Below 0 more groups stay.
-        largest_share: of the active groups that may be frozen at once.
-        floor: entries that stay active at least; a group that would undercut them is passed over.
+        scores: name of every active group to its drift; a group whose score is None stays active.
+        sizes: name of every active group to its number of entries.
+        width: lambda of the threshold mean + lambda * standard deviation of the scores; below 0 fewer groups are
+            frozen than lie below the mean.
+        largest_share: largest share, from 0 to 1, of the active groups that is frozen at once.
+        floor: number of entries that stay active at least; a group whose freezing would leave fewer is passed over.
 
     Returns:
         Names; never all of the groups.
@@ -240,9 +260,9 @@ def interval_of_run(steps: int, intervals: int, epoch: int | None, halved: bool)
     """Length of an interval in steps, relative to the run, and the length of what alternates in its halves.
 
     Args:
-        steps: of the whole run.
-        intervals: about how many there shall be; at most, of halved ones.
-        epoch: steps of an epoch, where known.
+        steps: optimiser steps of the whole run.
+        intervals: about how many intervals the run is divided into; halved ones are at most as many.
+        epoch: optimiser steps of an epoch; None where the number is not known.
         halved: whether an interval consists of two halves. These are then its alternate epochs, so that both have seen
             every image equally often, or alternate steps where an epoch is longer than an interval.
 

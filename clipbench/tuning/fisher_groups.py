@@ -25,12 +25,12 @@ class Piece:
     """A contiguous slice of a tensor along one dimension.
 
     Attributes:
-        tensor: name of the tensor.
-        dim: along which it is cut.
-        start: first index.
-        stop: the index after the last.
-        size: entries.
-        whole: whether it is all of the tensor.
+        tensor: name of the tensor that the piece belongs to.
+        dim: dimension along which the tensor is cut.
+        start: first index of the piece along `dim`.
+        stop: index after its last one.
+        size: number of entries of the piece.
+        whole: whether the piece is all of the tensor.
     """
 
     tensor: str
@@ -50,11 +50,12 @@ class Group:
     """Entries that are frozen together.
 
     Attributes:
-        name: of the tensor, with the slice; or the place and "small tensors".
-        pieces: what it consists of.
-        tower: "image" or "text", or None where the name does not say.
-        block: number of the block, or None outside the blocks.
-        kind: name of the tensor inside its block or tower.
+        name: the tensor's name with the slice, as `text.proj[0:128]`; of joined tensors their place, as
+            `text.blocks.0: small tensors`.
+        pieces: the pieces of tensors that make up the group.
+        tower: "image" or "text"; None where the tensors' names do not say or belong to both.
+        block: number of the block, counted from the input; None outside the blocks or where several are joined.
+        kind: the tensor's name inside its block or tower, or "small tensors".
     """
 
     name: str
@@ -65,12 +66,20 @@ class Group:
 
     @property
     def size(self) -> int:
-        """Entries."""
+        """Number of entries in all pieces."""
         return sum(piece.size for piece in self.pieces)
 
 
 def slice_bounds(length: int, slices: int) -> list[tuple[int, int]]:
-    """Bounds of contiguous slices: integer parts of linspace(0, length, slices + 1), at most `length` slices."""
+    """Bounds of contiguous slices: integer parts of linspace(0, length, slices + 1).
+
+    Args:
+        length: size of the dimension that is cut, 1 or more.
+        slices: wanted number of slices; there are at most `length`.
+
+    Returns:
+        First index and index after the last of every slice.
+    """
     slices = min(slices, length)
     at = [length * i // slices for i in range(slices + 1)]
     return list(itertools.pairwise(at))
@@ -79,10 +88,15 @@ def slice_bounds(length: int, slices: int) -> list[tuple[int, int]]:
 def sliced_groups(
     tensors: Mapping[str, Tensor], slices: int = 4, mode: Literal["row", "column"] = "row"
 ) -> list[Group]:
-    """Every tensor in slices of its own, as published: by rows, or by columns (then a vector is one slice).
+    """Every tensor in slices of its own, as published; tensors without a dimension form no group.
 
-    Tensors without a dimension form no group. Source: AtlasAnalyticsLab/FisherAdapTune@ebdb854
-    scripts/fisher_core.py; its cut of a stacked `attn.qkv` in q, k and v is what separate Linears give here.
+    Args:
+        tensors: the trained tensors by name.
+        slices: number of slices of a tensor; fewer where the dimension is shorter.
+        mode: the dimension that is cut: "row", the first, or "column", the second (then a vector is one slice).
+
+    Source: AtlasAnalyticsLab/FisherAdapTune@ebdb854 scripts/fisher_core.py; its cut of a stacked `attn.qkv` in q, k
+    and v is what separate Linears give here.
     """
     groups = []
     for name, tensor in tensors.items():
@@ -98,10 +112,11 @@ def matrix_groups(tensors: Mapping[str, Tensor], slices: int = 1, smallest: int 
     """One group per matrix; all smaller tensors (vectors, or fewer entries than `smallest`) of a block together.
 
     Args:
-        tensors: what is trained.
-        slices: row slices of a matrix, where they have 4,096 entries or more; else the matrix stays whole.
-        smallest: what remains below this many entries joins the next block of the tower, then what is left of the
-            other tower.
+        tensors: the trained tensors by name.
+        slices: number of slices that a matrix is cut into by rows, where each has 4,096 entries or more; else the
+            matrix stays whole.
+        smallest: number of entries that a group should have. The small tensors of a block that have fewer together join
+            those of the next block of the tower, then what is left of the other tower.
     """
     groups: list[Group] = []
     small: dict[tuple[str | None, int | None], list[Piece]] = {}
@@ -131,7 +146,7 @@ def matrix_groups(tensors: Mapping[str, Tensor], slices: int = 1, smallest: int 
 
 
 def entries(groups: Iterable[Group]) -> int:
-    """Entries of all groups."""
+    """Number of entries of all groups together."""
     return sum(group.size for group in groups)
 
 

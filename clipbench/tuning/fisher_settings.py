@@ -42,28 +42,37 @@ class FisherSettings:
     """All that decides which groups are frozen when.
 
     Attributes:
-        estimate: `squared_gradients`: mean over the steps of an interval; `kronecker`: the published hooks, once per
-            interval.
-        accumulate: kronecker: let the average go on from step to step.
-        packed_attention: kronecker: attention has no hooks.
-        groups: `matrices` (`fisher_groups.matrix_groups`) or `slices` (`sliced_groups`).
-        slices: slices of a tensor.
-        slice_mode: of `slices`: `row` or `column`.
-        score: `paired`, `jsd`, `released_log` or `released_raw` (`drift.py`).
-        entries: watched in a group at most; 0 for all.
-        reference_keep: R <- reference_keep R + (1 - reference_keep) F; 0 is the last interval.
-        keep: E <- keep E + (1 - keep) D.
-        from_zero: E starts at 0, and the first estimate is compared with itself.
-        statistic: `latest` E, `mean` of E, or its `total_variation`.
-        width: lambda of the threshold mean + lambda * standard deviation.
-        interval: steps; 0 for the run divided by `intervals`.
-        intervals: a run, about.
-        decide_every: intervals from decision to decision.
-        first_decision: intervals before the first decision.
-        largest_share: of the active groups that one decision may freeze.
-        floor: share of the entries that always stay active.
-        freeze_dead: freeze groups whose first estimate is 0 everywhere.
-        freezing: `exact` or `masked` (`freezing.py`).
+        estimate: how Fisher values are estimated: `squared_gradients`, the mean squared gradient of every entry over
+            the steps of an interval; `kronecker`, the published hooks (`kronecker.py`), in its first step.
+        accumulate: with `kronecker`, whether its running averages go on from step to step; if not, every step starts
+            them from ones.
+        packed_attention: with `kronecker`, whether the q, k, v and out projections get no hooks, so that their Fisher
+            values are 0.
+        groups: which entries are watched and frozen together: `matrices` (`fisher_groups.matrix_groups`) or `slices`
+            of every tensor (`fisher_groups.sliced_groups`).
+        slices: number of slices that a tensor (with `matrices`: a large matrix) is cut into, 1 or more.
+        slice_mode: with `slices`, the dimension that is cut: `row`, the first, or `column`, the second.
+        score: how the Fisher values of a group are compared with its reference: `paired`, `jsd`, `released_log` or
+            `released_raw` (`drift.py`).
+        entries: with `squared_gradients`, how many entries of a group are watched at most; 0 watches all.
+        reference_keep: share, from 0 to 1, of the reference R that stays when the Fisher values F of an interval join
+            it: R <- reference_keep R + (1 - reference_keep) F; at 0 the reference is the last interval.
+        keep: share, from 0 to 1, of a group's average drift E that stays when the drift D of an interval joins it:
+            E <- keep E + (1 - keep) D.
+        from_zero: whether E starts at 0 and the first estimate is compared with itself; if not, E starts at the first
+            drift between two intervals.
+        statistic: what of E a decision looks at: its `latest` value, its `mean` over all intervals so far, or its
+            `total_variation`, the sum of its absolute changes.
+        width: lambda of the threshold below which a group is frozen: mean + lambda * standard deviation of the
+            statistic over the active groups.
+        interval: optimiser steps from one estimate to the next; 0 divides the steps of the fit by `intervals`.
+        intervals: about how many intervals a fit is divided into where `interval` is 0, 1 or more.
+        decide_every: intervals from one decision to the next, 1 or more.
+        first_decision: decisions begin once this many intervals, 1 or more, are over.
+        largest_share: largest share, from 0 to 1, of the active groups that one decision freezes.
+        floor: share, from 0 to 1, of all trained entries that stay active to the end.
+        freeze_dead: whether groups whose Fisher values are all 0 in the first estimate are frozen at once.
+        freezing: what freezing does to values and gradients: `exact` or `masked` (`freezing.py`).
     """
 
     estimate: Literal["squared_gradients", "kronecker"] = "squared_gradients"
@@ -119,8 +128,9 @@ def settings_of_mode(mode: str, changes: dict[str, Any]) -> FisherSettings:
     """The settings of a mode with some of them changed.
 
     Args:
-        mode: `corrected` or `faithful`.
-        changes: setting to value; None leaves the mode's.
+        mode: which values to start from: `corrected` (with a `score` other than `paired` in `changes`, those that suit
+            it) or `faithful`.
+        changes: name of a setting to the value that replaces the mode's; None keeps the mode's.
 
     Raises:
         UnknownName: an unknown mode, setting or choice.

@@ -22,18 +22,18 @@ class FisherWatch:
     """The groups of a fit over time.
 
     Args:
-        settings: how.
-        root: module under which the tensors' owners are found.
-        tensors: what is trained, by name.
-        steps: of the run.
-        epoch: steps of an epoch, where known.
-        seed: of the places that are watched in large groups.
+        settings: how Fisher values are estimated and compared, and when a group is frozen.
+        root: module that contains the owners of `tensors`; hooks are put on these where the estimate needs them.
+        tensors: the trained parameters by name, which are divided into groups.
+        steps: optimiser steps of the whole fit.
+        epoch: optimiser steps of an epoch; None where the number is not known.
+        seed: seed of the draw of watched entries in groups larger than `settings.entries`.
 
     Attributes:
-        groups: all of them.
-        active: those still trained, by name.
-        frozen_at: name of a frozen group to the steps done when it was frozen.
-        interval: steps from estimate to estimate.
+        groups: every group, whether frozen or not.
+        active: the groups that are still trained, by name.
+        frozen_at: name of a frozen group to the number of optimiser steps done when it was frozen.
+        interval: optimiser steps from one estimate to the next.
     """
 
     def __init__(
@@ -83,12 +83,16 @@ class FisherWatch:
         return intervals * self.interval + (self._hooks is not None)
 
     def begin_step(self, step: int) -> None:
-        """Before the forward pass of step `step` (optimiser steps done)."""
+        """To be called before the forward pass of a step; `step` counts the optimiser steps done before it."""
         if self._hooks is not None:
             self._hooks.begin_step(self.settings.accumulate or step % self.interval == 0)
 
     def end_step(self, step: int) -> list[Group]:
-        """After the backward pass of step `step`: the groups to freeze now; they are watched no more."""
+        """To be called after the backward pass of a step; returns the groups to freeze now, which are watched no more.
+
+        Args:
+            step: the number of optimiser steps done before this one.
+        """
         if not self._timeline:
             self._log(0)
         if not self.active:
@@ -113,7 +117,7 @@ class FisherWatch:
         return self._leave(names, step)
 
     def close(self, step: int) -> None:
-        """At the end of the fit, `step` steps done."""
+        """To be called at the end of a fit of `step` optimiser steps: removes hooks and completes the timeline."""
         if self._hooks is not None:
             self._hooks.remove()
         self._log(step)
@@ -194,7 +198,7 @@ class FisherWatch:
         }
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint: all that the next decision depends on."""
+        """The state to store in a checkpoint: all that the next decision depends on."""
         return {
             "frozen_at": dict(self.frozen_at),
             "drifts": {name: dict(vars(drift)) for name, drift in self._drifts.items()},
@@ -206,7 +210,7 @@ class FisherWatch:
         }
 
     def resume(self, state: Mapping[str, Any]) -> list[Group]:
-        """Go on from a checkpoint; returns the groups that were frozen."""
+        """Restore the `state` of a checkpoint; returns the groups that were frozen when it was written."""
         gone = [self.active.pop(name) for name in state["frozen_at"]]
         self.frozen_at = dict(state["frozen_at"])
         self._drifts = {name: Drift(**drift) for name, drift in state["drifts"].items()}

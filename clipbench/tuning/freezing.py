@@ -20,8 +20,8 @@ class Freezing(ABC):
     """What is frozen of some tensors.
 
     Args:
-        tensors: by name.
-        optimizers: that step them.
+        tensors: the trained parameters by name, of which pieces are frozen.
+        optimizers: every optimiser that updates these parameters; their state is cleared where something is frozen.
     """
 
     def __init__(self, tensors: Mapping[str, nn.Parameter], optimizers: Sequence[Optimizer]) -> None:
@@ -29,11 +29,11 @@ class Freezing(ABC):
         self.frozen: dict[str, list[Piece]] = {}
 
     def is_whole(self, name: str) -> bool:
-        """Whether nothing of a tensor is left."""
+        """Whether every entry of the tensor of that name is frozen."""
         return sum(piece.size for piece in self.frozen.get(name, ())) == self.tensors[name].numel()
 
     def active(self, name: str) -> Tensor:
-        """Mask of the entries of a tensor that are still trained."""
+        """Which entries of the tensor of that name are still trained: bool, of the tensor's shape."""
         mask = torch.ones_like(self.tensors[name], dtype=torch.bool)
         for piece in self.frozen.get(name, ()):
             piece.of(mask).fill_(False)
@@ -53,19 +53,19 @@ class Freezing(ABC):
 
     @abstractmethod
     def freeze(self, pieces: Sequence[Piece]) -> None:
-        """Freeze pieces for ever; to be called between backward and step."""
+        """Freeze these pieces of tensors for ever; to be called between the backward pass and the optimiser's step."""
 
     def resume(self, pieces: Sequence[Piece]) -> None:
-        """Take up what was frozen when a checkpoint was written."""
+        """Freeze again the pieces that were frozen when a checkpoint was written."""
         self.freeze(pieces)
 
     @abstractmethod
     def before_step(self) -> None:
-        """See to the gradients of what was frozen before this step."""
+        """To be called before every step of the optimiser: gradients of frozen entries are set to 0."""
 
     @abstractmethod
     def after_step(self) -> None:
-        """See to the values of what is frozen."""
+        """To be called after every step of the optimiser: values of frozen entries are put back, if they are kept."""
 
 
 class ExactFreezing(Freezing):
@@ -126,8 +126,9 @@ class MaskedFreezing(Freezing):
     rates after a freeze at step t [measured with the published trainer]. Entries of a tensor frozen in part stay.
 
     Args:
-        tensors: by name.
-        optimizers: that step them; their weight decay is taken over and applied to active entries alone, decoupled.
+        tensors: the trained parameters by name, of which pieces are frozen.
+        optimizers: every optimiser that updates these parameters; their weight decay is set to 0 and applied here,
+            decoupled, to active entries alone.
     """
 
     def __init__(self, tensors: Mapping[str, nn.Parameter], optimizers: Sequence[Optimizer]) -> None:

@@ -26,8 +26,8 @@ class Rule(Protocol):
     """From scores to a gate. One object serves one mask: it may remember where the last cut was.
 
     Attributes:
-        hard: whether the gate is 0 or 1, so that one bit per weight says all.
-        folded: whether it sees |S| instead of S.
+        hard: whether the gate is 0 or 1, so that one bit per weight stores it.
+        folded: whether the rule sees |S| instead of S.
     """
 
     hard: bool
@@ -44,7 +44,11 @@ class Rule(Protocol):
 
 
 class TopK:
-    """Keep all but the floor((1 - keep) n) entries of smallest |S|."""
+    """Keep all but the floor((1 - keep) n) entries of smallest |S|.
+
+    Args:
+        keep: share of the entries that is kept, above 0 and at most 1, taken as the decimal fraction it is written as.
+    """
 
     hard, folded = True, True
 
@@ -78,7 +82,11 @@ class TopK:
 
 
 class Threshold:
-    """Keep the entries whose score lies above a fixed one."""
+    """Keep the entries whose score lies above a fixed one.
+
+    Args:
+        threshold: t, the score that a kept entry exceeds; any finite number.
+    """
 
     hard, folded = True, False
 
@@ -120,6 +128,11 @@ class Soft:
 def make_rule(name: RuleName, keep: float, threshold: float) -> Rule:
     """A rule by name, for one mask.
 
+    Args:
+        name: "topk_abs" (`TopK`), "threshold" (`Threshold`) or "soft" (`Soft`).
+        keep: share of the entries that "topk_abs" keeps, above 0 and at most 1; the other rules do not read it.
+        threshold: score above which "threshold" keeps an entry; the other rules do not read it.
+
     Raises:
         ConfigError: a keep ratio outside (0, 1].
     """
@@ -132,12 +145,16 @@ def initial_scores(weight: Tensor, init: ScoreInit, value: float, generator: tor
     """Scores to begin with.
 
     Args:
-        weight: (out, in), or any matrix; on the meta device only the shape counts.
-        init: "normal" with standard deviation `value`, what loading a checkpoint makes of the scores in MFT's code
-            (0.02); "kaiming_uniform" with a = sqrt 5, its constructor: uniform within 1 / sqrt(in), `value` unused;
-            "constant" at `value`; "magnitude": value |W| / mean |W|, so that the smallest weights go first.
-        value: scale or constant.
-        generator: on the CPU.
+        weight: the weight that is masked, (out, in) or any matrix; on the meta device only its shape counts.
+        init: how the scores are made. "normal" with standard deviation `value`, what loading a checkpoint makes of the
+            scores in MFT's code (0.02); "kaiming_uniform" with a = sqrt 5, its constructor: uniform within
+            1 / sqrt(in), `value` unused; "constant" at `value`; "magnitude": value |W| / mean |W|, so that the smallest
+            weights go first.
+        value: standard deviation, scale or constant, as `init` says.
+        generator: random generator on the CPU, from which "normal" and "kaiming_uniform" draw.
+
+    Returns:
+        Scores of the shape, dtype and device of the weight.
     """
     if weight.is_meta or init == "constant":
         return torch.full_like(weight, value, requires_grad=False)

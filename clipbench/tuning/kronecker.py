@@ -55,12 +55,13 @@ class KroneckerFisher:
     """Hooks on the modules that own the trained tensors.
 
     Args:
-        root: module under which they live.
-        tensors: what is trained, by name.
-        gammas: (g0, g1) of the average.
-        accumulate: go on from the last step's average; as published every step starts from ones.
-        packed_attention: leave q, k, v and out projections without hooks, as torch's packed attention, which does not
-            call them, leaves them in the published code; their F is 0.
+        root: module that contains the owners of `tensors`; the hooks are put on these.
+        tensors: the trained parameters by name, whose Fisher values are estimated.
+        gammas: (g0, g1) of the running averages: each becomes (1 - g0) times itself plus g1 times the step's mean.
+        accumulate: whether the averages go on from step to step; if not, every step starts them from ones, as
+            published.
+        packed_attention: whether to leave q, k, v and out projections without hooks, as torch's packed attention,
+            which does not call them, leaves them in the published code; their F is 0.
     """
 
     def __init__(

@@ -94,12 +94,15 @@ class LowRankLinear(nn.Module):
     """A frozen Linear with trained low-rank factors beside it.
 
     Args:
-        linear: stays frozen, bit for bit.
-        rank: r.
-        gamma: the factor of the product (`gamma_of`).
-        dropout: probability to drop an entry of x, in the low-rank branch alone and in training alone.
-        generator: of A; None leaves A at zero, for a Linear without weights (meta) or factors that will be loaded.
-        noise: of the dropout masks; modules that share one draw one after the other, so their masks are independent.
+        linear: the Linear that the factors stand beside; it stays frozen, bit for bit.
+        rank: r, the inner dimension of B A, from 1 to the smaller side of the Linear's weight.
+        gamma: the factor that B A is multiplied by (`gamma_of`).
+        dropout: probability, from 0 to below 1, that an entry of x is dropped, in the low-rank branch alone and in
+            training alone.
+        generator: random generator on the CPU that draws A; None leaves A at zero, for a Linear without weights (on the
+            meta device) or factors that will be loaded.
+        noise: source of the dropout masks, needed where `dropout` is above 0; modules that share one draw one after the
+            other, so that their masks are independent.
 
     Attributes:
         A: (r, in), uniform(-1/sqrt(in), 1/sqrt(in)) at the start (Kaiming-uniform with a = sqrt(5)).

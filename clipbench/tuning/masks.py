@@ -58,8 +58,8 @@ class Mask(Frozen):
     a step shares it, and the gate is sought only after the scores have moved.
 
     Args:
-        scores: of the weight's shape.
-        rule: from scores to gate, this mask's own.
+        scores: start values of the trained scores S, of the weight's shape.
+        rule: the rule that makes the gate of the scores; it serves this mask alone.
     """
 
     def __init__(self, scores: Tensor, rule: Rule) -> None:
@@ -141,8 +141,8 @@ class MaskedLinear(Frozen):
     """A frozen Linear whose weight is seen through a mask; the bias never is.
 
     Args:
-        linear: kept inside.
-        mask: over its weight.
+        linear: the Linear whose weight is masked; it stays frozen, bit for bit.
+        mask: the mask over that weight, with scores of its shape (out, in).
     """
 
     def __init__(self, linear: nn.Linear, mask: Mask) -> None:

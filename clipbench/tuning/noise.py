@@ -11,8 +11,8 @@ class Noise:
     """Generators that start anew with every step, so that a run can be resumed or repeated from any step.
 
     Args:
-        seed: the train seed.
-        purpose: what the noise is for.
+        seed: the run's `train_seed`.
+        purpose: words that tell this stream of numbers from others of the same seed, as "gradient dropout".
     """
 
     def __init__(self, seed: int, purpose: str) -> None:
@@ -21,7 +21,12 @@ class Noise:
         self._generators: dict[torch.device, torch.Generator] = {}
 
     def begin_step(self, *step: int) -> None:
-        """From here on the noise is that of a step: optimiser steps done, and perhaps which batch of it."""
+        """Start the generators anew for a step.
+
+        Args:
+            step: the number of optimiser steps done; where gradients are accumulated also the batch's number in the
+                step.
+        """
         self._step = step
         self._generators.clear()
 

@@ -41,11 +41,11 @@ class Sentence:
     """A sentence, taken apart.
 
     Attributes:
-        text: as it was written.
-        towers: "image", "text".
-        blocks: the part that names blocks, or None.
-        wanted: patterns and kinds.
-        unwanted: those after `except`.
+        text: the sentence as it was written.
+        towers: the towers that it names: "image", "text" or both.
+        blocks: the part that names blocks, as "last 4 blocks"; None where the sentence names none.
+        wanted: patterns of names and kinds that it selects.
+        unwanted: patterns and kinds after `except`, which it leaves out.
     """
 
     text: str
@@ -56,7 +56,13 @@ class Sentence:
 
 
 class Part(NamedTuple):
-    """Something of a tower that a sentence can mean: its name as the sentence sees it, and the module it belongs to."""
+    """Something of a tower that a sentence can mean.
+
+    Attributes:
+        name: its name as the sentence sees it: inside its block where blocks are named, else inside the tower.
+        block: number of its block, counted from the input; None outside the blocks.
+        owner: the module that it belongs to.
+    """
 
     name: str
     block: int | None
@@ -65,6 +71,9 @@ class Part(NamedTuple):
 
 def read_sentence(text: str) -> Sentence:
     """Take a sentence apart.
+
+    Args:
+        text: a sentence as in the head of this file; how many blanks there are makes no difference.
 
     Raises:
         ConfigError: it is not one.
@@ -107,8 +116,8 @@ def select_tensors(backbone: Backbone, sentences: Sequence[str]) -> dict[str, nn
     """The tensors that the sentences mean.
 
     Args:
-        backbone: where to look; none of its Linears may be replaced yet.
-        sentences: as in the head of this file.
+        backbone: the CLIP whose towers are searched, before any of its modules has been replaced.
+        sentences: at least one sentence as in the head of this file; together they select what any of them means.
 
     Returns:
         Full name to tensor, in the order of the towers.
@@ -126,6 +135,10 @@ def select_tensors(backbone: Backbone, sentences: Sequence[str]) -> dict[str, nn
 
 def select_linears(backbone: Backbone, sentences: Sequence[str]) -> dict[str, nn.Linear]:
     """The Linears that the sentences mean; patterns are of their names, as `attn.q_proj and mlp.*`.
+
+    Args:
+        backbone: the CLIP whose towers are searched, before any of its modules has been replaced.
+        sentences: at least one sentence as in the head of this file; together they select what any of them means.
 
     Returns:
         Full name to Linear, in the order of the towers.

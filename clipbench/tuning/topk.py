@@ -27,6 +27,10 @@ def drop_count(keep: float, entries: int) -> int:
 
     In floating point 1 - 0.9 is 0.0999..., which gives one too few wherever n is a multiple of 10.
 
+    Args:
+        keep: share of the entries that is kept, above 0 and at most 1.
+        entries: n, the number of entries of which some are dropped.
+
     Raises:
         ConfigError: keep is not in (0, 1].
     """
@@ -40,11 +44,11 @@ class ExactCut:
     """Finds the `drop` smallest of many values, again and again while these move slowly.
 
     Args:
-        drop: how many are dropped.
+        drop: number of entries that are dropped at every call; 0 keeps all.
 
     Attributes:
-        cut: the largest value that was dropped last; None before, or where nothing is dropped.
-        searches: how often all entries had to be searched.
+        cut: the largest value that the last call dropped; None before the first call, or where nothing is dropped.
+        searches: number of calls in which the band did not hold the cut, so that all entries had to be searched.
     """
 
     def __init__(self, drop: int) -> None:
@@ -54,10 +58,16 @@ class ExactCut:
         self._half = 0.0
 
     def keep(self, values: Tensor) -> Tensor:
-        """The mask (shape of `values`, bool) that is False at the `drop` smallest entries, among equals at the first.
+        """Which entries are kept: all but the `drop` smallest, among equal ones the first are dropped.
+
+        Args:
+            values: at least `drop` values, of any shape; on the meta device all are kept.
+
+        Returns:
+            A bool tensor of the shape of `values`, False at the dropped entries.
 
         Raises:
-            MethodError: values that are not numbers.
+            MethodError: some values are not finite.
         """
         if self.drop == 0 or values.is_meta:
             return torch.ones_like(values, dtype=torch.bool)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import json
 import math
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,12 +14,14 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 from clipbench.errors import ClipbenchWarning, ConfigError
 from clipbench.methods.base import Method
 from clipbench.methods.fisher_freezing import FisherFreezing
 from clipbench.testing.methods import Subject
+from clipbench.tuning.fisher_settings import CORRECTED, CORRECTED_JSD, FAITHFUL, FisherSettings
 from clipbench.tuning.fisher_watch import FisherWatch
 
 STEPS = 16  # 8 epochs of 2 steps
@@ -218,6 +223,20 @@ def test_a_resumed_fit_ends_where_an_uninterrupted_one_does(mode: Any, tmp_path:
     for name, value in plain.values[-1].items():
         assert torch.equal(diary.values[-1][name], value), name
     assert told(method) == told(whole)
+
+
+def test_every_argument_states_the_default_of_each_mode() -> None:
+    listed = re.findall(r"^    (\w+): (.+(?:\n     .+)*)", inspect.getdoc(FisherFreezing) or "", re.MULTILINE)
+    (_, of_mode), *others = ((name, " ".join(text.split())) for name, text in listed)
+    assert "`corrected` (the default" in of_mode
+    assert [name for name, _ in others] == [field.name for field in dataclasses.fields(FisherSettings)]
+    modes = (CORRECTED, dataclasses.replace(CORRECTED_JSD, score=CORRECTED.score), FAITHFUL)
+    for name, text in others:
+        found = re.search(r"Default (\S+?)(?: \((\S+) with another `score`\))?, `faithful` (\S+)\.$", text)
+        assert found is not None, name
+        corrected, jsd, faithful = (part and yaml.safe_load(part.strip("`")) for part in found.groups())
+        stated = (corrected, corrected if jsd is None else jsd, faithful)
+        assert stated == tuple(getattr(mode, name) for mode in modes), name
 
 
 def test_hooks_are_refused_where_the_loss_is_scaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
