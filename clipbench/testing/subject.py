@@ -1,4 +1,4 @@
-"""A recipe under test on a suite, small: its objects, its fit, and what checks look at."""
+"""A recipe under test on a suite, small: its cli, its fit, and what checks look at."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class SquaredGradients:
         self._sums: dict[str, Tensor] = {}
         self._steps = [0] * halves
 
-    def forget(self, names: Sequence[str]) -> None:
+    def drop(self, names: Sequence[str]) -> None:
         """Stop watching the groups of these names."""
         for name in names:
             self.groups.pop(name), self._places.pop(name), self._sums.pop(name, None)

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-from clipbench.backbone.foreign import ForeignImageTower
 from torch import Tensor, nn
 
 from clipbench.backbone import PromptPlan
 from clipbench.backbone.clip import Backbone, load_backbone
+from clipbench.backbone.open_clip_towers import OpenClipImageTower
 from clipbench.backbone.view import BackboneView
 from clipbench.errors import BackboneError
 from clipbench.testing import backbones
@@ -242,7 +242,7 @@ class Tied(nn.Module):
 @pytest.fixture
 def tied(backbone: Backbone) -> Backbone:
     torch.manual_seed(0)
-    whole = Backbone(backbone.spec, ForeignImageTower(Tied(), "it is tied", "visual."), backbone.text)
+    whole = Backbone(backbone.spec, OpenClipImageTower(Tied(), "it is tied", "visual."), backbone.text)
     whole.hash = whole.compute_hash()
     return whole
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from clipbench.bench.show import method_without_weights, trained_by
+from clipbench.bench.build import method_without_weights
+from clipbench.bench.trained_parameters import trained_by
 from clipbench.errors import ConfigError, MethodError, UnreadSetting
 from clipbench.methods.adapter import Adapter
 from clipbench.methods.base import Method

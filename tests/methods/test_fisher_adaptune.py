@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from clipbench.methods.deliverable import load_method, save_deliverable
 
 from clipbench.errors import ConfigError, MethodError, UnknownName, UnreadSetting
 from clipbench.methods.base import Method

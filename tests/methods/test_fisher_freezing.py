@@ -52,12 +52,12 @@ def fit(folder: Path, callback: FisherFreezing | None, recipe: str = "full", **s
     """A short fit on mini; returns the method and the diary."""
     diary = Diary()
     subject = Subject(recipe, folder, settings=EARLY | settings)
-    with subject.objects() as objects:
+    with subject.cli() as cli:
         with warnings.catch_warnings():
             warnings.simplefilter("error", ClipbenchWarning)
-            subject.fit(objects, *([callback] if callback else []), diary)
-        objects.model.diagnostics["active_count"] = objects.model.weights.num_active()
-    return objects.model, diary
+            subject.fit(cli, *([callback] if callback else []), diary)
+        cli.model.diagnostics["active_count"] = cli.model.weights.num_active()
+    return cli.model, diary
 
 
 def told(method: Method) -> dict[str, Any]:
@@ -148,15 +148,15 @@ def test_a_tower_without_anything_trainable_is_not_run_again(tmp_path: Path, mon
 
     monkeypatch.setattr(FisherWatch, "end_step", settle)
     subject = Subject("full", tmp_path, settings=EARLY)
-    with subject.objects() as objects:
-        encode = objects.model.backbone.encode_text
+    with subject.cli() as cli:
+        encode = cli.model.backbone.encode_text
 
         def counted(plan: Any, *more: Any, **options: Any) -> Tensor:
-            runs.append((objects.trainer.global_step, torch.is_grad_enabled()))
+            runs.append((cli.trainer.global_step, torch.is_grad_enabled()))
             return encode(plan, *more, **options)
 
-        monkeypatch.setattr(objects.model.backbone, "encode_text", counted)
-        subject.fit(objects, FisherFreezing())
+        monkeypatch.setattr(cli.model.backbone, "encode_text", counted)
+        subject.fit(cli, FisherFreezing())
     assert [step for step, _ in runs] == list(range(at + 1))
     assert [learns for _, learns in runs] == [True] * at + [False]
 
@@ -213,13 +213,13 @@ def test_a_resumed_fit_ends_where_an_uninterrupted_one_does(mode: Any, tmp_path:
                 trainer.should_stop = True
 
     subject = Subject("full", tmp_path, settings=EARLY | train)
-    with subject.objects() as objects:
-        subject.fit(objects, FisherFreezing(mode, **settings), Stop())
+    with subject.cli() as cli:
+        subject.fit(cli, FisherFreezing(mode, **settings), Stop())
     callback, diary = FisherFreezing(mode, **settings), Diary()
-    with subject.objects() as objects:
-        objects.trainer.callbacks.extend([callback, diary])  # type: ignore[attr-defined]
-        objects.trainer.fit(objects.model, datamodule=objects.datamodule, ckpt_path=path)
-        method = objects.model
+    with subject.cli() as cli:
+        cli.trainer.callbacks.extend([callback, diary])  # type: ignore[attr-defined]
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=path)
+        method = cli.model
     for name, value in plain.values[-1].items():
         assert torch.equal(diary.values[-1][name], value), name
     assert told(method) == told(whole)
@@ -247,14 +247,14 @@ def test_hooks_are_refused_where_the_loss_is_scaled(tmp_path: Path, monkeypatch:
 
 def test_a_second_fit_of_the_same_method_counts_what_is_still_trained(tmp_path: Path) -> None:
     subject = Subject("full", tmp_path, settings=EARLY)
-    with subject.objects() as objects:
-        subject.fit(objects, FisherFreezing(width=1.0))
-        method = objects.model
+    with subject.cli() as cli:
+        subject.fit(cli, FisherFreezing(width=1.0))
+        method = cli.model
         active = method.weights.num_active()
         assert 0 < active < method.num_trainable()
-        objects.trainer.callbacks[:] = [FisherFreezing(floor=1.0)]  # type: ignore[attr-defined]
-        objects.trainer.fit_loop.max_epochs = 2 * objects.trainer.max_epochs  # type: ignore[attr-defined,operator]
-        objects.trainer.fit(method, datamodule=objects.datamodule)
+        cli.trainer.callbacks[:] = [FisherFreezing(floor=1.0)]  # type: ignore[attr-defined]
+        cli.trainer.fit_loop.max_epochs = 2 * cli.trainer.max_epochs  # type: ignore[attr-defined,operator]
+        cli.trainer.fit(method, datamodule=cli.datamodule)
         assert told(method)["active"][-1]["entries"] == method.weights.num_active() == active
 
 
@@ -262,9 +262,9 @@ def test_it_can_be_asked_for_in_yaml(tmp_path: Path) -> None:
     init_args = {"mode": "corrected", "score": "jsd", "interval": 2, "decide_every": 2, "first_decision": 2}
     callbacks = [{"class_path": "clipbench.methods.fisher_freezing.FisherFreezing", "init_args": init_args}]
     subject = Subject("clipfit", tmp_path, settings=EARLY | {"trainer.callbacks": callbacks})
-    with subject.objects() as objects:
-        subject.fit(objects)
-        facts = told(objects.model)
-        assert objects.model.weights.num_active() == facts["active"][-1]["entries"] < facts["entries"]
+    with subject.cli() as cli:
+        subject.fit(cli)
+        facts = told(cli.model)
+        assert cli.model.weights.num_active() == facts["active"][-1]["entries"] < facts["entries"]
     assert facts["score"] == "jsd"
     assert facts["interval"] == 2

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from clipbench.backbone.clip import load_backbone
-from clipbench.bench.show import method_without_weights, trained_by
+from clipbench.bench.build import method_without_weights
+from clipbench.bench.trained_parameters import trained_by
 from clipbench.data.task import Task
 from clipbench.errors import BackboneError, ConfigError, UnreadSetting
 from clipbench.methods.base import Method

@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from clipbench.bench.show import method_without_weights, trained_by
+from clipbench.bench.build import method_without_weights
+from clipbench.bench.trained_parameters import trained_by
 from clipbench.errors import BackboneError, ConfigError, MethodError, UnreadSetting
 from clipbench.methods.base import Method
 from clipbench.methods.clipfit import CLIPFit
 from clipbench.methods.mft import MFT
 from clipbench.methods.weights_file import read_learned
-from clipbench.methods.wise_ft import WiSEFT
+from clipbench.methods.wiseft import WiSEFT
 from clipbench.testing.backbones import write_batchnorm
 from clipbench.testing.methods import Subject, check_batchnorm_and_dropout_stay_frozen, pretrained_logits
 from clipbench.tuning.selection import needs_of

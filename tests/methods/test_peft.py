@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from clipbench.backbone.clip import load_backbone
-from clipbench.bench.show import trained_by
+from clipbench.bench.trained_parameters import trained_by
 from clipbench.errors import ConfigError, UnknownName, UnreadSetting
 from clipbench.methods.base import Method
 from clipbench.methods.lora import LoRA

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from clipbench.bench.show import method_without_weights, trained_by
+from clipbench.bench.build import method_without_weights
+from clipbench.bench.trained_parameters import trained_by
 from clipbench.errors import BackboneError, ClipbenchWarning, ConfigError, UnreadSetting
 from clipbench.methods.ramt import RAMT, keep_probability, regularised
 from clipbench.testing.methods import Subject, pretrained_logits
@@ -106,9 +107,9 @@ def two_steps(tmp_path: Path) -> Iterator[tuple[Any, list[Any], dict[str, Tensor
 
     settings = {"model.gdr_lambda": 0.7, "model.optimizer": "sgd", "model.momentum": 0.0, "model.schedule": "constant"}
     subject = Subject("ramt", tmp_path, settings=settings)
-    with subject.objects(**{"trainer.max_epochs": 1, "trainer.max_steps": 2, "model.lr": 5.0}) as objects:
-        subject.fit(objects, Keep())
-        yield objects.model, batches, after_first
+    with subject.cli(**{"trainer.max_epochs": 1, "trainer.max_steps": 2, "model.lr": 5.0}) as cli:
+        subject.fit(cli, Keep())
+        yield cli.model, batches, after_first
 
 
 def test_two_training_steps_are_those_of_the_formulas(two_steps: tuple[Any, list[Any], dict[str, Tensor]]) -> None:
@@ -161,15 +162,15 @@ def test_the_gradient_is_put_together_at_the_scale_of_mixed_precision(make: Make
 
 def test_without_regularity_there_is_no_frozen_twin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = Subject("amt", tmp_path)
-    with subject.objects(**{"trainer.max_epochs": 1, "model.lr": 0.01}) as objects:
-        twin = objects.model.backbone.pretrained
+    with subject.cli(**{"trainer.max_epochs": 1, "model.lr": 0.01}) as cli:
+        twin = cli.model.backbone.pretrained
         monkeypatch.setattr(twin, "encode_image", lambda images: pytest.fail("a twin"))
-        before = [s.detach().clone() for s in objects.model.trainable.values()]
+        before = [s.detach().clone() for s in cli.model.trainable.values()]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ClipbenchWarning)
-            subject.fit(objects)
-        assert not any(torch.equal(a, b) for a, b in zip(before, objects.model.trainable.values(), strict=True))
-        assert objects.model.last_losses.keys() == {"cross_entropy", "norms", "total"}
+            subject.fit(cli)
+        assert not any(torch.equal(a, b) for a, b in zip(before, cli.model.trainable.values(), strict=True))
+        assert cli.model.last_losses.keys() == {"cross_entropy", "norms", "total"}
 
 
 # Prompts, settings, and runs in which nothing can happen
@@ -208,12 +209,12 @@ def test_a_resnet_is_refused() -> None:
 
 def test_a_run_that_cannot_flip_a_mask_says_so_and_ends_at_zero_shot(tmp_path: Path) -> None:
     subject = Subject("ramt", tmp_path)
-    with subject.objects(**{"model.lr": 8e-5}) as objects:  # 2 epochs of 2 steps: (2 + 1) x 8e-5 = 0.00024
+    with subject.cli(**{"model.lr": 8e-5}) as cli:  # 2 epochs of 2 steps: (2 + 1) x 8e-5 = 0.00024
         with pytest.warns(
             ClipbenchWarning, match=r"fall by 0\.005 from 0\.01 to 0\.005.*4 planned steps sum to 0\.00024"
         ):
-            subject.fit(objects)
-        found = objects.model.diagnostics
+            subject.fit(cli)
+        found = cli.model.diagnostics
     assert found["sum_of_learning_rates"] == pytest.approx(3 * 8e-5)
     assert found["kept"] == 1
     assert found["turned"] == 0
@@ -221,9 +222,9 @@ def test_a_run_that_cannot_flip_a_mask_says_so_and_ends_at_zero_shot(tmp_path: P
 
 def test_a_run_that_can_is_silent_and_tells_what_is_masked(tmp_path: Path) -> None:
     subject = Subject("ramt", tmp_path)
-    with subject.objects(**{"model.lr": 0.01}) as objects:
-        subject.fit(objects)  # a warning would be an error here
-        found, masks = objects.model.diagnostics, objects.model.masks.masks
+    with subject.cli(**{"model.lr": 0.01}) as cli:
+        subject.fit(cli)  # a warning would be an error here
+        found, masks = cli.model.diagnostics, cli.model.masks.masks
         masked = sum(int((mask.scores <= 5e-3).sum()) for mask in masks.values())
         total = sum(mask.scores.numel() for mask in masks.values())
         weight = masks["image.blocks.0.attn.q_proj.weight"]
@@ -236,5 +237,5 @@ def test_a_run_that_can_is_silent_and_tells_what_is_masked(tmp_path: Path) -> No
 def test_accumulated_gradients_are_refused_with_regularity(tmp_path: Path) -> None:
     subject = Subject("ramt", tmp_path)
     settings = {"model.lr": 0.01, "trainer.accumulate_grad_batches": 2}
-    with subject.objects(**settings) as objects, pytest.raises(ConfigError, match="accumulate_grad_batches"):
-        subject.fit(objects)
+    with subject.cli(**settings) as cli, pytest.raises(ConfigError, match="accumulate_grad_batches"):
+        subject.fit(cli)

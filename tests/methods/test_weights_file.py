@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from clipbench.methods.wise_ft import WiSEFT
 from safetensors.torch import load_file, save_file
 
 from clipbench.errors import MethodError
@@ -20,6 +19,7 @@ from clipbench.methods.coop import CoOp
 from clipbench.methods.mft import MFT
 from clipbench.methods.ramt import RAMT
 from clipbench.methods.weights_file import read_header, read_learned
+from clipbench.methods.wiseft import WiSEFT
 from clipbench.methods.zero_shot import ZeroShot
 from clipbench.testing.backbones import TEXT, VISION, write
 
