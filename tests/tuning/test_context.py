@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from clipbench.backbone import PromptPlan
 from clipbench.backbone.clip import Backbone
 from clipbench.backbone.view import BackboneView
 from clipbench.errors import ConfigError
@@ -62,8 +63,6 @@ def test_words_give_a_copy_of_their_embeddings(backbone: Backbone, view: Backbon
     assert backbone.compute_hash() == backbone.hash
     as_words = Context(Context.from_words(view, "a photo of a"))
     asked = view.encode_text(as_words.plan(view, NAMES), as_words.rows())
-    from clipbench.backbone import PromptPlan
-
     said = view.encode_text(PromptPlan(view.tokenize(["a photo of a cat.", "a photo of a red fox."])))
     torch.testing.assert_close(asked, said)
 
