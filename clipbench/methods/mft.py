@@ -162,9 +162,9 @@ class MFT(Method):
         """Scores of which the same rule makes the same gates.
 
         Raises:
-            MethodError: bits that are missing, too many, or not of this shape and keep ratio.
+            MethodError: tensors that are missing, too many, or not of this shape and keep ratio.
         """
-        self.masks.load_bits(tensors) if self.masks.hard else self.weights.load(tensors)
+        self.masks.load_bits(tensors)
 
 
 def targets(backbone: Backbone, sentences: Sequence[str]) -> tuple[dict[str, nn.Linear], dict[str, nn.Parameter]]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from clipbench.backbone.view import BackboneView
 from clipbench.errors import MethodError
+from clipbench.tuning.learned_weights import refuse_other_shapes
 from clipbench.tuning.masks import Mask, MaskedLinear, pack, unpack
 
 MakeMask = Callable[[str, Tensor], Mask]
@@ -72,19 +73,23 @@ class MaskSet:
         return out
 
     def load_bits(self, tensors: Mapping[str, Tensor]) -> None:
-        """Scores of which the same rule makes the same gates.
+        """What `bits` gave: for hard masks scores of which the same rule makes the same gates; nothing is interpolated.
 
         Raises:
-            MethodError: bits that are missing, too many, or not of this shape and keep ratio.
+            MethodError: tensors that are missing, too many, or not of this shape and keep ratio.
         """
-        wanted = {f"{name}.bits" for name in self.masks}
-        if set(tensors) != wanted:
-            odd = sorted(set(tensors) ^ wanted)[:4]
+        if not self.hard:
+            refuse_other_shapes(tensors, {f"{name}.scores": mask.scores for name, mask in self.masks.items()})
+        elif odd := sorted(set(tensors) ^ {f"{name}.bits" for name in self.masks})[:4]:
             raise MethodError(f"the stored masks do not fit: {odd}")
         with torch.no_grad():
             for name, mask in self.masks.items():
-                gate = unpack(tensors[f"{name}.bits"], mask.scores.shape)
-                mask.scores.copy_(mask.rule.scores_of(gate))
+                if mask.rule.hard:
+                    gate = unpack(tensors[f"{name}.bits"], mask.scores.shape)
+                    mask.scores.copy_(mask.rule.scores_of(gate))
+                else:
+                    mask.scores.copy_(tensors[f"{name}.scores"])
+                mask.alpha = 1.0
         self.clear_cache()
 
     def clear_cache(self) -> None:

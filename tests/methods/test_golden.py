@@ -10,7 +10,7 @@ import pytest
 from clipbench.recipes.recipe import known_recipes
 from clipbench.testing.golden import golden_numbers
 from tests.methods import make_golden
-from tests.methods.make_golden import FOLDER, KEPT, main, names
+from tests.methods.make_golden import FOLDER, KEPT, RELATIVE, main, names
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda path: path.stem)
@@ -29,8 +29,9 @@ def test_numbers_move_only_with_a_version(name: str, tmp_path: Path) -> None:
     assert now["versions"] == stored["versions"], (
         f"a version was raised: run `make golden RECIPE={name}` and look at the diff"
     )
-    assert now["losses"] == pytest.approx(stored["losses"], rel=1e-3, abs=1e-5)
-    assert now["moved"] == pytest.approx(stored["moved"], rel=2e-3)
+    relative = RELATIVE | stored.get("relative", {})  # more where rounding decides what is frozen (make_golden.py)
+    assert now["losses"] == pytest.approx(stored["losses"], rel=relative["losses"], abs=1e-5)
+    assert now["moved"] == pytest.approx(stored["moved"], rel=relative["moved"])
     for split, rows in stored["logits"].items():
         for ours, theirs in zip(now["logits"][split], rows, strict=True):
             assert ours == pytest.approx(theirs, rel=1e-3, abs=stored["tolerance"])
@@ -44,10 +45,10 @@ def test_a_recipe_is_written_alone_and_made_again_as_its_file_says(
     (path,) = (tmp_path / "golden").iterdir()
     assert path.name == "coop.json"
     first = json.loads(path.read_text())
-    assert {key: first[key] for key in KEPT} == {"recipe": "coop", "settings": {}, "tolerance": 0.002}
+    assert {key: first[key] for key in KEPT if key in first} == {"recipe": "coop", "settings": {}, "tolerance": 0.002}
 
     case = path.with_name("coop_at_a_large_rate.json")
-    settings = {"recipe": "coop", "settings": {"model.lr": 0.05}, "tolerance": 0.05}
+    settings = {"recipe": "coop", "settings": {"model.lr": 0.05}, "tolerance": 0.05, "relative": {"losses": 0.01}}
     case.write_text(json.dumps(settings))
     main([case.stem])
     second = json.loads(case.read_text())

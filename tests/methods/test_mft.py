@@ -227,6 +227,17 @@ def test_stored_masks_reload_to_the_same_logits(make: Make, tmp_path: Path, rule
     assert torch.equal(logits(loaded), expected)
 
 
+@pytest.mark.parametrize("rule", ["topk_abs", "threshold", "soft"])
+def test_what_is_loaded_is_not_interpolated_whatever_was_there_before(make: Make, rule: str) -> None:
+    method = make(MFT, train=[*SMALL, "image tower, proj"], rule=rule)
+    scramble(method)
+    expected, learned = logits(method), {name: t.clone() for name, t in method.adapter_state_dict().items()}
+    method.weights.interpolate(0.5)
+    assert not torch.equal(logits(method), expected)
+    method.load_adapter_state_dict(learned)
+    assert torch.equal(logits(method), expected)
+
+
 def test_bits_of_another_method_are_refused(make: Make, tmp_path: Path) -> None:
     make(MFT, train=SMALL, keep=0.9).save(tmp_path / "mask")
     learned = read_learned(tmp_path / "mask")
