@@ -276,7 +276,7 @@ class Method(L.LightningModule):
         """
         if self.header is None and classes is not None:
             self.setup(task=Task("", None, tuple(classes), ()))
-        header = self.learned().header
+        header = self._header_now()
         self.templates = self.prompts.templates = tuple(header.templates)
         pixels, names = as_pixels(images, self.preprocessing), tuple(classes or header.classnames)
         with evaluating(self), torch.no_grad():
@@ -287,10 +287,12 @@ class Method(L.LightningModule):
 
     def learned(self) -> Learned:
         """What was learned, and whose it is; MethodError where the method has not been set up."""
+        return Learned(self._header_now(), self.adapter_state_dict(), self.weights.start)
+
+    def _header_now(self) -> Header:
         if self.header is None:
             raise MethodError(f"{type(self).__name__} has not been set up: nothing says its classes")
-        header = dataclasses.replace(self.header, active_entries=self.weights.active_entries)
-        return Learned(header, self.adapter_state_dict(), self.weights.start)
+        return dataclasses.replace(self.header, active_entries=self.weights.active_entries)
 
     def save(self, path: Path | str, recipe: str | None = None) -> int:
         """Write what was learned, and perhaps by which recipe; returns the size of the file in bytes."""
@@ -321,7 +323,7 @@ class Method(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Beside what is trained: whose it is, and what the schedule spans."""
         span = self.optimisation.span(self.trainer) if self.has_optimizer else {}
-        checkpoint["clipbench"] = {"header": self.learned().header.as_dict(), "span": span}
+        checkpoint["clipbench"] = {"header": self._header_now().as_dict(), "span": span}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Set up for its classes and templates, where no trainer has; MethodError where it is another's or spans others."""
