@@ -26,7 +26,7 @@ from clipbench.data.templates import templates_for_task
 from clipbench.errors import MethodError
 from clipbench.methods.arguments import keep_own, refuse_unknown
 from clipbench.methods.evaluation import Evaluation, evaluating, labelled, no_rule_for, split_of, summed, task_of
-from clipbench.methods.weights_file import Header, Learned, read_learned, restored
+from clipbench.methods.weights_file import Header, Learned, at_end, read_learned, restored
 from clipbench.tuning.class_prompts import ClassPrompts
 from clipbench.tuning.learned_weights import LearnedWeights, refuse_other_shapes
 from clipbench.tuning.optimisation import Optimisation, OptimizerName, ScheduleName
@@ -240,7 +240,7 @@ class Method(L.LightningModule):
         """
         if self.header is None and classes is not None:
             self.setup(task=Task("", None, tuple(classes), ()))
-        header, templates = self.learned().header, self.templates
+        header, templates = at_end(self.header), self.templates
         pixels, names = as_pixels(images, self.preprocessing), tuple(classes or header.classnames)
         self.prompts.templates = tuple(header.templates)
         with evaluating(self), torch.no_grad():
@@ -252,9 +252,7 @@ class Method(L.LightningModule):
 
     def learned(self, recipe: str | None = None) -> Learned:
         """What was learned, whose it is, and perhaps by which recipe; MethodError where nothing has been set up."""
-        if self.header is None:
-            raise MethodError(f"{type(self).__name__} has not been set up: nothing says its classes")
-        header = self.header.at_end(recipe, self.weights.active_entries)
+        header = at_end(self.header, recipe, self.weights.active_entries)
         return Learned(header, self.adapter_state_dict(), self.weights.start)
 
     def save(self, path: Path | str, recipe: str | None = None) -> int:
@@ -277,8 +275,9 @@ class Method(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Beside what is trained: whose it is, and what the schedule spans."""
+        header = at_end(self.header, None, self.weights.active_entries)
         span = self.optimisation.span(self.trainer) if self.has_optimizer else {}
-        checkpoint["clipbench"] = {"header": self.learned().header.as_dict(), "span": span}
+        checkpoint["clipbench"] = {"header": header.as_dict(), "span": span}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Set up for its classes and templates, where no trainer has; MethodError where it is another's."""

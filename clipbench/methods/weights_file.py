@@ -89,10 +89,6 @@ class Header:
         """The classes that were trained on, as a task without tests."""
         return Task(self.dataset, None, tuple(self.classnames), ())
 
-    def at_end(self, recipe: str | None, active_entries: int | None) -> Header:
-        """The same at the end of a fit: by which recipe, where known, and how many numbers were still trained."""
-        return dataclasses.replace(self, recipe=recipe or self.recipe, active_entries=active_entries)
-
     def as_dict(self) -> dict[str, Any]:
         """As it is stored: without what is None by default."""
         optional = {field.name for field in fields(self) if field.default is None}
@@ -108,6 +104,17 @@ class Header:
                 f"learned on backbone '{self.backbone}' ({self.backbone_hash[:12]}), "
                 f"not on '{backbone}' ({backbone_hash[:12]})"
             )
+
+
+def at_end(header: Header | None, recipe: str | None = None, active_entries: int | None = None) -> Header:
+    """A header as a fit leaves it: by which recipe, where that is known, and how many numbers were still trained.
+
+    Raises:
+        MethodError: there is none yet.
+    """
+    if header is None:
+        raise MethodError("the method has not been set up: fit or load it first, or name the classes")
+    return dataclasses.replace(header, recipe=recipe or header.recipe, active_entries=active_entries)
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,13 @@ class MaskSet:
         return all(mask.rule.hard for mask in self.masks.values())
 
     def bits(self) -> dict[str, Tensor]:
-        """Hard masks as their bits (uint8, eight entries a byte, row by row), soft ones as their scores."""
+        """Hard masks as their bits (uint8, eight entries a byte, row by row), soft ones as their scores.
+
+        Raises:
+            MethodError: they were interpolated, which neither says.
+        """
+        if any(mask.alpha != 1 for mask in self.masks.values()):
+            raise MethodError("masks that were interpolated cannot be stored: store them before, for WiSEFT")
         out = {}
         for name, mask in self.masks.items():
             if mask.rule.hard:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -228,12 +229,17 @@ def test_stored_masks_reload_to_the_same_logits(make: Make, tmp_path: Path, rule
 
 
 @pytest.mark.parametrize("rule", ["topk_abs", "threshold", "soft"])
-def test_what_is_loaded_is_not_interpolated_whatever_was_there_before(make: Make, rule: str) -> None:
+def test_interpolated_masks_are_not_stored_and_loaded_ones_are_not_interpolated(
+    make: Make, tmp_path: Path, rule: str
+) -> None:
     method = make(MFT, train=[*SMALL, "image tower, proj"], rule=rule)
     scramble(method)
     expected, learned = logits(method), {name: t.clone() for name, t in method.adapter_state_dict().items()}
     method.weights.interpolate(0.5)
     assert not torch.equal(logits(method), expected)
+    for store in (lambda: method.save(tmp_path / "mask"), lambda: pickle.dumps(method)):
+        with pytest.raises(MethodError, match="masks that were interpolated cannot be stored"):
+            store()
     method.load_adapter_state_dict(learned)
     assert torch.equal(logits(method), expected)
 
