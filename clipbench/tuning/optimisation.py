@@ -66,7 +66,10 @@ class Optimisation:
         }  # fmt: skip
         read = SCHEDULES[schedule]
         refuse_unread(f"schedule {schedule} has none", **{name: v for name, v in given.items() if name not in read})
-        self.rates = {name: default if given[name] is None else given[name] for name, default in read.items()}
+        self.rates: dict[str, float] = {}
+        for setting, default in read.items():
+            value = given[setting]
+            self.rates[setting] = default if value is None else value
         self.optimizer, self.schedule = optimizer, schedule
         self.lr = 0.002 if lr is None else lr
         self.weight_decay = weight_decay
