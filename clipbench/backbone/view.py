@@ -10,13 +10,15 @@ Names of tensors and Linears are always those of the backbone, also where a Line
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from clipbench.backbone.model import Backbone
 from clipbench.errors import BackboneError, UnknownName
@@ -74,6 +76,7 @@ class BackboneView(Backbone):
         self._merged: dict[str, tuple[Any, nn.Linear]] = {}
         self._depth = 0  # of `merged` contexts
 
+    _loaded: Backbone
     pretrained: Backbone
     """The backbone on the device and in the dtype of this view: the frozen twin."""
     _loaded: Backbone
@@ -341,9 +344,23 @@ class BackboneView(Backbone):
         raise BackboneError("a view is not pickled by itself: the method that it belongs to is, by what it learned")
 
 
-def state_of(tensors: Iterable[Tensor]) -> tuple[tuple[int, int], ...]:
-    """Equal as long as tensors keep their values in the same places: addresses and torch's version counters."""
-    return tuple((id(t) if t.is_meta else t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
+_NUMBERS: MutableMapping[Tensor, int] = WeakTensorKeyDictionary()
+_COUNT = itertools.count()
+
+
+def state_of(tensors: Iterable[Tensor]) -> tuple[tuple[int, int, int], ...]:
+    """Equal as long as these are the same tensors with the values that they had.
+
+    Of each a number of its own (an address alone is given again once its tensor is gone), its address, and torch's
+    version counter.
+    """
+    return tuple((_number(t), 0 if t.is_meta else t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
+
+
+def _number(tensor: Tensor) -> int:
+    if tensor not in _NUMBERS:
+        _NUMBERS[tensor] = next(_COUNT)
+    return _NUMBERS[tensor]
 
 
 def _draws_noise(module: nn.Module) -> bool:

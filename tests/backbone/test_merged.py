@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from clipbench.backbone import PromptPlan
-from clipbench.backbone.view import BackboneView
+from clipbench.backbone.view import BackboneView, state_of
 from tests.backbone.in_views import PLAN, Doubled, Halved, Scaled, equal, features, train
 
 
@@ -122,3 +122,23 @@ def test_what_stands_merged_draws_no_noise_and_what_cannot_be_merged_does(view: 
     with view.merged():
         assert view.is_random("image")
         assert view.get_submodule("image.blocks.0.mlp.fc") is adapter
+
+
+def test_the_state_of_tensors_is_that_of_these_tensors_at_these_values() -> None:
+    """The allocator gives the address of a tensor that is gone to the next one; here two share it at the same time."""
+    values = torch.zeros(4)
+    first, second = nn.Parameter(values), nn.Parameter(values)
+    before = state_of([first])
+    assert first.data_ptr() == second.data_ptr()
+    assert state_of([first]) == before
+    assert state_of([second]) != before
+    with torch.no_grad():
+        first.add_(1)
+    assert state_of([first]) != before
+    moved = state_of([first])
+    first.data = first.data.clone()
+    assert state_of([first]) != moved
+    meta = torch.zeros(3, device="meta")
+    assert state_of([meta]) == state_of([meta]) != state_of([torch.zeros(3, device="meta")])
+    with torch.inference_mode():
+        assert state_of([torch.zeros(2)]) != state_of([torch.zeros(2)])

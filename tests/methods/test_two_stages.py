@@ -37,15 +37,15 @@ CASES.append(pytest.param("peft_dora", PEFT, id="peft_pissa"))
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What CLIPFit learned in one epoch, at a rate at which it moves far."""
     folder = tmp_path_factory.mktemp("clipfit")
-    with Subject("clipfit", folder, settings=SHORT | {"model.lr": 0.02, "model.warmup_epochs": 0}).objects() as objects:
-        objects.trainer.fit(objects.model, datamodule=objects.datamodule)
-        objects.model.save(folder / "clipfit.safetensors", "clipfit")
+    with Subject("clipfit", folder, settings=SHORT | {"model.lr": 0.02, "model.warmup_epochs": 0}).cli() as cli:
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+        cli.model.save(folder / "clipfit.safetensors", "clipfit")
     return folder / "clipfit.safetensors"
 
 
 @contextmanager
 def short(recipe: str, folder: Path, settings: dict[str, Any]) -> Iterator[Any]:
-    with Subject(recipe, folder, settings=SHORT | {"model.start": None} | settings).objects() as objects:
+    with Subject(recipe, folder, settings=SHORT | {"model.start": None} | settings).cli() as cli:
         yield objects
 
 
@@ -59,8 +59,8 @@ def test_it_begins_from_a_tuned_model(tuned: Path, tmp_path: Path, recipe: str, 
     """Its weights are there from the first step, and what it learned needs that file no more."""
     start, backbone = Method.load(tuned), load_backbone("mini")
     first = Path(shutil.copy(tuned, tmp_path / "first.safetensors"))
-    with short(recipe, tmp_path, settings | {"model.start": str(first)}) as objects:
-        method, images = objects.model, images_of(objects)
+    with short(recipe, tmp_path, settings | {"model.start": str(first)}) as cli:
+        method, images = cli.model, images_of(objects)
         names = method.classnames
         method.prompts.templates = start.prompts.templates = method.templates
         zero_shot = pretrained_logits(method, images, names)
@@ -70,7 +70,7 @@ def test_it_begins_from_a_tuned_model(tuned: Path, tmp_path: Path, recipe: str, 
         if recipe != "mft":  # which begins with closed gates
             torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-3)
         assert not torch.allclose(wanted, zero_shot, atol=0.1)
-        objects.trainer.fit(method, datamodule=objects.datamodule)
+        cli.trainer.fit(method, datamodule=cli.datamodule)
         assert all(torch.isfinite(term) for term in method.last_losses.values())
         expected = scores(method, images, names)
         assert not torch.equal(expected, found)
@@ -87,18 +87,18 @@ def test_fitted_beside_another_it_learns_what_it_learns_alone(
     tmp_path: Path, recipe: str, settings: dict[str, Any]
 ) -> None:
     """Its neighbour, the same method at another rate, trains between its set-up, its fit and its evaluation."""
-    with short(recipe, tmp_path, settings) as objects:
-        objects.trainer.fit(objects.model, datamodule=objects.datamodule)
-        images, names = images_of(objects), objects.model.classnames
-        expected, alone = learned(objects.model), scores(objects.model, images, names)
+    with short(recipe, tmp_path, settings) as cli:
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+        images, names = images_of(objects), cli.model.classnames
+        expected, alone = learned(cli.model), scores(cli.model, images, names)
     rate = {"model.lr": 0.03} if recipe != "mft" else {"model.lr_rule": 8.0}
-    with short(recipe, tmp_path, settings) as objects, short(recipe, tmp_path, settings | rate) as others:
+    with short(recipe, tmp_path, settings) as cli, short(recipe, tmp_path, settings | rate) as others:
         others.trainer.fit(others.model, datamodule=others.datamodule)
         before = scores(others.model, images, names)
-        objects.trainer.fit(objects.model, datamodule=objects.datamodule)
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule)
         assert torch.equal(scores(others.model, images, names), before)
         others.model.weights.interpolate(0.5)
-        assert torch.equal(scores(objects.model, images, names), alone)
-        for name, tensor in learned(objects.model).items():
+        assert torch.equal(scores(cli.model, images, names), alone)
+        for name, tensor in learned(cli.model).items():
             assert torch.equal(tensor, expected[name]), name
         assert not torch.equal(before, alone)
