@@ -33,29 +33,32 @@ class FisherFreezing(L.Callback):
     """Freeze groups of what a method trains while it is trained.
 
     Args:
-        mode: `corrected` or `faithful`; the other arguments are null for the mode's value, and are explained in
-            `clipbench.tuning.fisher_settings`.
-        estimate: of the Fisher values.
-        accumulate: let the average of the hooks go on.
-        packed_attention: attention has no hooks.
-        groups: how the tensors are divided.
-        slices: of a tensor.
-        slice_mode: along which dimension.
-        score: how two estimates are compared.
-        entries: watched in a group at most.
-        reference_keep: of the reference.
-        keep: of the average E.
-        from_zero: E starts at 0.
-        statistic: of E over time.
-        width: lambda of the threshold.
-        interval: in steps.
-        intervals: a run.
-        decide_every: intervals.
-        first_decision: intervals.
-        largest_share: that a decision may freeze.
-        floor: that stays active.
-        freeze_dead: freeze what has no gradient at the first step.
-        freezing: exact or masked.
+        mode: "corrected", or "faithful" to the published code; what is None below has the mode's value
+            (`clipbench.tuning.fisher_settings` lists both). A setting that the others leave without effect is refused.
+        estimate: how Fisher values are estimated: "squared_gradients" (mean over the steps of an interval) or
+            "kronecker" (from activations, by the published hooks, once an interval).
+        accumulate: of kronecker: whether its running average goes on from step to step.
+        packed_attention: of kronecker: whether attention has no hooks, and so no values.
+        groups: what is frozen as one: "matrices" (each alone, the small tensors of a block together), or
+            "slices" of every tensor.
+        slices: into how many parts a tensor is divided, 1 or more.
+        slice_mode: of slices: whether they are cut along the rows ("row") or the columns ("column").
+        score: how two estimates of a group are compared: "paired", "jsd", "released_log" or "released_raw".
+        entries: of squared_gradients: how many entries of a group are watched at most; 0: all.
+        reference_keep: share of the older estimates in the reference R that a new one is compared with, 0 to 1.
+        keep: share of the older scores in their running average E, 0 to 1.
+        from_zero: whether E starts at 0 instead of at the first score.
+        statistic: what of E decides: the "latest" value, the "mean", or the "total_variation".
+        width: groups whose statistic is below mean + width x standard deviation over all groups are frozen.
+        interval: steps from estimate to estimate; 0: the run divided by `intervals`.
+        intervals: into about how many intervals a run is divided, 1 or more.
+        decide_every: intervals from decision to decision, 1 or more.
+        first_decision: intervals before the first decision, 1 or more.
+        largest_share: share of the active groups that one decision freezes at most, 0 to 1.
+        floor: share of all entries that stays trained to the end, 0 to 1.
+        freeze_dead: whether groups whose first estimate is 0 everywhere are frozen at once.
+        freezing: "exact" (frozen tensors leave the graph and the optimiser) or "masked" (as published: their gradients
+            are set to 0, which saves nothing).
     """
 
     version: ClassVar[int] = 1
