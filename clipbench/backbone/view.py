@@ -79,7 +79,6 @@ class BackboneView(Backbone):
     _loaded: Backbone
     pretrained: Backbone
     """The backbone on the device and in the dtype of this view: the frozen twin."""
-    _loaded: Backbone
 
     def _find_places(self) -> dict[str, list[tuple[nn.Module, str]]]:
         """Where each tensor stands: owners and attribute names, several where tensors are tied."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping, MutableMapping
+from copy import copy
 from typing import Any
 
 from clipbench.errors import UnknownName, UnreadSetting
@@ -52,11 +53,13 @@ def from_stored(kind: type, stored: Mapping[str, Any], **changes: Any) -> Any:
     """
     former, known = FORMER.get(kind.__name__, {}), settings_of(kind)
     arguments = {former.get(name, name): value for name, value in stored.items()} | changes
-    arguments = {name: value for name, value in arguments.items() if name in known}
+    arguments = {name: copy(value) for name, value in arguments.items() if name in known}
     while True:
         try:
             return kind(**arguments)
         except UnreadSetting as error:
-            if error.name not in arguments or error.name in changes:
+            groups = [arguments, *(value for value in arguments.values() if isinstance(value, dict))]
+            holder = next((group for group in groups if error.name in group), None)
+            if holder is None or error.name in changes:
                 raise
-            del arguments[error.name]
+            del holder[error.name]

@@ -169,7 +169,7 @@ class Method(L.LightningModule):
         )
         self.trainable = self.build()
         if not self.derived:
-            self.weights = LearnedWeights(start, self.backbone, self.trainable)
+            self.weights = LearnedWeights(start, self.backbone, self.trainable, self.interpolates)
         if learned is not None and learned.tensors is not None:
             self.load_adapter_state_dict(learned.tensors)
             self.weights.active_entries = learned.header.active_entries

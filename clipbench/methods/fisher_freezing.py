@@ -39,16 +39,16 @@ class FisherFreezing(L.Callback):
             gradient over the steps of an interval; `kronecker`: mean squared activation times mean squared output
             gradient, from hooks, in the first step of an interval. Default `squared_gradients`, `faithful` `kronecker`.
         accumulate: with `estimate: kronecker`, whether its running averages go on from step to step; if not, every
-            step starts them from ones. Without effect on other estimates. Default false, `faithful` false.
+            step starts them from ones. Refused with other estimates. Default false, `faithful` false.
         packed_attention: with `estimate: kronecker`, whether the q, k, v and out projections of attention get no hooks,
-            so that their Fisher values are 0. Without effect on other estimates. Default false, `faithful` true.
+            so that their Fisher values are 0. Refused with other estimates. Default false, `faithful` true.
         groups: which entries are watched and frozen together. `matrices`: every matrix is a group, and the vectors and
             small matrices of a block form one; `slices`: every slice of every tensor is a group. Default `matrices`,
             `faithful` `slices`.
         slices: number of slices, 1 or more, that a tensor is cut into; with `groups: matrices` only matrices are cut,
             by rows, where a slice has 4,096 entries or more. Default 1, `faithful` 4.
         slice_mode: with `groups: slices`, the dimension that is cut: `row` (the first) or `column` (the second; then a
-            vector is one slice). Without effect on `matrices`. Default `row`, `faithful` `row`.
+            vector is one slice). Refused with `matrices`. Default `row`, `faithful` `row`.
         score: how the Fisher values of a group are compared with its reference; each score is a drift, larger where
             more has changed. `paired`: mean squared change of their logarithms less its noise, in decades squared;
             `jsd`: distance of the two histograms around their medians less what chance gives; `released_log` and

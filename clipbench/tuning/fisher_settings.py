@@ -32,6 +32,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from clipbench.errors import ConfigError, UnknownName
+from clipbench.tuning.choices import refuse_unread
 from clipbench.tuning.fisher import HALVED, ScoreName
 
 Mode = Literal["corrected", "faithful"]
@@ -134,7 +135,7 @@ def settings_of_mode(mode: str, changes: dict[str, Any]) -> FisherSettings:
 
     Raises:
         UnknownName: an unknown mode, setting or choice.
-        ConfigError: settings that contradict each other.
+        ConfigError: settings that contradict each other, or one that the others leave unread.
     """
     if mode not in ("corrected", "faithful"):
         raise UnknownName("mode of FisherFreezing", mode, ("corrected", "faithful"))
@@ -149,7 +150,15 @@ def settings_of_mode(mode: str, changes: dict[str, Any]) -> FisherSettings:
     base = FAITHFUL if mode == "faithful" else CORRECTED
     if mode == "corrected" and given.get("score", "paired") != "paired":
         base = CORRECTED_JSD
-    return replace(base, **given)
+    settings = replace(base, **given)
+    if settings.estimate == "kronecker":
+        refuse_unread("estimate kronecker watches all entries", entries=given.get("entries"))
+    else:
+        of_hooks = {name: given.get(name) for name in ("accumulate", "packed_attention")}
+        refuse_unread("estimate squared_gradients has no hooks", **of_hooks)
+    if settings.groups == "matrices":
+        refuse_unread("groups matrices cuts by rows", slice_mode=given.get("slice_mode"))
+    return settings
 
 
 CHOICES: dict[str, tuple[str, ...]] = {

@@ -19,6 +19,7 @@ class LearnedWeights:
         start: tensors of the backbone that other weights stand in for, by name.
         backbone: the method's view, with everything in place; None: nothing has been built yet.
         trainable: name to trained parameter.
+        interpolates: whether there is a way back from what was learned to the pretrained model.
     """
 
     def __init__(
@@ -26,7 +27,9 @@ class LearnedWeights:
         start: Mapping[str, Tensor] | None = None,
         backbone: BackboneView | None = None,
         trainable: Mapping[str, nn.Parameter] | None = None,
+        interpolates: bool = True,
     ) -> None:
+        self.interpolates = interpolates
         self.trainable, self.start = dict(trainable or {}), dict(start or {})
         self.active_entries: int | None = None
         """Numbers still trained at the end, where some were frozen on the way."""
@@ -103,6 +106,8 @@ class LearnedWeights:
 
         Source: Wortsman et al., CVPR 2022 (arXiv 2109.01903), weight interpolation.
         """
+        if not self.interpolates:
+            raise MethodError("what was learned is not made from the pretrained model: there is no way back")
         for name in self.start:
             module = self.backbone.replaced.get(name.rpartition(".")[0])
             if module is not None and not isinstance(module, Interpolable):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from clipbench.errors import ConfigError, MethodError, UnknownName, UnreadSetting
+from clipbench.methods.arguments import from_stored
 from clipbench.methods.base import Method
 from clipbench.methods.fisher_adaptune import FisherAdapTune
 from clipbench.methods.fisher_freezing import FisherFreezing
@@ -54,6 +56,25 @@ def test_wrong_settings_are_told_before_anything_is_loaded(
 def test_a_setting_that_nothing_reads_is_refused() -> None:
     with pytest.raises(UnreadSetting, match=r"momentum=0\.9 .* adamw"):
         FisherAdapTune(optimizer="adamw", momentum=0.9)
+
+
+@pytest.mark.parametrize(
+    ("mode", "freezing", "words"),
+    [
+        ("corrected", {"accumulate": True}, "accumulate=True .* squared_gradients"),
+        ("corrected", {"packed_attention": False}, "packed_attention=False .* squared_gradients"),
+        ("corrected", {"slice_mode": "row"}, "slice_mode='row' .* matrices"),
+        ("faithful", {"entries": 100}, "entries=100 .* kronecker"),
+    ],
+)
+def test_a_setting_of_the_freezing_that_nothing_reads_is_refused(
+    mode: Any, freezing: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UnreadSetting, match=words):
+        FisherAdapTune(mode=mode, freezing=freezing)
+    stored = {"mode": mode, "freezing": freezing}
+    assert from_stored(FisherAdapTune, stored).freezing == {}, "weights of earlier versions stay readable"
+    assert stored["freezing"], "what was stored is left alone"
 
 
 def test_only_what_moved_is_stored(make: Callable[..., Method], tmp_path: Path) -> None:

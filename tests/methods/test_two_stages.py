@@ -46,7 +46,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def short(recipe: str, folder: Path, settings: dict[str, Any]) -> Iterator[Any]:
     with Subject(recipe, folder, settings=SHORT | {"model.start": None} | settings).cli() as cli:
-        yield objects
+        yield cli
 
 
 def learned(method: Method) -> dict[str, Tensor]:
@@ -60,7 +60,7 @@ def test_it_begins_from_a_tuned_model(tuned: Path, tmp_path: Path, recipe: str, 
     start, backbone = Method.load(tuned), load_backbone("mini")
     first = Path(shutil.copy(tuned, tmp_path / "first.safetensors"))
     with short(recipe, tmp_path, settings | {"model.start": str(first)}) as cli:
-        method, images = cli.model, images_of(objects)
+        method, images = cli.model, images_of(cli)
         names = method.classnames
         method.prompts.templates = start.prompts.templates = method.templates
         zero_shot = pretrained_logits(method, images, names)
@@ -89,7 +89,7 @@ def test_fitted_beside_another_it_learns_what_it_learns_alone(
     """Its neighbour, the same method at another rate, trains between its set-up, its fit and its evaluation."""
     with short(recipe, tmp_path, settings) as cli:
         cli.trainer.fit(cli.model, datamodule=cli.datamodule)
-        images, names = images_of(objects), cli.model.classnames
+        images, names = images_of(cli), cli.model.classnames
         expected, alone = learned(cli.model), scores(cli.model, images, names)
     rate = {"model.lr": 0.03} if recipe != "mft" else {"model.lr_rule": 8.0}
     with short(recipe, tmp_path, settings) as cli, short(recipe, tmp_path, settings | rate) as others:
