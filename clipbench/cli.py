@@ -97,9 +97,11 @@ def _add_grid(parser: argparse.ArgumentParser) -> None:
 
 
 def _bench(options: argparse.Namespace) -> int:
+    from clipbench.bench.cell_config import check_user
     from clipbench.bench.request import request_from
 
     request = request_from(options)
+    check_user(request)
     from clipbench.bench.grid import run_bench
     from clipbench.report import write_leaderboard
     from clipbench.resources import runs_dir

@@ -54,12 +54,12 @@ def _results(options: argparse.Namespace) -> Path:
 
 
 def _changes_of_fits(options: argparse.Namespace, console: Console) -> int:
+    request = _request(options)
     from clipbench.analysis.recorder import COLUMNS
     from clipbench.analysis.runs import IDENTITY, identity, recorded_cells
     from clipbench.bench.grid import headline
     from clipbench.bench.plan import make_plan
 
-    request = _request(options)
     plan = make_plan(request, _results(options))
     folder = options.out or plan.folder / "analysis" / _name("changes", request)
     console.print(headline(plan).rpartition(",")[0], highlight=False, soft_wrap=True)

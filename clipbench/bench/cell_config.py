@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 
-from clipbench.bench.recipe import Config, Recipe, merge, resolve
+from clipbench.backbone.spec import resolve_spec
+from clipbench.bench.keys import check_names
+from clipbench.bench.recipe import ABOUT, Config, Recipe, merge, resolve
 from clipbench.bench.request import Request
 from clipbench.errors import ConfigError
 
@@ -62,6 +64,20 @@ def data_context(section: Config, suite: str, dataset: str) -> dict[str, str]:
 
     card = load_card(section.get("init_args", {}).get("dataset", "mini/eurosat"))
     return {"suite": card.suite, "dataset": card.key}
+
+
+def check_user(request: Request) -> None:
+    """Refuse wrong names and settings of the user's, and an unknown backbone, before anything is imported for the work.
+
+    Raises:
+        ConfigError: such a name or setting.
+        BackboneError: such a backbone.
+    """
+    for recipe in request.recipes:
+        check_user_layers(request.user, recipe)
+    for layer in request.user:
+        check_names({key: value for key, value in layer.items() if key not in ("overrides", *ABOUT)})
+    resolve_spec(request.backbone or request.suite.backbone)
 
 
 def check_user_layers(layers: Sequence[Config], recipe: Recipe) -> None:

@@ -1,54 +1,27 @@
-"""`clipbench fit`, `validate`, `test`: one LightningCLI run on the same merged config that the bench uses."""
+"""`clipbench fit`, `validate`, `test`: one LightningCLI run on the same merged config that the bench uses.
+
+A wrong word is answered without torch wherever that can be known without it.
+"""
 
 from __future__ import annotations
 
-import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from lightning.pytorch.trainer.states import TrainerStatus
 
 from clipbench.bench.arguments import choose_recipe, split_arguments
 from clipbench.bench.cell_config import data_context, default_precision
-from clipbench.bench.objects import ClipbenchCLI, one_sentence, resolved, with_whole_path
-from clipbench.bench.recipe import Config, Recipe, merge, resolve
+from clipbench.bench.keys import check_names
+from clipbench.bench.recipe import Config, Recipe, known_recipes, merge, resolve
 from clipbench.bench.start import start_of
 from clipbench.data.preprocessing import backbone_of_suite
 from clipbench.errors import ConfigError
-from clipbench.methods.weights_file import read_learned
 
 OF_TRAINER_METHODS = ("ckpt_path", "verbose", "weights_only")
 ALONE: Config = {"devices": 1, "log_every_n_steps": 1, "num_sanity_val_steps": 0}
-
-
-class RunCLI(ClipbenchCLI):
-    """The CLI that runs its subcommand; `--weights` are loaded before, what was learned is saved after a fit."""
-
-    recipe = ""
-    live: RunCLI | None = None
-
-    def _prepared(self) -> None:
-        RunCLI.live = self
-        path = self._get(self.config_init, "weights")
-        if path:
-            self.model.restore(read_learned(Path(path)))
-
-    before_validate = before_test = _prepared
-
-    def before_fit(self) -> None:
-        """Load what was learned before; the config and its files are laid down by Lightning."""
-        self._prepared()
-
-    def after_fit(self) -> None:
-        """Save what was learned beside Lightning's own files."""
-        if self.model.trainable:
-            path = Path(self.trainer.log_dir or self.trainer.default_root_dir) / "weights.safetensors"
-            size = self.model.save(path, self.recipe)
-            print(f"learned {sum(p.numel() for p in self.model.trainable.values())} numbers: {path} ({size} bytes)")
 
 
 def merged_config(words: Sequence[str]) -> tuple[Config, Config, str]:
@@ -59,6 +32,8 @@ def merged_config(words: Sequence[str]) -> tuple[Config, Config, str]:
     """
     configs, settings = split_arguments(words)
     of_method = {key: settings.pop(key) for key in OF_TRAINER_METHODS if key in settings}
+    if of_method.get("ckpt_path") and not Path(str(of_method["ckpt_path"])).is_file():
+        raise ConfigError(f"there is no checkpoint '{of_method['ckpt_path']}'")
     recipe, layers = choose_recipe(configs, settings)
     top: Config = {}
     for layer in layers:
@@ -66,12 +41,15 @@ def merged_config(words: Sequence[str]) -> tuple[Config, Config, str]:
     base: Config = {
         "model": {"init_args": {}},
         "data": {"class_path": "FewShotDataModule", "init_args": {}},
-        "trainer": {"precision": default_precision()} | ALONE,
+        "trainer": dict(ALONE),
     }
     context = _context(merge(merge(base, recipe.sections), top))
     base["model"]["init_args"]["backbone"] = backbone_of_suite(context["suite"])
     context.setdefault("backbone", base["model"]["init_args"]["backbone"])
-    return resolve(recipe, base, context, layers), of_method, recipe.name
+    config = resolve(recipe, base, context, layers)
+    check_names(config)
+    config["trainer"] = {"precision": default_precision()} | config["trainer"]  # asks torch
+    return config, of_method, recipe.name
 
 
 def _context(config: Config) -> dict[str, Any]:
@@ -95,8 +73,6 @@ def run_lightning(subcommand: str, words: Sequence[str]) -> int:
     """
     if "--help" in words or "-h" in words:
         print(USAGE.format(subcommand=subcommand))
-        from clipbench.bench.recipe import known_recipes
-
         print("recipes:", ", ".join(known_recipes()))
         return 0
     words = list(words)
@@ -110,24 +86,15 @@ def run_lightning(subcommand: str, words: Sequence[str]) -> int:
             f"'{name}' starts from recipe '{start}', which `clipbench bench --method {name}` runs first; "
             f"`clipbench {subcommand}` takes a file of learned weights: --model.start FILE"
         )
+    from clipbench.bench.objects import resolved  # here: it imports Lightning, which a wrong word need not wait for
+
     whole = resolved(config)
     if print_config:
         yaml.safe_dump(whole, sys.stdout, sort_keys=False)
         return 0
-    if of_method.get("ckpt_path") and not Path(str(of_method["ckpt_path"])).is_file():
-        raise ConfigError(f"there is no checkpoint '{of_method['ckpt_path']}'")
-    RunCLI.recipe, RunCLI.live = name, None
-    interrupt = signal.getsignal(signal.SIGINT)
-    try:
-        RunCLI({"subcommand": subcommand, subcommand: with_whole_path(config) | of_method}, run=True)
-    except argparse.ArgumentError as error:
-        raise ConfigError(one_sentence(str(error))) from error
-    except SystemExit as error:  # Lightning's answer to Ctrl-C
-        trainer = getattr(RunCLI.live, "trainer", None)
-        if trainer is not None and trainer.state.status == TrainerStatus.INTERRUPTED:
-            signal.signal(signal.SIGINT, interrupt)
-            raise KeyboardInterrupt from error
-        raise
+    from clipbench.bench.run_cli import run_subcommand
+
+    run_subcommand(subcommand, config | of_method, name)
     return 0
 
 

@@ -14,19 +14,18 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
+from clipbench.bench.keys import check_names
 from clipbench.bench.recipe import Config
 from clipbench.data.module import DataModule
 from clipbench.errors import ConfigError, UnknownName
 from clipbench.methods import method_class
 from clipbench.methods.arguments import settings_of
 from clipbench.methods.base import Method
-from clipbench.protocols import protocol
 
 # Lightning's CLI calls jsonargparse by names that are on their way out; that is for its next release to mend
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 # the others cast what is trained in place
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-DATA_MODULES = ("FewShotDataModule", "ImageFolder", "Manifest")
 
 
 class ClipbenchCLI(LightningCLI):
@@ -141,31 +140,16 @@ def check_keys(config: Config) -> None:
     Raises:
         UnknownName: an unknown section, setting, method or data module.
     """
-    known = ("model", "data", "trainer", "weights", "ckpt_path")
-    for key in config:
-        if key == "protocol":
-            raise ConfigError("the protocol is a setting of the data: data.init_args.protocol")
-        if key not in known:
-            raise UnknownName("config key", key, (*known, "protocol"))  # on the command line a word of its own
-    for section in ("model", "data", "trainer"):
-        if not isinstance(config.get(section) or {}, dict):
-            raise ConfigError(f"'{section}' is a section of settings, not '{config[section]}'")
+    check_names(config)
     model, data, trainer = (config.get(section) or {} for section in ("model", "data", "trainer"))
-    for name, section_ in (("model", model), ("data", data)):
-        for key in section_:
-            if key not in ("class_path", "init_args"):
-                raise ConfigError(f"'{name}.{key}': settings of {name} stand below {name}.init_args")
     if "class_path" in model:
         kind = method_class(str(model["class_path"]))
         for key in model.get("init_args") or {}:
             if key not in settings_of(kind):
                 raise UnknownName(f"setting of {kind.__name__}", key, settings_of(kind))
-    protocol((data.get("init_args") or {}).get("protocol", "base_to_novel"))
     name = str(data.get("class_path", "FewShotDataModule"))
     import clipbench.data.module as module
 
-    if "." not in name and name not in DATA_MODULES:
-        raise UnknownName("data module", name, DATA_MODULES)
     if "." not in name:
         accepted = settings_of(getattr(module, name))
         for key in data.get("init_args") or {}:

@@ -6,10 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from clipbench.data.images import check_images
 from clipbench.errors import ConfigError, DataError
-from clipbench.methods.base import Method
-from clipbench.methods.weights_file import read_header
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 
@@ -53,11 +50,15 @@ def predict(
     """
     if top < 1:
         raise ConfigError(f"--top {top}: at least one class is to be named")
+    files = find_images(places)
+    if classnames is not None and len(classnames) < 2:
+        raise ConfigError("--classes needs at least two names, separated by commas")
+    from clipbench.data.images import check_images
+    from clipbench.methods.base import Method
+    from clipbench.methods.weights_file import read_header
+
     if classnames is None:
         classnames = read_header(weights).classnames
-    if len(classnames) < 2:
-        raise ConfigError("--classes needs at least two names, separated by commas")
-    files = find_images(places)
     if bad := check_images(files):
         raise DataError("\n".join(bad))
     probabilities = Method.load(weights).predict(files, classes=classnames)

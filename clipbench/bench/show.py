@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from clipbench.backbone.names import kind_of, parse_name
+from clipbench.bench.keys import check_names
 from clipbench.bench.recipe import from_dotted, known_recipes, load_recipe, merge, read_setting, recipe_origin
 from clipbench.bench.suites import known_suites, load_suite
 
@@ -113,11 +114,12 @@ def trained_by(config_name: str, backbone: str | None, settings: Sequence[str] =
         ConfigError: a wrong recipe or setting, or a selection that means nothing on this backbone.
         BackboneError: the backbone lacks an ability that the method needs.
     """
+    recipe = load_recipe(config_name)
+    config = merge(recipe.sections, from_dotted(dict(read_setting(text) for text in settings)))
+    check_names({"model": config["model"]})
     from clipbench.bench.objects import check_keys
     from clipbench.methods import method_class
 
-    recipe = load_recipe(config_name)
-    config = merge(recipe.sections, from_dotted(dict(read_setting(text) for text in settings)))
     check_keys({"model": config["model"]})
     kind, arguments = method_class(config["model"]["class_path"]), dict(config["model"].get("init_args") or {})
     arguments["backbone"] = backbone or arguments.get("backbone", "mini")

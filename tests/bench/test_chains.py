@@ -26,8 +26,8 @@ from clipbench.bench.suites import load_suite
 from clipbench.cli import main
 from clipbench.errors import ConfigError, MethodError
 from clipbench.methods.clipfit import CLIPFit
-from clipbench.methods.weights_file import Header
 from clipbench.methods.fisher_freezing import FisherFreezing
+from clipbench.methods.weights_file import Header
 
 Recipes = Callable[..., str]
 OF_HEADER = [field.name for field in fields(Header) if field.name not in ("method", "active_entries")]

@@ -102,6 +102,8 @@ def test_protocols_know_of_nothing_but_labels() -> None:
             others = {name for name in own(module) if room(name) not in ("protocols", "errors")}
             assert not others, f"{module} imports {others}"
             assert "TYPE_CHECKING" not in text, f"{module} names types of others"
+
+
 def test_the_package_itself_does_not_need_tools() -> None:
     assert not [name for name in imports_of("clipbench") if name.split(".")[0] == "tools"]
 

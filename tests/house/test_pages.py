@@ -18,7 +18,6 @@ VARIABLES = set(re.findall(r"call flag,([A-Z]+),", (ROOT / "Makefile").read_text
     "STUDY",
     "ARGS",
     "RUNS",
-    "RECIPE",
 }
 
 
