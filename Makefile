@@ -16,6 +16,9 @@ GRID = $(call flag,SUITE,suite) $(call flag,DATASETS,datasets) $(call flag,SEEDS
 GOLDEN = $(wildcard tests/*/make_golden.py */mini/golden.py)
 STUDIES = $(patsubst configs/studies/%.yaml,%,$(wildcard configs/studies/*.yaml))
 
+# With PYTHONDONTWRITEBYTECODE set, as in many containers, each process would compile these and what they import.
+IMPORTED = clipbench.bench.grid, clipbench.bench.run_cli, clipbench.report, matplotlib.pyplot
+
 say = { echo "clipbench: $(1)" >&2; exit $(2); }
 NO_PYTHON = $(PYTHON) is missing: install Python 3.10 or newer, or name one with PYTHON=/path/to/python3
 OLD_PYTHON = $(PYTHON) is too old: Python 3.10 or newer is needed, name one with PYTHON=/path/to/python3
@@ -38,6 +41,8 @@ $(UV):
 $(STAMP): pyproject.toml requirements.lock $(wildcard clipbench/__init__.py) | $(UV)
 	@$(UV) pip install --python $(BIN)/python -r requirements.lock || $(call say,$(NO_PACKAGES),1)
 	@$(UV) pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation -e . || $(call say,$(NO_PACKAGES),1)
+	@echo "clipbench: compiling what a bench imports"
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -c 'import $(IMPORTED)'
 	@touch $@
 
 install: $(STAMP) ## build .venv (the default)

@@ -24,7 +24,7 @@ class RunCLI(ClipbenchCLI):
         RunCLI.live = self
         path = self._get(self.config_init, "weights")
         if path:
-            self.model.restore(read_learned(Path(path)))
+            self.model.setup(learned=read_learned(Path(path)))
 
     before_validate = before_test = _prepared
 
