@@ -17,7 +17,8 @@ GOLDEN = $(wildcard tests/*/make_golden.py */mini/golden.py)
 STUDIES = $(patsubst configs/studies/%.yaml,%,$(wildcard configs/studies/*.yaml))
 
 # With PYTHONDONTWRITEBYTECODE set, as in many containers, each process would compile these and what they import.
-IMPORTED = clipbench.bench.grid, clipbench.bench.fit, clipbench.report, matplotlib.pyplot
+IMPORTED = clipbench.bench.grid, clipbench.bench.fit, clipbench.report, matplotlib.backends.backend_agg, \
+  matplotlib.backends.backend_pdf, ftfy, jsonschema, rich.table, peft
 
 say = { echo "clipbench: $(1)" >&2; exit $(2); }
 NO_PYTHON = $(PYTHON) is missing: install Python 3.10 or newer, or name one with PYTHON=/path/to/python3

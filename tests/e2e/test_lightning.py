@@ -41,28 +41,33 @@ def test_a_packaged_recipe_runs_alone_and_is_tested_after(tmp_path: Path, capsys
     assert "val/accuracy" in capsys.readouterr().out
 
 
+def resume(tmp_path: Path, checkpoint: Path, *words: str) -> int:
+    """Go on from a checkpoint of two epochs to three."""
+    fast = [*FAST, *words, "--trainer.max_epochs", "3"]
+    folder = ["--trainer.default_root_dir", str(tmp_path)]
+    return main(["fit", "--config", "coop", *fast, *folder, "--ckpt_path", str(checkpoint)])
+
+
 def test_a_checkpoint_holds_what_is_trained_and_resumes(tmp_path: Path) -> None:
     import torch
 
-    fit(tmp_path, "--config", "coop")
+    constant = ["--model.schedule", "constant"]
+    fit(tmp_path, "--config", "coop", *constant)
     (checkpoint,) = tmp_path.rglob("*.ckpt")
     stored = torch.load(checkpoint, weights_only=True)
     assert list(stored["state_dict"]) == ["context.vectors"]
     assert checkpoint.stat().st_size < 50_000
-    words = [
-        "--config",
-        "coop",
-        "--data.shots",
-        "2",
-        "--trainer.max_epochs",
-        "3",
-        "--trainer.enable_progress_bar",
-        "false",
-    ]
     again = tmp_path / "again"
-    assert main(["fit", *words, "--trainer.default_root_dir", str(again), "--ckpt_path", str(checkpoint)]) == 0
+    assert resume(again, checkpoint, *constant) == 0
     (resumed,) = again.rglob("*.ckpt")
     assert torch.load(resumed, weights_only=True)["epoch"] == 2
+
+
+def test_a_schedule_that_spans_other_epochs_is_not_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(tmp_path, "--config", "coop")
+    (checkpoint,) = tmp_path.rglob("*.ckpt")
+    assert resume(tmp_path / "again", checkpoint) == 1
+    assert "span other epochs" in capsys.readouterr().err
 
 
 def test_predict_on_own_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -187,7 +192,7 @@ def test_a_checkpoint_of_another_method_is_refused(tmp_path: Path, capsys: pytes
     (checkpoint,) = tmp_path.rglob("*.ckpt")
     words = ["test", "--config", "clipfit", "--data.shots", "2", "--trainer.logger", "false"]
     assert main([*words, "--ckpt_path", str(checkpoint)]) == 1
-    assert "belongs to method 'CoOp', not to 'CLIPFit'" in capsys.readouterr().err
+    assert "learned by CoOp, not by CLIPFit" in capsys.readouterr().err
     assert main([*words, "--ckpt_path", str(tmp_path / "none.ckpt")]) == 2
     assert "there is no checkpoint" in capsys.readouterr().err
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -128,6 +130,18 @@ def test_a_standing_environment_is_left_alone_until_the_lock_changes(built: Path
     done = make(built, "install")
     assert "uv[pip][install][--python][.venv/bin/python][-r][requirements.lock]\n" in done.stdout
     assert "uv" not in make(built, "install").stdout
+
+
+def test_what_a_bench_imports_is_compiled_whatever_the_shell_says(built: Path) -> None:
+    script(built / ".venv/bin/python", 'printf "[%s]" "$@"; echo " unset=${PYTHONDONTWRITEBYTECODE-yes}"')
+    (built / ".venv/.installed").unlink()
+    compiled = re.search(
+        r"\[-c\]\[import (.+)\] unset=yes\n", make(built, "install", "PYTHONDONTWRITEBYTECODE=1").stdout
+    )
+    assert compiled is not None
+    names = [name.strip() for name in compiled[1].split(",")]
+    assert "clipbench.bench.grid" in names
+    assert [name for name in names if importlib.util.find_spec(name) is None] == []
 
 
 def test_clean_keeps_runs_unless_told_otherwise(built: Path) -> None:
