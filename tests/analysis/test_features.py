@@ -37,7 +37,7 @@ def test_cosines_equal_those_of_a_second_backbone(subject: Make) -> None:
     """The pretrained features come from a backbone of its own, class by class and image by image."""
     untouched = build_backbone("mini")
     one = subject(**{"model.lr": 0.05, "model.warmup_epochs": 0, "model.distillation_weight": 0.0})
-    with one.objects() as cli:
+    with one.cli() as cli:
         one.fit(cli)
         method, data = cli.model, cli.datamodule
         rows = feature_rows(method, data)
@@ -69,7 +69,7 @@ def test_cosines_equal_those_of_a_second_backbone(subject: Make) -> None:
 def test_classes_that_zero_shot_answers_for_have_not_turned(subject: Make) -> None:
     """The linear probe has no weights for novel classes (`novel_rule=frozen`)."""
     one = subject("linear_probe")
-    with one.objects() as cli:
+    with one.cli() as cli:
         one.fit(cli)
         rows = feature_rows(cli.model, cli.datamodule)
     novel = [row for row in rows if not row["trained"]]
@@ -88,7 +88,7 @@ def test_features_of_another_space_have_no_cosine() -> None:
 def test_weights_give_the_rows_of_its_fit(subject: Make) -> None:
     one = subject()
     path = one.folder / "learned.safetensors"
-    with one.objects() as cli:
+    with one.cli() as cli:
         one.fit(cli)
         expected = feature_rows(cli.model, cli.datamodule)
         cli.model.save(path, "clipfit")
@@ -101,7 +101,7 @@ def test_weights_give_the_rows_of_its_fit(subject: Make) -> None:
 
 def test_a_protocol_of_other_classes_is_refused(subject: Make, tmp_path: Path) -> None:
     one = replace(subject(), folder=tmp_path)
-    with one.objects() as cli:
+    with one.cli() as cli:
         cli.model.save(tmp_path / "learned.safetensors")
     with pytest.raises(ConfigError, match="few_shot"):
         of_weights(tmp_path / "learned.safetensors", MINI, "few_shot", None)

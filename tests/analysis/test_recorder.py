@@ -51,7 +51,7 @@ def at(rows: list[dict[str, Any]], step: int) -> dict[str, dict[str, Any]]:
 def test_changes_equal_those_of_the_checkpoints_of_two_epochs(subject: Make) -> None:
     one = subject()
     recorder = ChangeRecorder(every=1, path=None)
-    with one.objects() as cli:
+    with one.cli() as cli:
         before = loaded(cli)
         one.fit(cli, recorder, every_step(one.folder / "kept"))
     rows, states = recorder.rows(), states_of(one.folder / "kept")
@@ -78,7 +78,7 @@ def test_gradients_equal_the_differences_of_plain_descent(subject: Make) -> None
     plain = {"model.momentum": 0.0, "model.weight_decay": 0.0, "model.warmup_epochs": 0, "model.schedule": "constant"}
     one = subject(**plain, **{"model.lr": 0.05})
     recorder = ChangeRecorder(every=2, path=None)
-    with one.objects() as cli:
+    with one.cli() as cli:
         states = {0: loaded(cli)}
         one.fit(cli, recorder, every_step(one.folder / "kept"))
     states |= states_of(one.folder / "kept")
@@ -101,7 +101,7 @@ def test_the_result_is_bit_identical_with_and_without(subject: Make) -> None:
     learned = []
     for callbacks in ([], [ChangeRecorder(every=1, path=None)]):
         one = subject()
-        with one.objects() as cli:
+        with one.cli() as cli:
             one.fit(cli, *callbacks)
             learned.append({name: p.detach().clone() for name, p in cli.model.trainable.items()})
     assert learned[0]
@@ -111,7 +111,7 @@ def test_the_result_is_bit_identical_with_and_without(subject: Make) -> None:
 
 def test_what_is_trained_beside_the_backbone_is_compared_with_its_start(subject: Make) -> None:
     one, recorder = subject("coop"), ChangeRecorder(every=100, path=None)
-    with one.objects() as cli:
+    with one.cli() as cli:
         start = {name: p.detach().double() for name, p in cli.model.trainable.items()}
         one.fit(cli, recorder)
         end = {name: p.detach().double() for name, p in cli.model.trainable.items()}
@@ -126,7 +126,7 @@ def test_what_is_trained_beside_the_backbone_is_compared_with_its_start(subject:
 def test_a_merged_weight_is_compared_with_the_loaded_one(subject: Make) -> None:
     """Low-rank factors change a Linear; the record shows the Linear, and the factors beside it."""
     one, recorder = subject("lora"), ChangeRecorder(every=1, path=None)
-    with one.objects() as cli:
+    with one.cli() as cli:
         backbone = cli.model.backbone
         one.fit(cli, recorder)
         now = {name: tensor.clone() for name, tensor in backbone.changed_tensors().items()}
@@ -147,7 +147,7 @@ def test_a_merged_weight_is_compared_with_the_loaded_one(subject: Make) -> None:
 @pytest.mark.parametrize("recipe", known_recipes())
 def test_it_works_with_every_recipe(subject: Make, recipe: str) -> None:
     one, recorder = subject(recipe, **{"trainer.max_epochs": 1}), ChangeRecorder(every=1, path=None)
-    with one.objects() as cli:
+    with one.cli() as cli:
         if not cli.model.trainable or load_recipe(recipe).sections["trainer"].get("max_epochs") == 0:
             return  # the bench does not fit it
         one.fit(cli, recorder)
@@ -166,10 +166,10 @@ def test_it_works_with_every_recipe(subject: Make, recipe: str) -> None:
 
 def test_it_cannot_go_on_from_a_checkpoint(subject: Make) -> None:
     one = subject()
-    with one.objects() as cli:
+    with one.cli() as cli:
         one.fit(cli, every_step(one.folder / "kept"))
     path = next((one.folder / "kept").glob("*step=2*.ckpt"))
-    with one.objects() as cli:
+    with one.cli() as cli:
         cli.trainer.callbacks.append(ChangeRecorder())
         with pytest.raises(ConfigError, match="checkpoint"):
             cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=str(path))
@@ -212,7 +212,7 @@ def test_half_a_fit_leaves_no_file(subject: Make) -> None:
             raise RuntimeError("stopped")
 
     one = subject()
-    with one.objects() as cli:
+    with one.cli() as cli:
         cli.trainer.callbacks += [ChangeRecorder(1, str(one.folder / "changes.csv")), Stop()]
         with pytest.raises(RuntimeError, match="stopped"):
             cli.trainer.fit(cli.model, datamodule=cli.datamodule)

@@ -83,7 +83,7 @@ def test_an_infinite_loss_stops_and_names_step_terms_and_tensor(tmp_path: Path) 
 
 
 def test_validation_measures_the_val_draw_of_the_trained_classes(tmp_path: Path) -> None:
-    with Subject("clipfit", tmp_path).objects(**{"trainer.limit_val_batches": 1.0}) as cli:
+    with Subject("clipfit", tmp_path).cli(**{"trainer.limit_val_batches": 1.0}) as cli:
         (result,) = cli.trainer.validate(cli.model, datamodule=cli.datamodule, verbose=False)
         trained = cli.datamodule.task.train
         base = [item for item in cli.datamodule.draw.val if item.label < len(trained)]
