@@ -183,7 +183,7 @@ class Method(L.LightningModule):
         without such a rule class-bound tensors are a MethodError there.
         """
         if self.task is None:
-            raise MethodError("the method is not set up: fit or test it with a data module, or use predict()")
+            raise MethodError(f"{type(self).__name__} is not set up: fit or test it with a data module first")
         names = tuple(classnames or self.task.train)
         pixels = self.backbone.normalise(images) if images.dtype == torch.uint8 else images
         if not set(names) <= set(self.classnames):
@@ -191,7 +191,7 @@ class Method(L.LightningModule):
                 twin = self.backbone.pretrained
                 return twin.logits(twin.encode_image(pixels), self.prompts.pretrained_features(names))
             if self.class_bound:
-                raise MethodError(no_rule_for(self.class_bound[0]))
+                raise MethodError(no_rule_for(type(self).__name__, self.class_bound[0]))
         if torch.is_grad_enabled() and self.trainable:
             return self.logits(pixels, self.class_features(names))
         with self.backbone.merged():

@@ -132,9 +132,9 @@ def task_of(trainer: Any, task: Task | None, train_seed: int, method: str) -> tu
     return task, train_seed
 
 
-def no_rule_for(tensor: str) -> str:
+def no_rule_for(method: str, tensor: str) -> str:
     """The sentence for classes that a class-bound tensor has no row for."""
-    rows = f"'{tensor}' has rows for the classes that were trained on alone"
+    rows = f"'{tensor}' of {method} has rows for the classes that were trained on alone"
     return f"{rows}: other classes need a novel_rule, for example novel_rule = 'frozen' (zero-shot answers)"
 
 
