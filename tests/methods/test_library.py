@@ -69,7 +69,7 @@ def test_an_ordinary_trainer_fits_validates_tests_and_predicts(name: str) -> Non
         probabilities = torch.cat(parts)
         assert probabilities.shape == (100, len(split.classnames))
         torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(100))
-        right = probabilities.argmax(dim=1) == torch.as_tensor(data.test_views(split.name).labels[:100])
+        right = probabilities.argmax(dim=1) == torch.as_tensor(data.test_images(split.name).labels[:100])
         assert right.double().mean() == pytest.approx(numbers[f"test/{split.name}"], abs=1e-6)
 
 
@@ -228,7 +228,7 @@ def test_plain_pairs_are_tested_where_the_number_of_loaders_says_which_split_eac
 
 
 def test_two_devices_are_refused() -> None:
-    with pytest.raises(Exception, match="a method is fitted and tested on one device, not on 2"):
+    with pytest.raises(Exception, match="a method works on one device, not on 2"):
         trainer(accelerator="cpu", devices=2, strategy="ddp_fork").fit(CLIPFit(backbone="mini"), dtd())
 
 

@@ -152,8 +152,8 @@ def test_without_val_and_without_readable_names(tmp_path: Path) -> None:
         (planned,) = make_plan(request, tmp_path / "runs").cells
         found[protocol, shots] = run_cell(planned, tmp_path / "runs" / protocol).record
     assert found["few_shot", 6].ok, found["few_shot", 6].error
-    assert found["few_shot", 6].data["findings"]["chosen_by"].startswith("cross-validation with 4 folds")
-    assert found["few_shot", 6].data["findings"]["total"] == 24
-    assert found["few_shot", 1].data["findings"]["chosen_by"].startswith("nothing")
-    assert found["few_shot", 1].data["findings"]["log10_c"] == 0
+    assert found["few_shot", 6].data["diagnostics"]["chosen_by"].startswith("cross-validation with 4 folds")
+    assert found["few_shot", 6].data["diagnostics"]["total"] == 24
+    assert found["few_shot", 1].data["diagnostics"]["chosen_by"].startswith("nothing")
+    assert found["few_shot", 1].data["diagnostics"]["log10_c"] == 0
     assert "zebra" in found["base_to_novel", 6].error
