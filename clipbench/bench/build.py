@@ -17,6 +17,7 @@ import torch
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from clipbench.backbone.clip import describe_backbone
+from clipbench.data import module as data_modules
 from clipbench.data.module import DataModule
 from clipbench.data.task import Task
 from clipbench.errors import ConfigError, UnknownName
@@ -171,12 +172,10 @@ def check_keys(config: Config) -> None:
                 raise UnknownName(f"setting of {kind.__name__}", key, settings_of(kind))
     protocol((data.get("init_args") or {}).get("protocol", "base_to_novel"))
     name = str(data.get("class_path", "FewShotDataModule"))
-    import clipbench.data.module as module
-
     if "." not in name and name not in DATA_MODULES:
         raise UnknownName("data module", name, DATA_MODULES)
     if "." not in name:
-        accepted = settings_of(getattr(module, name))
+        accepted = settings_of(getattr(data_modules, name))
         for key in data.get("init_args") or {}:
             if key not in accepted:
                 raise UnknownName(f"setting of {name}", key, accepted)

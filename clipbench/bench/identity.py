@@ -12,7 +12,7 @@ from clipbench.recipes.recipe import Config
 
 
 def numeric_versions() -> dict[str, int]:
-    """Integer versions of the rooms that numbers come from; raised when their numbers move."""
+    """Integer versions of the packages that numbers come from; raised when their numbers move."""
     import clipbench.backbone.version as backbone
     import clipbench.data.version as data
 

@@ -26,6 +26,7 @@ from clipbench.records.correctness import pack_bits
 from clipbench.records.store import SCHEMA, Record, RecordStore, write_record
 
 Say = Callable[[str], None]
+NOTHING: dict[str, Any] = {"method": "", "splits": {}, "cost": {}, "losses": {}}  # measured in a cell that failed
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def run_cell(planned: PlannedCell, folder: Path, say: Say | None = None, wait_se
         except Exception as error:
             if not isinstance(error, ClipbenchError):
                 warnings.warn(_traceback(error), stacklevel=2)
-            content = {"method": "", "splits": {}, "cost": {}, "losses": {}}
+            content = dict(NOTHING)
             failure = {"type": type(error).__name__, "message": str(error) or repr(error)}
         return _recorded(planned, folder, content, failure, started)
 
@@ -86,8 +87,7 @@ def _check_start(planned: PlannedCell, store: RecordStore) -> None:
 
 def record_failure(planned: PlannedCell, folder: Path, kind: str, message: str) -> Outcome:
     """The error record of a cell that could not write its own, such as one whose process died."""
-    content: dict[str, Any] = {"method": "", "splits": {}, "cost": {}, "losses": {}}
-    return _recorded(planned, folder, content, {"type": kind, "message": message}, time.time())
+    return _recorded(planned, folder, dict(NOTHING), {"type": kind, "message": message}, time.time())
 
 
 def _recorded(
