@@ -28,7 +28,7 @@ from clipbench.methods.arguments import keep_own, refuse_unknown
 from clipbench.methods.evaluation import Evaluation, evaluating, labelled, no_rule_for, split_of, summed, task_of
 from clipbench.methods.weights_file import Header, Learned, at_end, read_learned, restored
 from clipbench.tuning.class_prompts import ClassPrompts
-from clipbench.tuning.learned_weights import LearnedWeights, refuse_other_shapes
+from clipbench.tuning.learned_weights import LearnedWeights, store_only
 from clipbench.tuning.optimisation import Optimisation, OptimizerName, ScheduleName
 
 
@@ -79,6 +79,7 @@ class Method(L.LightningModule):
         self.classnames: tuple[str, ...] = ()  # trained on
         self.templates: tuple[str, ...] = ()
         self.weights, self.evaluation = LearnedWeights(), Evaluation()
+        store_only(self, lambda: self.weights.trainable.values())  # a checkpoint never holds the backbone
         self.diagnostics: dict[str, Any] = {}  # what the record says about the fit
         self.last_losses: dict[str, Tensor] = {}
 
@@ -250,28 +251,14 @@ class Method(L.LightningModule):
 
     # Files, checkpoints, copies
 
-    def learned(self, recipe: str | None = None) -> Learned:
-        """What was learned, whose it is, and perhaps by which recipe; MethodError where nothing has been set up."""
-        header = at_end(self.header, recipe, self.weights.active_entries)
-        return Learned(header, self.adapter_state_dict(), self.weights.start)
-
     def save(self, path: Path | str, recipe: str | None = None) -> int:
         """Write what was learned; returns the size of the file in bytes."""
-        return self.learned(recipe).write(Path(path))
+        return Learned.at_end(self.header, self.adapter_state_dict(), self.weights, recipe).write(Path(path))
 
     @classmethod
     def load(cls, path: Path | str, backbone: str | None = None) -> Any:
         """The method of a file of learned weights, for any class names; `Method.load` takes any method's."""
         return read_learned(Path(path)).method(None if cls is Method else cls, backbone, f"'{path}': ")
-
-    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """What is trained and nothing else: a checkpoint never holds the backbone."""
-        return self.weights.trained_part(super().state_dict(*args, **kwargs), self, kwargs.get("prefix", ""))
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Put back what `state_dict` gave; MethodError where names or shapes are others."""
-        refuse_other_shapes(state_dict, self.weights.names_in(self))
-        return super().load_state_dict(state_dict, strict=False)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Beside what is trained: whose it is, and what the schedule spans."""
@@ -294,5 +281,7 @@ class Method(L.LightningModule):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """A method is pickled and copied as its settings, the backbone's name and hash, and what was learned."""
-        learned = None if self.header is None else self.learned().cloned()
+        learned = None
+        if self.header is not None:
+            learned = Learned.at_end(self.header, self.adapter_state_dict(), self.weights).cloned()
         return restored, (type(self), dict(self.hparams), learned, self.has_learned, self.training, self.device)

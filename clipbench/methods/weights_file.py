@@ -20,6 +20,7 @@ from clipbench.data.task import Task
 from clipbench.errors import MethodError
 from clipbench.methods import method_class, registered
 from clipbench.methods.arguments import from_stored
+from clipbench.tuning.learned_weights import LearnedWeights
 
 if TYPE_CHECKING:
     from clipbench.methods.base import Method
@@ -130,6 +131,13 @@ class Learned:
     header: Header
     tensors: Mapping[str, Tensor] | None
     start: Mapping[str, Tensor]
+
+    @classmethod
+    def at_end(
+        cls, header: Header | None, tensors: Mapping[str, Tensor], weights: LearnedWeights, recipe: str | None = None
+    ) -> Learned:
+        """What a method has learned by now, and perhaps by which recipe; MethodError where nothing has been set up."""
+        return cls(at_end(header, recipe, weights.active_entries), tensors, weights.start)
 
     def method(self, kind: type[Method] | None = None, backbone: str | None = None, where: str = "") -> Method:
         """The method that learned this, with it in place.

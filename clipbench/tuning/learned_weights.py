@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -57,18 +57,6 @@ class LearnedWeights:
         if self.active_entries is not None:
             return self.active_entries
         return sum(parameter.numel() for parameter in self.trainable.values() if parameter.requires_grad)
-
-    def names_in(self, module: nn.Module) -> dict[str, Tensor]:
-        """The trained tensors by the names that they have as parameters of a module."""
-        trained = {id(parameter) for parameter in self.trainable.values()}
-        return {name: p for name, p in module.named_parameters(remove_duplicate=False) if id(p) in trained}
-
-    def trained_part(self, state: dict[str, Any], module: nn.Module, prefix: str) -> dict[str, Any]:
-        """The state dict of a module without what is not trained; in place, as torch hands it from child to child."""
-        own = {prefix + name for name in self.names_in(module)}
-        for name in [name for name in state if name.startswith(prefix) and name not in own]:
-            del state[name]
-        return state
 
     def state(self) -> dict[str, Tensor]:
         """The trained tensors, detached."""
@@ -146,3 +134,29 @@ def refuse_other_shapes(tensors: Mapping[str, Tensor], expected: Mapping[str, Te
     if found != wanted:
         missing, extra = sorted(wanted - found)[:3], sorted(found - wanted)[:3]
         raise MethodError(f"the stored tensors do not fit: missing {missing}, not expected {extra}")
+
+
+def store_only(module: nn.Module, trained: Callable[[], Iterable[nn.Parameter]]) -> None:
+    """Let the state dict of a module hold what is trained and nothing else, in and out.
+
+    Args:
+        module: its `state_dict` then leaves out all others, and its `load_state_dict` does not miss them; there,
+            tensors of other names or shapes than the trained ones are a MethodError.
+        trained: gives the trained parameters there are at that time.
+    """
+
+    def names(owner: nn.Module) -> dict[str, Tensor]:
+        ids = {id(parameter) for parameter in trained()}
+        return {name: p for name, p in owner.named_parameters(remove_duplicate=False) if id(p) in ids}
+
+    def leave_out(owner: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+        own = {prefix + name for name in names(owner)}
+        for name in [name for name in state if name.startswith(prefix) and name not in own]:
+            del state[name]
+
+    def refuse(owner: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
+        refuse_other_shapes(state, {prefix + name: tensor for name, tensor in names(owner).items()})
+
+    module.register_state_dict_post_hook(leave_out)
+    module.register_load_state_dict_pre_hook(refuse)
+    module.register_load_state_dict_post_hook(lambda owner, keys: keys.missing_keys.clear())

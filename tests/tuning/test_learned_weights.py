@@ -13,7 +13,7 @@ from clipbench.backbone.view import BackboneView
 from clipbench.errors import BackboneError, MethodError
 from clipbench.tuning.adapters import AdaptedLinear
 from clipbench.tuning.gates import TopK
-from clipbench.tuning.learned_weights import LearnedWeights, refuse_other_shapes
+from clipbench.tuning.learned_weights import LearnedWeights, refuse_other_shapes, store_only
 from clipbench.tuning.low_rank import LowRankLinear
 from clipbench.tuning.masks import Mask, MaskedLinear
 
@@ -76,11 +76,16 @@ def test_how_many_numbers_are_still_trained(view: BackboneView) -> None:
 
 def test_only_what_is_trained_is_part_of_a_state_dict(view: BackboneView) -> None:
     trained = view.unfreeze([BIAS])
-    weights = LearnedWeights({}, view, trained)
-    owner = nn.ModuleDict({"backbone": view})
-    kept = weights.trained_part({**owner.state_dict(prefix="m."), "elsewhere": 1}, owner, "m.")
-    assert set(kept) == {f"m.backbone.{BIAS}", "elsewhere"}
-    assert weights.names_in(owner) == {f"backbone.{BIAS}": trained[BIAS]}
+    owner, whole = nn.ModuleDict({"backbone": view}), nn.ModuleDict()
+    store_only(owner, trained.values)
+    whole["m"], whole["other"] = owner, nn.Linear(2, 2)
+    assert set(whole.state_dict()) == {f"m.backbone.{BIAS}", "other.weight", "other.bias"}
+    state = {name: tensor + 1 for name, tensor in whole.state_dict().items()}
+    whole.load_state_dict(state)
+    assert torch.equal(trained[BIAS], state[f"m.backbone.{BIAS}"])
+    for wrong in ({}, {f"backbone.{SCALE}": torch.zeros(24)}, {f"backbone.{BIAS}": torch.zeros(2)}):
+        with pytest.raises(MethodError, match="the stored tensors do not fit"):
+            owner.load_state_dict(wrong)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.25, 1.0])
