@@ -68,7 +68,7 @@ class Adapter(Method):
 
     def requires(self) -> Mapping[str, set[str]]:
         """What the selection needs."""
-        return needs_of(selection(self.hparams["where"], self.hparams["points"]))
+        return needs_of(selection(self.hparams_initial["where"], self.hparams_initial["points"]))
 
     def build(self) -> dict[str, nn.Parameter]:
         """Put the adapters after every selected Linear."""

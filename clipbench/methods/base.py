@@ -86,7 +86,7 @@ class Method(L.LightningModule):
     # What an author says
 
     def requires(self) -> Mapping[str, set[str]]:
-        """Abilities of towers ("image", "text"), see `backbone/spec.py`; asked early, so it reads `self.hparams`."""
+        """Abilities of towers ("image", "text"), see `backbone/spec.py`; asked early, it reads `hparams_initial`."""
         return {}
 
     def build(self) -> dict[str, nn.Parameter]:

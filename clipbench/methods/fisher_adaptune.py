@@ -65,7 +65,7 @@ class FisherAdapTune(Method):
 
     def requires(self) -> Mapping[str, set[str]]:
         """What the selection needs."""
-        return needs_of(self.hparams["train"])
+        return needs_of(self.hparams_initial["train"])
 
     def build(self) -> dict[str, nn.Parameter]:
         """Unfreeze the tensors to begin with."""

@@ -73,7 +73,7 @@ class LoRA(Method):
 
     def requires(self) -> Mapping[str, set[str]]:
         """What the selection needs."""
-        return needs_of(self.hparams["train"])
+        return needs_of(self.hparams_initial["train"])
 
     def build(self) -> dict[str, nn.Parameter]:
         """Put factors beside every selected Linear."""

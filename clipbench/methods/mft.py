@@ -104,7 +104,7 @@ class MFT(Method):
 
     def requires(self) -> Mapping[str, set[str]]:
         """What the selection needs."""
-        return needs_of(self.hparams["train"])
+        return needs_of(self.hparams_initial["train"])
 
     def build(self) -> dict[str, nn.Parameter]:
         """Put a mask over every selected weight."""

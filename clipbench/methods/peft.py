@@ -105,7 +105,7 @@ class Peft(Method):
 
     def requires(self) -> Mapping[str, set[str]]:
         """What the selection needs."""
-        return needs_of(self.hparams["train"])
+        return needs_of(self.hparams_initial["train"])
 
     def _peft_config(self, targets: list[str]) -> Any:
         """The configuration as peft's object."""

@@ -11,11 +11,13 @@ import torch.nn.functional as F
 
 from clipbench.backbone.clip import load_backbone
 from clipbench.backbone.prompts import PromptPlan
+from clipbench.data.task import Task
 from clipbench.errors import BackboneError, ConfigError, MethodError, UnknownName
 from clipbench.methods import method_class
 from clipbench.methods.base import Method
 from clipbench.methods.clipfit import CLIPFit
 from clipbench.methods.coop import CoOp
+from clipbench.methods.lora import LoRA
 from clipbench.methods.zero_shot import ZeroShot
 from clipbench.testing.methods import Subject, check_class_bound_tensors_are_declared
 
@@ -126,6 +128,24 @@ def test_what_an_author_left_out_is_named(make: Callable[..., Method]) -> None:
         make(Nothing)
     with pytest.raises(NotImplementedError, match=r"how many numbers it trains: num_trainable\(\)"):
         Method.num_trainable(make(ZeroShot))
+
+
+class Narrow(LoRA):
+    """Fixes the settings of another method but for one."""
+
+    def __init__(self, backbone: str = "mini", rank: int = 3) -> None:
+        super().__init__(train=["text tower, last 1 block, mlp.fc"], rank=rank, backbone=backbone, lr=0.01)
+
+
+def test_a_subclass_may_take_fewer_settings(small: str, tmp_path: Path) -> None:
+    method = Narrow(backbone=small)
+    assert dict(method.hparams) == {"backbone": small, "rank": 3}
+    assert method.requires() == {"text": {"transformer"}}
+    method.setup("fit", task=Task("", None, BASE, ()))
+    method.save(tmp_path / "narrow.safetensors")
+    again = Narrow.load(tmp_path / "narrow.safetensors")
+    assert again.rank == 3
+    assert set(again.trainable) == set(method.trainable)
 
 
 def test_a_tensor_of_the_backbone_itself_cannot_be_trained(make: Callable[..., Method]) -> None:
