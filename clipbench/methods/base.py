@@ -1,10 +1,4 @@
-"""The base of all methods: an ordinary LightningModule around a view of a frozen CLIP.
-
-An author writes what is below "What an author says", in the order of the paper's method section; the defaults are those
-of zero-shot CLIP. At hand, once set up: `backbone`, a view to `unfreeze`, `replace_linear` and `parametrize` (its
-`pretrained` is the frozen twin); `prompts`, class features from prompts; `classnames` (trained on), `train_seed`,
-`trainable`, `optimisation`, `diagnostics`. Parts to hold are in tuning: distillation, linears, mask_set, context.
-"""
+"""The base of all methods: an ordinary LightningModule around a view of a frozen CLIP."""
 
 from __future__ import annotations
 
@@ -35,6 +29,18 @@ from clipbench.tuning.optimisation import Optimisation, OptimizerName, ScheduleN
 class Method(L.LightningModule):
     """A way to adapt CLIP.
 
+    To be written, in the order of the paper's method section: `build` and `num_trainable`; to be overridden where the
+    method differs from zero-shot CLIP: `requires`, `class_features`, `image_features`, `logits`, `losses`, and
+    `adapter_state_dict` with its inverse where something else than the trained tensors is stored. Class attributes
+    (`novel_rule` and `class_bound` for tensors of the trained classes alone) say the rest. An argument is read by the
+    name that `__init__` gives it, all others go to `super().__init__(**shared)`.
+
+    At hand in `build` and after it: `backbone`, a view to `unfreeze`, `replace_linear` and `parametrize` (also
+    `embed_dim` and `text_width`; `pretrained` is the frozen twin); `prompts`, class features from the
+    recipe's templates, trained or `pretrained_features`; `classnames` that are trained on; `train_seed` for
+    `randomness.torch_generator`; `trainable`, what `build` returned; `diagnostics`, a dict for the record. Parts to
+    hold, in `tuning`: `Distillation`, `WrappedLinears`, `MaskSet`, `Context`.
+
     Args:
         backbone: name of the backbone (`clipbench list backbones`).
         template_set: the named set of templates that prompts are made from.
@@ -46,7 +52,6 @@ class Method(L.LightningModule):
     version: ClassVar[int] = 1  # raised when a change moves this method's numbers
     novel_rule: str = "own"  # "frozen": zero-shot answers for classes that were not trained on
     class_bound: tuple[str, ...] = ()  # trained tensors with a row for each trained class, without meaning for others
-    starts_at_zero_shot: bool = True  # whether, untrained and without a start, its logits are zero-shot's
     has_optimizer: ClassVar[bool] = True  # whether it is trained by gradient steps, and so takes optimiser settings
     derived: ClassVar[bool] = False  # whether it trains nothing and is computed from what its `start` learned
     interpolates: ClassVar[bool] = True  # whether there is a way back to the pretrained model (WiSE-FT)
@@ -94,7 +99,7 @@ class Method(L.LightningModule):
         raise NotImplementedError(f"{type(self).__name__} does not say what it trains: it needs a method build()")
 
     def num_trainable(self) -> int:
-        """How many numbers are trained, from the method's formula."""
+        """How many numbers are trained, from widths and settings: the tests compare it with what was built."""
         raise NotImplementedError(f"{type(self).__name__} does not say how many numbers it trains: num_trainable()")
 
     def class_features(self, classnames: Sequence[str]) -> Tensor:

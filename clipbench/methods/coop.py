@@ -51,6 +51,8 @@ class CoOp(Method):
         self.class_specific = class_specific
         if class_specific:
             self.novel_rule, self.class_bound = "frozen", ("context.vectors",)
+        if (context_words, position) != ("a photo of a", "end"):
+            self.exempt = {"check_starts_at_zero_shot": "its prompts are not the template's before training"}
 
     def requires(self) -> Mapping[str, set[str]]:
         """A text tower that takes vectors in place of words."""
@@ -66,12 +68,6 @@ class CoOp(Method):
             start = Context.from_noise(self.backbone.text_width, self.n_context, generator, classes)
         self.context = Context(start, self.position)
         return {"context.vectors": self.context.vectors}
-
-    @property
-    def starts_at_zero_shot(self) -> bool:  # type: ignore[override]
-        """Where the context starts from the words of the dataset's template, "a photo of a {}." as a rule."""
-        written = (f"{self.context_words} {{}}.",)
-        return self.position == "end" and bool(self.context_words) and self.templates == written
 
     def num_trainable(self) -> int:
         """M x W, or C x M x W."""

@@ -111,10 +111,10 @@ class LinearProbe(Method):
     has_optimizer: ClassVar[bool] = False
     novel_rule = "frozen"
     class_bound = ("weight", "bias")
-    starts_at_zero_shot = False
     interpolates: ClassVar[bool] = False
     exempt: Mapping[str, str] = {
-        "check_goes_back_to_where_it_began": "a head that starts at zero is no model to go back towards"
+        "check_starts_at_zero_shot": "a head that starts at zero gives every class the same logit",
+        "check_goes_back_to_where_it_began": "a head that starts at zero is no model to go back towards",
     }
 
     def __init__(

@@ -98,9 +98,10 @@ class MFT(Method):
             "threshold": constant and self.score_scale > self.threshold,
             "soft": constant and self.score_scale == 0,
         }
-        self.starts_at_zero_shot = open_at_first[rule] and self.start is None
+        if not open_at_first[rule]:
+            self.exempt = {"check_starts_at_zero_shot": "some weights are masked before training"}
         if "image" in self.requires():
-            self.exempt = NO_BATCHNORM
+            self.exempt = {**self.exempt, **NO_BATCHNORM}
 
     def requires(self) -> Mapping[str, set[str]]:
         """What the selection needs."""

@@ -38,7 +38,6 @@ class WiSEFT(Method):
 
     has_optimizer: ClassVar[bool] = False
     derived: ClassVar[bool] = True
-    starts_at_zero_shot = False
     exempt: Mapping[str, str] = {
         "check_trains_what_it_declares": "the tuned model was trained before; what lies between is computed",
         "check_goes_back_to_where_it_began": "interpolated by 0 it is the pretrained model, not what it was built as",

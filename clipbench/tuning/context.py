@@ -33,7 +33,9 @@ class Context(nn.Module):
 
     @staticmethod
     def from_words(backbone: Backbone, words: str, classes: int | None = None) -> Tensor:
-        """The token embeddings of the words: (M, W), or (classes, M, W) copies."""
+        """The token embeddings of the words: (M, W), or (classes, M, W) copies; ConfigError where there are none."""
+        if not words.strip():
+            raise ConfigError("a context that starts from words needs some: they give the number of its vectors")
         (ids,) = backbone.tokenize([words])
         table = backbone.get_parameter("text.token_embedding.weight")
         vectors = table[torch.tensor(ids[1:-1])].detach()

@@ -1,8 +1,9 @@
-"""Distillation from the class features before training, the term that keeps CLIPFit near to CLIP.
+"""Distillation from the class features before training: the term that keeps a tuned text side near to CLIP.
 
     lambda (1 - mean_c cos(t_c, t0_c))
 
-Source: Li et al., EMNLP 2024 (arXiv 2409.16718), section 3; official code `trainers/ClipFit.py`.
+Source: Yao et al., CVPR 2023 (KgCoOp, arXiv 2303.13283), on prompts; Li et al., EMNLP 2024 (CLIPFit, arXiv 2409.16718),
+section 3, on the tower; official code of the latter `trainers/ClipFit.py`.
 """
 
 from __future__ import annotations

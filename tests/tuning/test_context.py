@@ -67,6 +67,11 @@ def test_words_give_a_copy_of_their_embeddings(backbone: Backbone, view: Backbon
     torch.testing.assert_close(asked, said)
 
 
+def test_a_context_from_words_needs_words(backbone: Backbone) -> None:
+    with pytest.raises(ConfigError, match="starts from words needs some"):
+        Context.from_words(backbone, " ")
+
+
 def test_noise_is_small_and_drawn_from_the_generator() -> None:
     drawn = Context.from_noise(512, 16, torch.Generator().manual_seed(1), classes=4)
     assert drawn.shape == (4, 16, 512)
