@@ -22,7 +22,7 @@ from clipbench.methods.arguments import keep_own, refuse_unknown
 from clipbench.methods.evaluation import Evaluation, evaluating, labelled, no_rule_for, split_of, summed, task_of
 from clipbench.methods.weights_file import Header, Learned, at_end, read_learned, restored
 from clipbench.tuning.class_prompts import ClassPrompts
-from clipbench.tuning.learned_weights import LearnedWeights, store_only
+from clipbench.tuning.learned_weights import LearnedWeights, as_parameters, store_only
 from clipbench.tuning.optimisation import Optimisation, OptimizerName, ScheduleName
 
 
@@ -54,7 +54,7 @@ class Method(L.LightningModule):
     class_bound: tuple[str, ...] = ()  # trained tensors with a row for each trained class, without meaning for others
     has_optimizer: ClassVar[bool] = True  # whether it is trained by gradient steps, and so takes optimiser settings
     derived: ClassVar[bool] = False  # whether it trains nothing and is computed from what its `start` learned
-    interpolates: ClassVar[bool] = True  # whether there is a way back to the pretrained model (WiSE-FT)
+    interpolates: bool = True  # whether there is a way back to the pretrained model (WiSE-FT): not from a random start
     lower_case_names: ClassVar[bool] = False  # whether class names stand in lower case in its prompts
     exempt: Mapping[str, str] = {}  # checks of the conformance suite that have no meaning here: name to reason
     backbone: BackboneView
@@ -94,8 +94,12 @@ class Method(L.LightningModule):
         """Abilities of towers ("image", "text"), see `backbone/spec.py`; asked early, it reads `hparams_initial`."""
         return {}
 
-    def build(self) -> dict[str, nn.Parameter]:
-        """Put what is trained into the view, or make it an attribute of self; returns it by name."""
+    def build(self) -> Mapping[str, Tensor]:
+        """Put what is trained into the view, or make it an attribute of self; returns the parameters by name.
+
+        Random values come from `randomness.torch_generator(self.train_seed, purpose)` alone. Made on the CPU, they are
+        moved with the method.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not say what it trains: it needs a method build()")
 
     def num_trainable(self) -> int:
@@ -103,15 +107,15 @@ class Method(L.LightningModule):
         raise NotImplementedError(f"{type(self).__name__} does not say how many numbers it trains: num_trainable()")
 
     def class_features(self, classnames: Sequence[str]) -> Tensor:
-        """Features (C, D) of any list of classes, of any length."""
+        """Features (C, D) of any list of class names; they need not be unit vectors."""
         return self.prompts.features(classnames)
 
     def image_features(self, images: Tensor) -> Tensor:
-        """Features (B, D) of normalised images (B, 3, H, W), of any length."""
+        """Features (B, D) of images (B, 3, H, W) with the backbone's mean and std; they need not be unit vectors."""
         return self.backbone.encode_image(images)
 
     def logits(self, images: Tensor, classes: Tensor) -> Tensor:
-        """Logits (B, C) in float32 of normalised images for the classes' features (C, D)."""
+        """Logits (B, C) in float32 of images for the classes' features (C, D)."""
         return self.backbone.logits(self.image_features(images), classes)
 
     def losses(self, logits: Tensor, labels: Tensor, classes: Tensor) -> dict[str, Tensor]:
@@ -173,7 +177,7 @@ class Method(L.LightningModule):
             ClassPrompts(self.backbone, self.templates, self.lower_case_names),
             LearnedWeights(start),
         )
-        self.trainable = self.build()
+        self.trainable = as_parameters(self.build())
         if not self.derived:
             self.weights = LearnedWeights(start, self.backbone, self.trainable, self.interpolates)
         if learned is not None and learned.tensors is not None:

@@ -51,6 +51,7 @@ class CoOp(Method):
         self.class_specific = class_specific
         if class_specific:
             self.novel_rule, self.class_bound = "frozen", ("context.vectors",)
+        self.interpolates = bool(context_words)
         if (context_words, position) != ("a photo of a", "end"):
             self.exempt = {"check_starts_at_zero_shot": "its prompts are not the template's before training"}
 

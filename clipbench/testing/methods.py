@@ -19,7 +19,7 @@ from clipbench.backbone.clip import load_backbone
 from clipbench.bench.build import ClipbenchCLI, method_without_weights
 from clipbench.bench.plan import make_plan
 from clipbench.bench.run import run_cell
-from clipbench.errors import BackboneError, ClipbenchWarning
+from clipbench.errors import BackboneError, ClipbenchWarning, MethodError
 from clipbench.methods.base import Method
 from clipbench.methods.weights_file import read_header, read_learned
 from clipbench.recipes.recipe import load_recipe
@@ -28,6 +28,8 @@ from clipbench.testing import backbones, folders, plain
 from clipbench.testing.subject import Subject, images_of, pretrained_logits, scores, tensors_of
 
 Check = Callable[[Subject], None]
+
+GLOBAL = "is something drawn from torch's global generator, not from torch_generator(self.train_seed, ...)?"
 
 
 def check_trains_what_it_declares(subject: Subject) -> None:
@@ -121,8 +123,8 @@ def check_methods_live_side_by_side(subject: Subject) -> None:
     with subject.cli() as cli, other.cli() as others:
         subject.fit(cli)
         other.fit(others)
-        assert tested(others) == alone_too
-        assert tested(cli) == alone
+        assert tested(others) == alone_too, "CLIPFit gives other numbers after this method was fitted beside it"
+        assert tested(cli) == alone, f"other numbers after CLIPFit was fitted beside it, or {GLOBAL}"
 
 
 def check_pickled_gives_the_same_logits(subject: Subject) -> None:
@@ -231,16 +233,25 @@ def check_merged_equals_unmerged(subject: Subject) -> None:
 
 
 def check_goes_back_to_where_it_began(subject: Subject) -> None:
-    """Interpolated by 1 nothing changes; by 0 the logits are those before training; zero-shot's, where modules were
-    replaced or it had a start."""
+    """Interpolated by 1 nothing changes; by 0 the logits are zero-shot's, or those before training where these do not
+    depend on the seed; a method that begins at random has no way back (`Method.interpolates`)."""
     with subject.cli() as cli:
         method = cli.model.eval()
+        if not method.interpolates:
+            with pytest.raises(MethodError, match="there is no way back"):
+                method.weights.interpolate(0.5)
+            return
         images, names = images_of(cli), method.classnames
         with torch.no_grad():
             if method.start is not None or method.backbone.replaced:
                 before = pretrained_logits(method, images, names)
             else:
                 before = scores(method, images, names)
+                method.setup(task=cli.datamodule.task, train_seed=2)
+                assert torch.equal(scores(method, images, names), before), (
+                    f"untrained, the logits of {type(method).__name__} depend on the seed: there is no way back to the "
+                    "pretrained model, which it says by interpolates = False"
+                )
         subject.fit(cli)
         method.eval()
         learned = scores(method, images, names)
@@ -261,20 +272,23 @@ def check_same_cell_same_record(subject: Subject) -> None:
         assert record is not None
         assert record.ok, record.error
         records.append(comparable(record))
-    assert records[0] == records[1]
+    first, second = records
+    differing = sorted(key for key in first.keys() | second.keys() if first.get(key) != second.get(key))
+    assert not differing, f"two runs of one cell differ in {', '.join(differing)}: {GLOBAL}"
 
 
 def check_training_is_blind_to_test(subject: Subject) -> None:
     """Other test labels, other test images and other images of novel classes leave training bit-identical."""
     learned = []
-    for changed in (False, True):
-        folder = subject.folder / f"blind-{changed}" / "files"  # the folder's name is part of the keys of augmentation
+    for number, changed in enumerate((False, False, True)):
+        folder = subject.folder / f"blind-{number}" / "files"  # the folder's name is part of the keys of augmentation
         suite = folders.suite_of_mini(folder, subject.dataset, other_test=changed)
         with Subject(subject.recipe, folder, suite, "images", subject.settings).cli() as cli:
             subject.fit(cli)
             learned.append({name: p.detach().clone() for name, p in cli.model.trainable.items()})
     for name, tensor in learned[0].items():
-        assert torch.equal(tensor, learned[1][name]), f"{name} saw test data"
+        assert torch.equal(tensor, learned[1][name]), f"two fits of the same data give another {name}: {GLOBAL}"
+        assert torch.equal(tensor, learned[2][name]), f"{name} saw test data"
 
 
 def check_permuted_classes_permute_logits(subject: Subject) -> None:

@@ -127,6 +127,14 @@ class LearnedWeights:
         return {name: tensor.clone() for name, tensor in self.backbone.changed_tensors().items()}
 
 
+def as_parameters(tensors: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
+    """The same as parameters; MethodError where something else is among them."""
+    parameters = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, nn.Parameter)}
+    if others := [name for name in tensors if name not in parameters]:
+        raise MethodError(f"'{others[0]}' is to be trained, but it is not a torch.nn.Parameter")
+    return parameters
+
+
 def refuse_other_shapes(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     """Raise MethodError where stored tensors are not of the expected names and shapes."""
     found = {(name, tuple(tensor.shape)) for name, tensor in tensors.items()}

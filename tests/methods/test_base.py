@@ -19,7 +19,15 @@ from clipbench.methods.clipfit import CLIPFit
 from clipbench.methods.coop import CoOp
 from clipbench.methods.lora import LoRA
 from clipbench.methods.zero_shot import ZeroShot
-from clipbench.testing.methods import Subject, check_class_bound_tensors_are_declared
+from clipbench.testing.methods import (
+    Check,
+    Subject,
+    check_class_bound_tensors_are_declared,
+    check_goes_back_to_where_it_began,
+    check_same_cell_same_record,
+    check_starts_at_zero_shot,
+    check_training_is_blind_to_test,
+)
 
 BASE = ("forest", "golden retriever")
 
@@ -194,6 +202,34 @@ def test_the_conformance_suite_finds_what_is_bound_to_classes_and_not_declared(t
     (tmp_path / "recipe.yaml").write_text(f"model: {{class_path: {__name__}.Residual}}\ntrainer: {{max_epochs: 1}}\n")
     with pytest.raises(AssertionError, match=r"shapes follow the classes: \['residual'\]; declared: \(\)"):
         check_class_bound_tensors_are_declared(Subject(str(tmp_path / "recipe.yaml"), tmp_path))
+
+
+class Shifted(Method):
+    """A shift of the image feature that begins at random, drawn from torch's global generator."""
+
+    def build(self) -> dict[str, torch.nn.Parameter]:
+        self.shift = torch.nn.Parameter(torch.randn(self.backbone.embed_dim))
+        return {"shift": self.shift}
+
+    def image_features(self, images: torch.Tensor) -> torch.Tensor:
+        return super().image_features(images) + self.shift
+
+
+@pytest.mark.parametrize(
+    ("check", "message"),
+    [
+        (check_starts_at_zero_shot, r"untrained, Shifted is not zero-shot .* say why in its `exempt`"),
+        (check_goes_back_to_where_it_began, "the logits of Shifted depend on the seed: .* interpolates = False"),
+        (check_training_is_blind_to_test, "two fits of the same data give another shift: .* global generator"),
+        (check_same_cell_same_record, "two runs of one cell differ in .*losses.* global generator"),
+    ],
+)
+def test_the_conformance_suite_says_what_is_wrong_with_a_random_start(
+    check: Check, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(f"model: {{class_path: {__name__}.Shifted}}\ntrainer: {{max_epochs: 1}}\n")
+    with pytest.raises(AssertionError, match=message):
+        check(Subject(str(tmp_path / "recipe.yaml"), tmp_path))
 
 
 @pytest.mark.parametrize(("setting", "value"), [("lr", 0.0), ("lr", -1.0), ("warmup_epochs", -1), ("warmup_lr", -1e-5)])

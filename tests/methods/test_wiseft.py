@@ -175,15 +175,16 @@ def test_half_of_a_half_is_a_quarter(make: Make, tmp_path: Path) -> None:
 
 
 def test_heads_without_a_way_back_are_refused(make: Make, tmp_path: Path) -> None:
-    path = tmp_path / "probe.safetensors"
-    make(LinearProbe).save(path)
-    with pytest.raises(MethodError, match="not made from the pretrained model: no way back"):
-        make(WiSEFT, start=str(path))
+    path = tmp_path / "learned.safetensors"
+    for method in (make(LinearProbe), make(CoOp, context_words="", n_context=2)):
+        method.save(path)
+        with pytest.raises(MethodError, match="not made from the pretrained model: no way back"):
+            make(WiSEFT, start=str(path))
 
 
 def test_class_specific_contexts_keep_their_rule(make: Make, tmp_path: Path) -> None:
     path = tmp_path / "contexts.safetensors"
-    make(CoOp, class_specific=True, context_words="", n_context=2).save(path)
+    make(CoOp, class_specific=True, context_words="art of the").save(path)
     wise = make(WiSEFT, start=str(path)).eval()
     base, novel = (split.classnames for split in wise.task.tests)
     assert wise.novel_rule == "frozen"

@@ -13,7 +13,7 @@ from clipbench.backbone.view import BackboneView
 from clipbench.errors import BackboneError, MethodError
 from clipbench.tuning.adapters import AdaptedLinear
 from clipbench.tuning.gates import TopK
-from clipbench.tuning.learned_weights import LearnedWeights, refuse_other_shapes, store_only
+from clipbench.tuning.learned_weights import LearnedWeights, as_parameters, refuse_other_shapes, store_only
 from clipbench.tuning.low_rank import LowRankLinear
 from clipbench.tuning.masks import Mask, MaskedLinear
 
@@ -63,6 +63,13 @@ def test_what_lies_in_the_backbones_storage_is_not_trained(view: BackboneView) -
     parameter = view.get_parameter(SCALE).requires_grad_(True)
     with pytest.raises(BackboneError, match=rf"'{SCALE}' is to be trained, but it is the backbone's own"):
         LearnedWeights({}, view, {SCALE: parameter})
+
+
+def test_only_parameters_are_trained() -> None:
+    parameter = nn.Parameter(torch.zeros(2))
+    assert as_parameters({"a": parameter}) == {"a": parameter}
+    with pytest.raises(MethodError, match=r"'b' is to be trained, but it is not a torch\.nn\.Parameter"):
+        as_parameters({"a": parameter, "b": parameter.detach()})
 
 
 def test_how_many_numbers_are_still_trained(view: BackboneView) -> None:
