@@ -35,14 +35,15 @@ class UnknownName(ConfigError):
         kind: what is named, for example "dataset".
         name: the name as given.
         known: all names that would have been right.
+        note: what else would be right, after the known ones.
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], note: str = "") -> None:
         known = sorted(known)
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f"; did you mean '{near[0]}'?" if near else ""
         shown = ", ".join(known[:40]) + (f" and {len(known) - 40} more" if len(known) > 40 else "")
-        super().__init__(f"unknown {kind} '{name}'{hint} (known: {shown or 'none'})")
+        super().__init__(f"unknown {kind} '{name}'{hint} (known: {shown or 'none'}{note})")
         self.kind, self.name, self.nearest = kind, name, near[0] if near else None
 
 

@@ -127,7 +127,7 @@ class _Planner:
         """
         from clipbench.bench.build import with_precision
         from clipbench.methods import method_class
-        from clipbench.methods.weights_file import read_header
+        from clipbench.methods.weights_file import class_of, read_header
 
         request = dataclasses.replace(self.request, user=user)
         section = request.suite.datasets[dataset]
@@ -164,7 +164,7 @@ class _Planner:
                 own |= {"model": {"init_args": {"start": str(file)}}}
                 identity["start"] = {"recipe": parents[seed].cell.recipe, "key": parents[seed].key}
             elif isinstance(start, Path):
-                inner = method_class(read_header(start).method)
+                inner = class_of(read_header(start))
                 identity["start"] = {
                     "sha256": file_digest(start), "version": inner.version,
                     "class_path": class_path(inner), "code": code_of(inner),

@@ -21,6 +21,7 @@ from clipbench.bench.environment import environment
 from clipbench.bench.plan import PlannedCell
 from clipbench.data.task import Task
 from clipbench.errors import ClipbenchError, MethodError, RecordError
+from clipbench.methods import method_class
 from clipbench.methods.base import Method
 from clipbench.records.correctness import pack_bits
 from clipbench.records.store import SCHEMA, Record, RecordStore, write_record
@@ -83,6 +84,8 @@ def _check_start(planned: PlannedCell, store: RecordStore) -> None:
     why = None if start is None else store.why_undone(start.cell, start.key)
     if start is not None and why is not None:
         raise MethodError(f"not run: it starts from {start.cell}, of which there is nothing to start from: {why}")
+    if start is not None:
+        method_class(start.config["model"]["class_path"])  # one of the user's own is known once it is imported
 
 
 def record_failure(planned: PlannedCell, folder: Path, kind: str, message: str) -> Outcome:

@@ -39,19 +39,23 @@ def columns(rows: Rows) -> str:
 
 
 def list_methods() -> Rows:
-    """A row per recipe, packaged or of a plug-in, `parameters` those trained on OpenAI's ViT-B/16; reads YAML only."""
-    from clipbench.recipes.recipe import known_recipes, load_recipe, recipe_origin
+    """A row per recipe, packaged, of a plug-in or beside the user; reads YAML only.
 
+    `parameters` are those trained on OpenAI's ViT-B/16.
+    """
+    from clipbench.recipes.recipe import known_recipes, load_recipe, recipe_origin, recipes_here
+
+    found = [(name, load_recipe(name), recipe_origin(name)) for name in known_recipes()]
+    found += [(f"{recipe.name}.yaml", recipe, "this folder") for recipe in recipes_here()]
     rows = []
-    for name in known_recipes():
-        recipe = load_recipe(name)
+    for name, recipe, origin in found:
         needs = "; ".join(f"{tower} tower: {', '.join(what)}" for tower, what in recipe.about.get("needs", {}).items())
         rows.append(
             {
                 "recipe": name,
                 "method": recipe.method,
                 "parameters": recipe.parameters,
-                "from": recipe_origin(name),
+                "from": origin,
                 "paper": recipe.about.get("paper", ""),
                 "needs": needs or "any CLIP",
             }

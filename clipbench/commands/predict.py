@@ -21,6 +21,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--classes", default=None, help="class names, separated by commas (default: those that were trained on)"
     )
+    parser.add_argument("--config", default=None, help="recipe of a method of your own, where that is not installed")
     parser.add_argument("--top", type=int, default=3)
     parser.add_argument("--format", default="text", choices=["text", "json"])
     parser.set_defaults(run=run)
@@ -34,6 +35,11 @@ def run(options: argparse.Namespace) -> int:
     """
     given = options.classes
     names = None if given is None else [name.strip() for name in given.split(",") if name.strip()]
+    if options.config is not None:
+        from clipbench.methods import method_class
+        from clipbench.recipes.recipe import load_recipe
+
+        method_class(load_recipe(options.config).sections["model"]["class_path"])
     rows = predict(options.images, options.weights, names, options.top)
     if options.format == "json":
         print(json.dumps(rows, indent=1))

@@ -58,7 +58,7 @@ def method_class(name: str) -> type[Method]:
     known = registered()
     module, _, attribute = known[name].partition(":") if name in known else name.rpartition(".")
     if not module:
-        raise UnknownName("method", name, known)
+        raise UnknownName("method", name, known, "; a class in a file beside you is module.Class")
     from clipbench.methods.base import Method
 
     content = _imported(module, name)

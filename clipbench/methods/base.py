@@ -21,8 +21,9 @@ from clipbench.errors import MethodError
 from clipbench.methods.arguments import keep_own, refuse_unknown
 from clipbench.methods.evaluation import Evaluation, evaluating, labelled, no_rule_for, split_of, summed, task_of
 from clipbench.methods.weights_file import Header, Learned, at_end, read_learned, restored
+from clipbench.randomness import seeded
 from clipbench.tuning.class_prompts import ClassPrompts
-from clipbench.tuning.learned_weights import LearnedWeights, as_parameters, store_only
+from clipbench.tuning.learned_weights import LearnedWeights, declared, store_only
 from clipbench.tuning.optimisation import Optimisation, OptimizerName, ScheduleName
 
 
@@ -36,10 +37,11 @@ class Method(L.LightningModule):
     name that `__init__` gives it, all others go to `super().__init__(**shared)`.
 
     At hand in `build` and after it: `backbone`, a view to `unfreeze`, `replace_linear` and `parametrize` (also
-    `embed_dim` and `text_width`; `pretrained` is the frozen twin); `prompts`, class features from the
-    recipe's templates, trained or `pretrained_features`; `classnames` that are trained on; `train_seed` for
-    `randomness.torch_generator`; `trainable`, what `build` returned; `diagnostics`, a dict for the record. Parts to
-    hold, in `tuning`: `Distillation`, `WrappedLinears`, `MaskSet`, `Context`.
+    `embed_dim` and `text_width`; `pretrained` is the frozen twin); `prompts`, class features from the recipe's
+    templates, trained or `pretrained_features`; `classnames` that are trained on; `train_seed` for the
+    `randomness.torch_generator` of noise; `trainable`, what `build` returned; `diagnostics`, a dict for the record.
+    These names are taken, as are `task`, `templates`, `header`, `weights`, `start`, `optimisation`, `evaluation`. Parts
+    to hold, in `tuning`: `Distillation`, `WrappedLinears`, `MaskSet`, `Context`.
 
     Args:
         backbone: name of the backbone (`clipbench list backbones`).
@@ -97,8 +99,7 @@ class Method(L.LightningModule):
     def build(self) -> Mapping[str, Tensor]:
         """Put what is trained into the view, or make it an attribute of self; returns the parameters by name.
 
-        Random values come from `randomness.torch_generator(self.train_seed, purpose)` alone. Made on the CPU, they are
-        moved with the method.
+        Torch's global generator is seeded for it, by `train_seed`. What is made on the CPU moves with the method.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say what it trains: it needs a method build()")
 
@@ -146,7 +147,7 @@ class Method(L.LightningModule):
         """
         name, fits = type(self).__name__, stage == "fit"
         if learned is not None:
-            learned.header.refuse_other(name, self.backbone_name)
+            learned.header.refuse_other(type(self), self.backbone_name)
             task, train_seed = learned.header.task, learned.header.train_seed
         elif task is None:
             task, train_seed = task_of(self._trainer, self.task, self.train_seed, name)
@@ -177,7 +178,9 @@ class Method(L.LightningModule):
             ClassPrompts(self.backbone, self.templates, self.lower_case_names),
             LearnedWeights(start),
         )
-        self.trainable = as_parameters(self.build())
+        with seeded(self.train_seed, "build"):
+            built = self.build()
+        self.trainable = declared(self, built, None if self.derived else self.num_trainable())
         if not self.derived:
             self.weights = LearnedWeights(start, self.backbone, self.trainable, self.interpolates)
         if learned is not None and learned.tensors is not None:
@@ -277,7 +280,7 @@ class Method(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Set up for its classes and templates, where no trainer has; MethodError where it is another's."""
-        header, span = Header.of_checkpoint(checkpoint, type(self).__name__, self.backbone_name)
+        header, span = Header.of_checkpoint(checkpoint, type(self), self.backbone_name)
         if self.header is None:
             self.setup(learned=Learned(header, None, {}))
         if self._trainer is not None and self._trainer.state.fn == "fit" and self.has_optimizer:

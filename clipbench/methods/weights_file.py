@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,7 +19,7 @@ from clipbench.atomic import write_bytes
 from clipbench.backbone.clip import load_backbone
 from clipbench.data.task import Task
 from clipbench.errors import MethodError
-from clipbench.methods import method_class, registered
+from clipbench.methods import METHODS, method_class, registered
 from clipbench.methods.arguments import from_stored
 from clipbench.tuning.learned_weights import LearnedWeights
 
@@ -68,11 +69,13 @@ class Header:
         return cls(
             kind.__name__, dict(method.hparams), None, method.backbone_name, method.backbone.hash, method.template_set,
             list(method.templates), task.dataset, list(task.train), method.train_seed,
-            class_path=f"{kind.__module__}.{kind.__qualname__}",
+            class_path=path_of(kind),
         )  # fmt: skip
 
     @classmethod
-    def of_checkpoint(cls, checkpoint: Mapping[str, Any], method: str, backbone: str) -> tuple[Header, dict[str, Any]]:
+    def of_checkpoint(
+        cls, checkpoint: Mapping[str, Any], kind: type[Method], backbone: str
+    ) -> tuple[Header, dict[str, Any]]:
         """The header in what a method has written into a Lightning checkpoint, and what its schedule spans.
 
         Raises:
@@ -82,7 +85,7 @@ class Header:
         if "header" not in stored:
             raise MethodError("the checkpoint says not whose it is: it was not written by this version of clipbench")
         header = cls(**stored["header"])
-        header.refuse_other(method, backbone)
+        header.refuse_other(kind, backbone)
         return header, stored["span"]
 
     @property
@@ -95,11 +98,21 @@ class Header:
         optional = {field.name for field in fields(self) if field.default is None}
         return {name: value for name, value in self.__dict__.items() if name not in optional or value is not None}
 
-    def refuse_other(self, method: str, backbone: str) -> None:
+    def is_of(self, kind: type[Method]) -> bool:
+        """Whether a method of that class learned this; it may have moved inside its package, or out of a script."""
+        if kind.__name__ != self.method:
+            return False
+        top = (self.class_path or kind.__module__).partition(".")[0]
+        ours = kind.__module__.startswith("clipbench.")
+        return top == kind.__module__.partition(".")[0] or (top == "__main__" and not ours)
+
+    def refuse_other(self, kind: type[Method], backbone: str) -> None:
         """Raise MethodError unless this is what a method of that class learned on that backbone."""
         backbone_hash = load_backbone(backbone).hash
-        if self.method != method:
-            raise MethodError(f"learned by {self.method}, not by {method}")
+        if not self.is_of(kind):
+            same = kind.__name__ == self.method
+            learner, other = (self.class_path, path_of(kind)) if same else (self.method, kind.__name__)
+            raise MethodError(f"learned by {learner}, not by {other}")
         if self.backbone_hash != backbone_hash:
             raise MethodError(
                 f"learned on backbone '{self.backbone}' ({self.backbone_hash[:12]}), "
@@ -216,17 +229,34 @@ def read_header(path: Path) -> Header:
 
 
 def class_of(header: Header) -> type[Method]:
-    """The class of the method that learned something; a name in a file is never imported.
+    """The class of the method that learned something: an installed one, or one that is imported already.
+
+    A name in a file is never imported.
 
     Raises:
-        MethodError: it is not registered.
+        MethodError: it is neither.
     """
-    if header.method not in registered():
-        raise MethodError(
-            f"learned by '{header.class_path or header.method}', which is not installed here; a class of one's own "
-            f"loads it by {header.method}.load(path) (installed: {', '.join(registered())})"
-        )
-    return method_class(header.method)
+    from clipbench.methods.base import Method
+
+    learner = header.class_path or header.method
+    top = learner.partition(".")[0]
+    plugins = [name for name, value in registered().items() if name not in METHODS and value.startswith(top)]
+    for name in dict.fromkeys([header.method, *plugins]):
+        if name in registered() and header.is_of(kind := method_class(name)):
+            return kind
+    module, _, name = learner.rpartition(".")
+    imported: Any = getattr(sys.modules.get(module), name, None)
+    if isinstance(imported, type) and issubclass(imported, Method) and path_of(imported) == learner:
+        return imported
+    raise MethodError(
+        f"learned by '{learner}', which is not installed here; a class of one's own loads it by "
+        f"{header.method}.load(path), a command where its recipe is named (installed: {', '.join(registered())})"
+    )
+
+
+def path_of(kind: type) -> str:
+    """The import path of a class, as a file names it."""
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def restored(

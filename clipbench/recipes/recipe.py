@@ -12,6 +12,7 @@ import functools
 import importlib.util
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -72,6 +73,15 @@ def known_recipes() -> dict[str, Path]:
         if known.setdefault(path.stem, path) != path:
             raise ConfigError(f"plug-in '{plugin}' calls its recipe '{path.stem}', a name that is taken")
     return known
+
+
+def recipes_here() -> list[Recipe]:
+    """The recipes among the YAML files of the folder that clipbench is called from, by their files."""
+    found = []
+    for path in sorted(Path().glob("*.yaml")):
+        with suppress(ConfigError):  # what is no recipe is something else
+            found.append(load_recipe(str(path)))
+    return found
 
 
 def recipe_origin(name: str) -> str:

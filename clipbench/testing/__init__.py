@@ -1,6 +1,6 @@
 """The conformance suite: properties that every method and every card must have, importable by plug-ins.
 
-A plug-in tests its method in three lines:
+A method outside the repository is tested in three lines (docs/own_methods.md):
 
     from clipbench.testing import METHOD_CHECKS, run_check
 

@@ -19,6 +19,7 @@ from clipbench.backbone.clip import load_backbone
 from clipbench.bench.build import ClipbenchCLI, method_without_weights
 from clipbench.bench.plan import make_plan
 from clipbench.bench.run import run_cell
+from clipbench.bench.trained_parameters import trained_by
 from clipbench.errors import BackboneError, ClipbenchWarning, MethodError
 from clipbench.methods.base import Method
 from clipbench.methods.weights_file import read_header, read_learned
@@ -29,6 +30,7 @@ from clipbench.testing.subject import Subject, images_of, pretrained_logits, sco
 
 Check = Callable[[Subject], None]
 
+VIT = "ViT-B-16/random"
 GLOBAL = "is something drawn from torch's global generator, not from torch_generator(self.train_seed, ...)?"
 
 
@@ -47,10 +49,14 @@ def check_trains_what_it_declares(subject: Subject) -> None:
 
 
 def check_trained_count_is_the_formula(subject: Subject) -> None:
-    """The number of trained parameters is what the method's formula says."""
+    """The number of trained parameters is what the method's formula says, and on ViT-B/16 what the recipe says."""
     with subject.cli() as cli:
         counted = sum(parameter.numel() for parameter in cli.model.trainable.values())
         assert counted == cli.model.num_trainable()
+    stated = load_recipe(subject.recipe).about.get("parameters")
+    if isinstance(stated, int) and not subject.settings:
+        trained = trained_by(subject.recipe, VIT)["trained_parameters"]
+        assert trained == stated, f"the recipe's parameters are {stated:,}, but on ViT-B/16 it trains {trained:,}"
 
 
 def check_frozen_modules_stay_in_eval_mode(subject: Subject) -> None:

@@ -127,11 +127,31 @@ class LearnedWeights:
         return {name: tensor.clone() for name, tensor in self.backbone.changed_tensors().items()}
 
 
-def as_parameters(tensors: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
-    """The same as parameters; MethodError where something else is among them."""
-    parameters = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, nn.Parameter)}
-    if others := [name for name in tensors if name not in parameters]:
-        raise MethodError(f"'{others[0]}' is to be trained, but it is not a torch.nn.Parameter")
+def declared(module: nn.Module, built: Any, count: int | None) -> dict[str, nn.Parameter]:
+    """What a method says that it trains, by name.
+
+    Args:
+        module: the method.
+        built: what its `build` returned.
+        count: what its formula says; None: it trains nothing itself.
+
+    Raises:
+        MethodError: something else than parameters; a parameter that could be trained and is not named; another count.
+    """
+    name = type(module).__name__
+    if not isinstance(built, Mapping):
+        raise MethodError(f"{name}.build() returns {type(built).__name__}: it has to return parameters by name, a dict")
+    parameters = {key: tensor for key, tensor in built.items() if isinstance(tensor, nn.Parameter)}
+    if others := [key for key in built if key not in parameters]:
+        raise MethodError(f"'{others[0]}' is to be trained by {name}, but it is not a torch.nn.Parameter")
+    if count is None:
+        return parameters
+    known = {id(parameter) for parameter in parameters.values()}
+    if left := [key for key, p in module.named_parameters() if p.requires_grad and id(p) not in known]:
+        raise MethodError(f"'{left[0]}' of {name} is a parameter that build() does not return: it would not be trained")
+    made = sum(parameter.numel() for parameter in parameters.values())
+    if made != count:
+        raise MethodError(f"{name}.num_trainable() says {count:,}, but what build() returns are {made:,} numbers")
     return parameters
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from clipbench import methods
 from clipbench.bench import fingerprint
@@ -23,6 +25,7 @@ from clipbench.recipes import recipe
 from clipbench.recipes.recipe import load_recipe
 from clipbench.recipes.request import Request
 from clipbench.recipes.suites import load_suite
+from clipbench.resources import CHECKOUT
 
 METHOD = """
 from {part} import GAIN
@@ -151,6 +154,39 @@ def test_a_recipe_beside_the_user_works_in_bench_fit_and_study(
     printed = capsys.readouterr().out
     assert "mine_plain on eurosat" in printed
     assert "mine_single on eurosat" in printed
+
+
+def test_the_example_of_the_docs(folder: Path) -> None:
+    """As a user types it: list, bench from a recipe that starts from it, predict, the conformance suite."""
+    page = (CHECKOUT / "docs/own_methods.md").read_text()
+    blocks = dict(re.findall(r"```(python|yaml)\n(.*?)```", page, re.S)[::-1])  # the first of each kind
+    (test,) = re.findall(r"```python\n(import pytest.*?)```", page, re.S)
+    (folder / "scale_bias.py").write_text(blocks["python"])
+    (folder / "scale_bias.yaml").write_text(blocks["yaml"].replace("max_epochs: 20", "max_epochs: 1"))
+    (folder / "test_scale_bias.py").write_text(test)
+    tuned = {"model": {"class_path": "WiSEFT", "init_args": {"start": "scale_bias.yaml", "alpha": 0.5}}}
+    (folder / "wise.yaml").write_text(yaml.safe_dump(tuned | {"trainer": {"max_epochs": 0}}))
+    Image.new("RGB", (40, 30)).save(folder / "photo.png")
+
+    def call(*words: str) -> str:
+        command = [sys.executable, "-m", *words]
+        run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+        assert run.returncode == 0, run.stdout + run.stderr
+        return run.stdout
+
+    assert re.search(r"scale_bias\.yaml +ScaleBias +this folder", call("clipbench", "list", "methods"))
+    grid = ["--datasets", "eurosat", "--seeds", "1,2", "--shots", "2", "--results", "runs", "--jobs", "2"]
+    call("clipbench", "bench", "--method", "wise.yaml", *grid)
+    weights = [
+        *(folder / "runs").rglob("scale_bias-*-seed1-*.safetensors"),
+        *(folder / "runs").rglob("wise-*-seed1-*.safetensors"),
+    ]
+    assert len(weights) == 2
+    for file in weights:
+        words = ["predict", "photo.png", "--weights", str(file), "--config", "scale_bias.yaml"]
+        assert "photo.png" in call("clipbench", *words)
+    checks = "saved_and_loaded or stays_as_it_was or count_is"
+    assert "3 passed" in call("pytest", "-q", "-k", checks, "-p", "no:cacheprovider", "test_scale_bias.py")
 
 
 def test_a_class_of_a_name_that_is_ours_is_ones_own(folder: Path, tmp_path: Path) -> None:

@@ -161,6 +161,9 @@ def test_a_tensor_of_the_backbone_itself_cannot_be_trained(make: Callable[..., M
         def build(self) -> dict[str, torch.nn.Parameter]:
             return {"logit_scale": self.backbone.logit_scale.requires_grad_(True)}
 
+        def num_trainable(self) -> int:
+            return 1
+
     with pytest.raises(BackboneError, match=r"it is the backbone's own: unfreeze"):
         make(Careless)
 
@@ -171,6 +174,9 @@ class Residual(ZeroShot):
     def build(self) -> dict[str, torch.nn.Parameter]:
         self.residual = torch.nn.Parameter(torch.zeros(len(self.classnames), self.backbone.embed_dim))
         return {"residual": self.residual}
+
+    def num_trainable(self) -> int:
+        return len(self.classnames) * self.backbone.embed_dim
 
     def class_features(self, classnames: Sequence[str]) -> torch.Tensor:
         features = super().class_features(classnames)
@@ -205,14 +211,27 @@ def test_the_conformance_suite_finds_what_is_bound_to_classes_and_not_declared(t
 
 
 class Shifted(Method):
-    """A shift of the image feature that begins at random, drawn from torch's global generator."""
+    """A shift of the image feature that begins at random, and noise from torch's global generator in training."""
 
     def build(self) -> dict[str, torch.nn.Parameter]:
         self.shift = torch.nn.Parameter(torch.randn(self.backbone.embed_dim))
         return {"shift": self.shift}
 
+    def num_trainable(self) -> int:
+        return self.backbone.embed_dim
+
     def image_features(self, images: torch.Tensor) -> torch.Tensor:
-        return super().image_features(images) + self.shift
+        noise = torch.randn_like(self.shift) if self.training else 0
+        return super().image_features(images) + self.shift + noise
+
+
+def test_what_a_build_draws_follows_from_the_seed(make: Callable[..., Method]) -> None:
+    state = torch.get_rng_state()
+    first, second = make(Shifted), make(Shifted)
+    assert torch.equal(first.shift, second.shift)
+    assert torch.equal(torch.get_rng_state(), state), "the global generator is as it was"
+    second.setup(task=second.task, train_seed=2)
+    assert not torch.equal(first.shift, second.shift)
 
 
 @pytest.mark.parametrize(

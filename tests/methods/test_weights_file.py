@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,14 +83,39 @@ def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
 def test_a_name_in_a_file_is_never_imported(make: Callable[..., CoOp], tmp_path: Path) -> None:
     path, mark = tmp_path / "x.safetensors", tmp_path / "mark"
     make(CoOp).save(path)
-    header = read_header(path).__dict__ | {
-        "method": "subprocess.check_call",
-        "init_args": {"args": ["touch", str(mark)]},
-    }
-    save_file(load_file(path), path, metadata={"clipbench": "1", "header": json.dumps(header)})
-    with pytest.raises(MethodError, match="not installed here"):
-        Method.load(path)
+    learned, stored = read_header(path).__dict__, load_file(path)
+    for learner in ("subprocess.check_call", "antigravity.Method", None):
+        header = learned | {
+            "method": "subprocess.check_call",
+            "init_args": {"args": ["touch", str(mark)]},
+            "class_path": learner,
+        }
+        save_file(stored, path, metadata={"clipbench": "1", "header": json.dumps(header)})
+        with pytest.raises(MethodError, match="not installed here"):
+            Method.load(path)
     assert not mark.exists()
+    assert "antigravity" not in sys.modules
+
+
+def test_two_classes_of_one_name_never_take_the_others_weights(make: Callable[..., CoOp], tmp_path: Path) -> None:
+    mine: Any = type("CoOp", (CoOp,), {"__module__": __name__})
+    path = tmp_path / "x.safetensors"
+    make(mine).save(path)
+    with pytest.raises(MethodError, match=rf"learned by '{__name__}\.CoOp', which is not installed here"):
+        Method.load(path)
+    with pytest.raises(MethodError, match=rf"learned by {__name__}\.CoOp, not by clipbench\.methods\.coop\.CoOp"):
+        CoOp.load(path)
+    assert type(mine.load(path)) is mine
+
+
+def test_a_class_that_is_imported_is_found_by_its_path(make: Callable[..., CoOp], tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    make(OfAFile).save(path)
+    assert type(Method.load(path)) is OfAFile
+
+
+class OfAFile(CoOp):
+    """A method that is not installed."""
 
 
 FORMER = {"optimizer": "sgd", "lr": 0.002, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "cosine"} | {

@@ -13,7 +13,7 @@ from clipbench.backbone.view import BackboneView
 from clipbench.errors import BackboneError, MethodError
 from clipbench.tuning.adapters import AdaptedLinear
 from clipbench.tuning.gates import TopK
-from clipbench.tuning.learned_weights import LearnedWeights, as_parameters, refuse_other_shapes, store_only
+from clipbench.tuning.learned_weights import LearnedWeights, declared, refuse_other_shapes, store_only
 from clipbench.tuning.low_rank import LowRankLinear
 from clipbench.tuning.masks import Mask, MaskedLinear
 
@@ -65,11 +65,26 @@ def test_what_lies_in_the_backbones_storage_is_not_trained(view: BackboneView) -
         LearnedWeights({}, view, {SCALE: parameter})
 
 
-def test_only_parameters_are_trained() -> None:
-    parameter = nn.Parameter(torch.zeros(2))
-    assert as_parameters({"a": parameter}) == {"a": parameter}
-    with pytest.raises(MethodError, match=r"'b' is to be trained, but it is not a torch\.nn\.Parameter"):
-        as_parameters({"a": parameter, "b": parameter.detach()})
+def test_what_a_method_declares_is_checked() -> None:
+    class Scale(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale, self.bias = nn.Parameter(torch.ones(2)), nn.Parameter(torch.zeros(3))
+
+    module = Scale()
+    both = {"scale": module.scale, "bias": module.bias}
+    assert declared(module, both, 5) == both
+    assert declared(module, {}, None) == {}
+    for built, count, message in (
+        (list(both), 5, r"Scale\.build\(\) returns list: it has to return parameters by name"),
+        ({"scale": module.scale.detach()}, 2, r"'scale' .* is not a torch\.nn\.Parameter"),
+        ({"scale": module.scale}, 2, r"'bias' of Scale is a parameter that build\(\) does not return"),
+        (both, 7, r"num_trainable\(\) says 7, but what build\(\) returns are 5 numbers"),
+    ):
+        with pytest.raises(MethodError, match=message):
+            declared(module, built, count)
+    module.bias.requires_grad_(False)
+    assert declared(module, {"scale": module.scale}, 2) == {"scale": module.scale}
 
 
 def test_how_many_numbers_are_still_trained(view: BackboneView) -> None:
