@@ -24,8 +24,8 @@ from clipbench.mini.weights import PATH
 from tools.mini import captions, golden, measure
 from tools.mini.classes import pairs, pretraining_tuples
 from tools.mini.measure import Bench, Score
+from tools.mini.pixels import pixels
 from tools.mini.plain import PlainClip
-from tools.mini.pretrain import pixels
 from tools.mini.save import export
 
 

@@ -22,7 +22,7 @@ from clipbench.mini.images import Pictures, load_images
 from clipbench.mini.render import key, raw, render
 from clipbench.mini.styles import NEUTRAL
 from clipbench.mini.weights import MODEL_CFG, PATH, Weights, load_weights
-from tools.mini.pretrain import pixels
+from tools.mini.pixels import pixels
 
 Features = npt.NDArray[np.float32]
 

@@ -25,10 +25,11 @@ from torch.nn import functional
 from clipbench.mini.cards import read_card
 from clipbench.mini.render import key, render
 from clipbench.mini.styles import NEUTRAL
-from clipbench.mini.weights import END, MODEL_CFG, PATH, PREPROCESS_CFG, START
+from clipbench.mini.weights import END, MODEL_CFG, PATH, START
 from clipbench.mini.words import FAMILIES
 from tools.mini import captions
 from tools.mini.classes import pretraining_tuples
+from tools.mini.pixels import pixels
 from tools.mini.save import save_weights
 from tools.mini.vocabulary import known_words
 
@@ -118,12 +119,6 @@ def encode_text(model: CLIP, rows: torch.Tensor, ends: torch.Tensor) -> torch.Te
     x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
     x = model.ln_final(x[torch.arange(len(x)), ends]) @ model.text_projection
     return functional.normalize(x, dim=-1)
-
-
-def pixels(pictures: npt.NDArray[np.uint8]) -> torch.Tensor:
-    """(B, 3, 48, 48) float32, normalised as the shipped config says."""
-    mean, std = (torch.tensor(PREPROCESS_CFG[name]).view(3, 1, 1) for name in ("mean", "std"))
-    return (torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 255 - mean) / std
 
 
 def contrast(image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
