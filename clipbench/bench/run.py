@@ -84,8 +84,12 @@ def _check_start(planned: PlannedCell, store: RecordStore) -> None:
     why = None if start is None else store.why_undone(start.cell, start.key)
     if start is not None and why is not None:
         raise MethodError(f"not run: it starts from {start.cell}, of which there is nothing to start from: {why}")
-    if start is not None:
-        method_class(start.config["model"]["class_path"])  # one of the user's own is known once it is imported
+    while start is not None:  # a class of the user's own is known once it is imported
+        method_class(start.config["model"]["class_path"])
+        start = start.start
+    of_file = planned.provenance.get("start", {}).get("class_path")
+    if of_file is not None:  # found by the plan among the classes there are
+        method_class(of_file.replace(":", "."))
 
 
 def record_failure(planned: PlannedCell, folder: Path, kind: str, message: str) -> Outcome:

@@ -46,7 +46,7 @@ def list_methods() -> Rows:
     from clipbench.recipes.recipe import known_recipes, load_recipe, recipe_origin, recipes_here
 
     found = [(name, load_recipe(name), recipe_origin(name)) for name in known_recipes()]
-    found += [(f"{recipe.name}.yaml", recipe, "this folder") for recipe in recipes_here()]
+    found += [(file, recipe, "this folder") for file, recipe in recipes_here().items()]
     rows = []
     for name, recipe, origin in found:
         needs = "; ".join(f"{tower} tower: {', '.join(what)}" for tower, what in recipe.about.get("needs", {}).items())

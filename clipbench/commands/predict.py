@@ -21,7 +21,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--classes", default=None, help="class names, separated by commas (default: those that were trained on)"
     )
-    parser.add_argument("--config", default=None, help="recipe of a method of your own, where that is not installed")
+    parser.add_argument("--config", default=None, help="the recipe of a method of your own: says where its class is")
     parser.add_argument("--top", type=int, default=3)
     parser.add_argument("--format", default="text", choices=["text", "json"])
     parser.set_defaults(run=run)

@@ -20,10 +20,10 @@ from clipbench.data.templates import templates_for_task
 from clipbench.errors import MethodError
 from clipbench.methods.arguments import keep_own, refuse_unknown
 from clipbench.methods.evaluation import Evaluation, evaluating, labelled, no_rule_for, split_of, summed, task_of
-from clipbench.methods.weights_file import Header, Learned, at_end, read_learned, restored
+from clipbench.methods.weights_file import Header, Learned, finished, read_learned, restored
 from clipbench.randomness import seeded
 from clipbench.tuning.class_prompts import ClassPrompts
-from clipbench.tuning.learned_weights import LearnedWeights, declared, store_only
+from clipbench.tuning.learned_weights import LearnedWeights, check_declared, restrict_state_dict
 from clipbench.tuning.optimisation import Optimisation, OptimizerName, ScheduleName
 
 
@@ -32,16 +32,16 @@ class Method(L.LightningModule):
 
     To be written, in the order of the paper's method section: `build` and `num_trainable`; to be overridden where the
     method differs from zero-shot CLIP: `requires`, `class_features`, `image_features`, `logits`, `losses`, and
-    `adapter_state_dict` with its inverse where something else than the trained tensors is stored. Class attributes
-    (`novel_rule` and `class_bound` for tensors of the trained classes alone) say the rest. An argument is read by the
-    name that `__init__` gives it, all others go to `super().__init__(**shared)`.
+    `adapter_state_dict` with its inverse where something other than the trained tensors is stored. Class attributes
+    (`novel_rule` and `class_bound` for tensors of the trained classes alone, `interpolates`) say the rest. Store each
+    argument of `__init__` under its own name, and pass the others on with `super().__init__(**shared)`.
 
     At hand in `build` and after it: `backbone`, a view to `unfreeze`, `replace_linear` and `parametrize` (also
     `embed_dim` and `text_width`; `pretrained` is the frozen twin); `prompts`, class features from the recipe's
-    templates, trained or `pretrained_features`; `classnames` that are trained on; `train_seed` for the
-    `randomness.torch_generator` of noise; `trainable`, what `build` returned; `diagnostics`, a dict for the record.
-    These names are taken, as are `task`, `templates`, `header`, `weights`, `start`, `optimisation`, `evaluation`. Parts
-    to hold, in `tuning`: `Distillation`, `WrappedLinears`, `MaskSet`, `Context`.
+    templates, trained or `pretrained_features`; `classnames` that are trained on; `train_seed`; `diagnostics`, a dict
+    for the record; afterwards `trainable`, what `build` returned. Taken are also `task`, `templates`, `header`,
+    `start`, `weights`, `evaluation`, `optimisation`, `preprocessing`, `backbone_name`, `template_set`, `has_learned`,
+    `last_losses`. Parts to hold, in `tuning`: `Distillation`, `WrappedLinears`, `MaskSet`, `Context`, `Noise`.
 
     Args:
         backbone: name of the backbone (`clipbench list backbones`).
@@ -86,25 +86,25 @@ class Method(L.LightningModule):
         self.classnames: tuple[str, ...] = ()  # trained on
         self.templates: tuple[str, ...] = ()
         self.weights, self.evaluation = LearnedWeights(), Evaluation()
-        store_only(self, lambda: self.weights.trainable.values())  # a checkpoint never holds the backbone
+        restrict_state_dict(self, lambda: self.weights.trainable.values())  # a checkpoint never holds the backbone
         self.diagnostics: dict[str, Any] = {}  # what the record says about the fit
         self.last_losses: dict[str, Tensor] = {}
 
     # What an author says
 
     def requires(self) -> Mapping[str, set[str]]:
-        """Abilities of towers ("image", "text"), see `backbone/spec.py`; asked early, it reads `hparams_initial`."""
+        """Abilities of towers (`backbone/spec.py`); called before `__init__` is done: reads `hparams_initial`."""
         return {}
 
     def build(self) -> Mapping[str, Tensor]:
         """Put what is trained into the view, or make it an attribute of self; returns the parameters by name.
 
-        Torch's global generator is seeded for it, by `train_seed`. What is made on the CPU moves with the method.
+        Torch's global CPU generator is seeded for it, by `train_seed`. What is made on the CPU moves with the method.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say what it trains: it needs a method build()")
 
     def num_trainable(self) -> int:
-        """How many numbers are trained, from widths and settings: the tests compare it with what was built."""
+        """How many numbers are trained, from widths and settings; `setup` compares it with what was built."""
         raise NotImplementedError(f"{type(self).__name__} does not say how many numbers it trains: num_trainable()")
 
     def class_features(self, classnames: Sequence[str]) -> Tensor:
@@ -180,7 +180,7 @@ class Method(L.LightningModule):
         )
         with seeded(self.train_seed, "build"):
             built = self.build()
-        self.trainable = declared(self, built, None if self.derived else self.num_trainable())
+        self.trainable = check_declared(self, built, None if self.derived else self.num_trainable())
         if not self.derived:
             self.weights = LearnedWeights(start, self.backbone, self.trainable, self.interpolates)
         if learned is not None and learned.tensors is not None:
@@ -253,7 +253,7 @@ class Method(L.LightningModule):
         """
         if self.header is None and classes is not None:
             self.setup(task=Task("", None, tuple(classes), ()))
-        header, templates = at_end(self.header), self.templates
+        header, templates = finished(self.header), self.templates
         pixels, names = as_pixels(images, self.preprocessing), tuple(classes or header.classnames)
         self.prompts.templates = tuple(header.templates)
         with evaluating(self), torch.no_grad():
@@ -265,7 +265,7 @@ class Method(L.LightningModule):
 
     def save(self, path: Path | str, recipe: str | None = None) -> int:
         """Write what was learned; returns the size of the file in bytes."""
-        return Learned.at_end(self.header, self.adapter_state_dict(), self.weights, recipe).write(Path(path))
+        return Learned.of(self.header, self.adapter_state_dict(), self.weights, recipe).write(Path(path))
 
     @classmethod
     def load(cls, path: Path | str, backbone: str | None = None) -> Any:
@@ -274,7 +274,7 @@ class Method(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Beside what is trained: whose it is, and what the schedule spans."""
-        header = at_end(self.header, None, self.weights.active_entries)
+        header = finished(self.header, None, self.weights.active_entries)
         span = self.optimisation.span(self.trainer) if self.has_optimizer else {}
         checkpoint["clipbench"] = {"header": header.as_dict(), "span": span}
 
@@ -295,5 +295,5 @@ class Method(L.LightningModule):
         """A method is pickled and copied as its settings, the backbone's name and hash, and what was learned."""
         learned = None
         if self.header is not None:
-            learned = Learned.at_end(self.header, self.adapter_state_dict(), self.weights).cloned()
+            learned = Learned.of(self.header, self.adapter_state_dict(), self.weights).cloned()
         return restored, (type(self), dict(self.hparams), learned, self.has_learned, self.training, self.device)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -46,7 +45,7 @@ class Header:
         classnames: the classes that were trained on.
         train_seed: the seed of initialisation and order.
         active_entries: numbers still trained at the end, where some were frozen on the way; else None.
-        class_path: import path of the class, for people: a name in a file is never imported.
+        class_path: import path of the class, to find it among those that are there; it is never imported by this name.
     """
 
     method: str
@@ -98,13 +97,16 @@ class Header:
         optional = {field.name for field in fields(self) if field.default is None}
         return {name: value for name, value in self.__dict__.items() if name not in optional or value is not None}
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether one of the methods of this package learned this."""
+        if self.class_path is None:
+            return self.method in METHODS
+        return self.class_path.partition(".")[0] == "clipbench"
+
     def is_of(self, kind: type[Method]) -> bool:
-        """Whether a method of that class learned this; it may have moved inside its package, or out of a script."""
-        if kind.__name__ != self.method:
-            return False
-        top = (self.class_path or kind.__module__).partition(".")[0]
-        ours = kind.__module__.startswith("clipbench.")
-        return top == kind.__module__.partition(".")[0] or (top == "__main__" and not ours)
+        """Whether a class has the name of the method that learned this, and is ours if that was; it may have moved."""
+        return kind.__name__ == self.method and kind.__module__.startswith("clipbench.") == self.is_ours
 
     def refuse_other(self, kind: type[Method], backbone: str) -> None:
         """Raise MethodError unless this is what a method of that class learned on that backbone."""
@@ -120,7 +122,7 @@ class Header:
             )
 
 
-def at_end(header: Header | None, recipe: str | None = None, active_entries: int | None = None) -> Header:
+def finished(header: Header | None, recipe: str | None = None, active_entries: int | None = None) -> Header:
     """A header as a fit leaves it: by which recipe, where that is known, and how many numbers were still trained.
 
     Raises:
@@ -146,17 +148,17 @@ class Learned:
     start: Mapping[str, Tensor]
 
     @classmethod
-    def at_end(
+    def of(
         cls, header: Header | None, tensors: Mapping[str, Tensor], weights: LearnedWeights, recipe: str | None = None
     ) -> Learned:
         """What a method has learned by now, and perhaps by which recipe; MethodError where nothing has been set up."""
-        return cls(at_end(header, recipe, weights.active_entries), tensors, weights.start)
+        return cls(finished(header, recipe, weights.active_entries), tensors, weights.start)
 
     def method(self, kind: type[Method] | None = None, backbone: str | None = None, where: str = "") -> Method:
         """The method that learned this, with it in place.
 
         Args:
-            kind: its class; None: the installed one of that name.
+            kind: its class; None: the one at its path among the installed and the imported ones (`class_of`).
             backbone: under which name its backbone is at hand, if another.
             where: what messages begin with.
 
@@ -223,7 +225,10 @@ def read_header(path: Path) -> Header:
     if int(metadata["clipbench"]) > FORMAT:
         raise MethodError(f"'{path}' has format {metadata['clipbench']}, this clipbench reads up to {FORMAT}")
     try:
-        return Header(**json.loads(metadata["header"]))
+        header = Header(**json.loads(metadata["header"]))
+        if not (isinstance(header.method, str) and isinstance(header.class_path, (str, type(None)))):
+            raise TypeError("method and class_path are text")
+        return header
     except (KeyError, TypeError, ValueError) as error:
         raise MethodError(f"the header of the weights '{path}' is damaged ({error})") from error
 
@@ -231,27 +236,38 @@ def read_header(path: Path) -> Header:
 def class_of(header: Header) -> type[Method]:
     """The class of the method that learned something: an installed one, or one that is imported already.
 
-    A name in a file is never imported.
+    A name in a file is never imported. A class that is not found at its path may have moved inside its package, or from
+    a script or notebook into a file.
 
     Raises:
-        MethodError: it is neither.
+        MethodError: it is neither, or several have its name.
     """
     from clipbench.methods.base import Method
 
+    if header.is_ours and header.method in METHODS:
+        return method_class(header.method)
     learner = header.class_path or header.method
     top = learner.partition(".")[0]
-    plugins = [name for name, value in registered().items() if name not in METHODS and value.startswith(top)]
-    for name in dict.fromkeys([header.method, *plugins]):
-        if name in registered() and header.is_of(kind := method_class(name)):
-            return kind
-    module, _, name = learner.rpartition(".")
-    imported: Any = getattr(sys.modules.get(module), name, None)
-    if isinstance(imported, type) and issubclass(imported, Method) and path_of(imported) == learner:
-        return imported
+    for name, value in registered().items():
+        if name not in METHODS and value.partition(":")[0].partition(".")[0] == top:
+            method_class(name)  # imported, so that it is among the subclasses
+    named = [kind for kind in _subclasses(Method) if header.is_of(kind)]
+    exact = [kind for kind in named if path_of(kind) == learner]
+    moved = named if top in ("__main__", "__mp_main__") else [k for k in named if k.__module__.partition(".")[0] == top]
+    found = exact[-1:] or moved  # of several imports of one file the last one
+    if len(found) > 1:
+        raise MethodError(f"learned by '{learner}', but there are {', '.join(sorted(map(path_of, found)))}")
+    if found:
+        return found[0]
     raise MethodError(
-        f"learned by '{learner}', which is not installed here; a class of one's own loads it by "
-        f"{header.method}.load(path), a command where its recipe is named (installed: {', '.join(registered())})"
+        f"learned by '{learner}', which is not installed here; a class of one's own loads it by {header.method}"
+        f".load(path), test and predict with its recipe as --config (installed: {', '.join(registered())})"
     )
+
+
+def _subclasses(kind: type) -> list[type[Any]]:
+    children: list[type[Any]] = kind.__subclasses__()
+    return [one for child in children for one in (child, *_subclasses(child))]
 
 
 def path_of(kind: type) -> str:

@@ -11,8 +11,8 @@ import copy
 import functools
 import importlib.util
 import os
+import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from clipbench.errors import ConfigError, UnknownName
+from clipbench.errors import ClipbenchWarning, ConfigError, UnknownName
 from clipbench.resources import configs_dir
 
 SECTIONS = ("model", "data", "trainer")
@@ -75,12 +75,19 @@ def known_recipes() -> dict[str, Path]:
     return known
 
 
-def recipes_here() -> list[Recipe]:
-    """The recipes among the YAML files of the folder that clipbench is called from, by their files."""
-    found = []
-    for path in sorted(Path().glob("*.yaml")):
-        with suppress(ConfigError):  # what is no recipe is something else
-            found.append(load_recipe(str(path)))
+def recipes_here() -> dict[str, Recipe]:
+    """File to recipe: those in the folder that clipbench is called from; one with a fault is said."""
+    found = {}
+    for path in sorted([*Path().glob("*.yaml"), *Path().glob("*.yml")]):
+        try:
+            model = read_config(str(path))[1].get("model")
+        except ConfigError:
+            continue  # not a config at all
+        if isinstance(model, dict) and "class_path" in model:
+            try:
+                found[path.name] = load_recipe(str(path))
+            except ConfigError as error:
+                warnings.warn(f"'{path}' is not listed: {error}", ClipbenchWarning, stacklevel=2)
     return found
 
 
@@ -125,7 +132,9 @@ def read_config(name: str) -> tuple[str, Config]:
         raise UnknownName("recipe or config file", name, known)
     try:
         content = yaml.safe_load(path.read_text()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"'{path}' cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that is none
         raise ConfigError(f"'{path}' is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"'{path}' is not a config: it holds {type(content).__name__} instead of sections")
@@ -144,9 +153,15 @@ def load_recipe(name: str) -> Recipe:
     for key in content:
         if key not in known:
             raise UnknownName(f"key of recipe {stem}", str(key), known)
+    for key in (*SECTIONS, "needs"):
+        if not isinstance(content.get(key) or {}, dict):
+            raise ConfigError(f"recipe '{name}': '{key}' is a section of settings, not {content[key]!r}")
     if "class_path" not in (content.get("model") or {}):
         raise ConfigError(f"recipe '{name}' names no method: it needs model.class_path")
-    overrides = tuple(content.get("overrides") or ())
+    entries = content.get("overrides") or []
+    if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
+        raise ConfigError(f"recipe '{name}': overrides is a list of entries with `set`, not {entries!r}")
+    overrides = tuple(entries)
     for entry in overrides:
         for key in entry:
             if key not in (*MATCHES, "set", "source"):

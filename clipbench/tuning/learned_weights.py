@@ -127,7 +127,7 @@ class LearnedWeights:
         return {name: tensor.clone() for name, tensor in self.backbone.changed_tensors().items()}
 
 
-def declared(module: nn.Module, built: Any, count: int | None) -> dict[str, nn.Parameter]:
+def check_declared(module: nn.Module, built: Any, count: int | None) -> dict[str, nn.Parameter]:
     """What a method says that it trains, by name.
 
     Args:
@@ -148,7 +148,10 @@ def declared(module: nn.Module, built: Any, count: int | None) -> dict[str, nn.P
         return parameters
     known = {id(parameter) for parameter in parameters.values()}
     if left := [key for key, p in module.named_parameters() if p.requires_grad and id(p) not in known]:
-        raise MethodError(f"'{left[0]}' of {name} is a parameter that build() does not return: it would not be trained")
+        raise MethodError(
+            f"'{left[0]}' of {name} is a parameter that build() does not return: "
+            "return it, or call requires_grad_(False) on it if it is frozen"
+        )
     made = sum(parameter.numel() for parameter in parameters.values())
     if made != count:
         raise MethodError(f"{name}.num_trainable() says {count:,}, but what build() returns are {made:,} numbers")
@@ -164,14 +167,15 @@ def refuse_other_shapes(tensors: Mapping[str, Tensor], expected: Mapping[str, Te
         raise MethodError(f"the stored tensors do not fit: missing {missing}, not expected {extra}")
 
 
-def store_only(module: nn.Module, trained: Callable[[], Iterable[nn.Parameter]]) -> None:
+def restrict_state_dict(module: nn.Module, trained: Callable[[], Iterable[nn.Parameter]]) -> None:
     """Let the state dict of a module hold what is trained and nothing else, in and out.
 
     Args:
-        module: its `state_dict` then leaves out all others, and its `load_state_dict` does not miss them; there,
-            tensors of other names or shapes than the trained ones are a MethodError.
+        module: its `state_dict` then leaves out all others, and its `load_state_dict` does not miss them; there, other
+            names or shapes than those of the trained tensors are a MethodError, and so is `assign=True`.
         trained: gives the trained parameters there are at that time.
     """
+    loaded: list[str] = []  # prefix of the module in what is being loaded
 
     def names(owner: nn.Module) -> dict[str, Tensor]:
         ids = {id(parameter) for parameter in trained()}
@@ -182,9 +186,21 @@ def store_only(module: nn.Module, trained: Callable[[], Iterable[nn.Parameter]])
         for name in [name for name in state if name.startswith(prefix) and name not in own]:
             del state[name]
 
-    def refuse(owner: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
+    def refuse(owner: nn.Module, state: Mapping[str, Any], prefix: str, metadata: Mapping[str, Any], *_: Any) -> None:
+        if prefix and not state:
+            return  # a state dict of other parts of a larger module: torch says what is missing
+        if metadata.get("assign_to_params_buffers"):
+            raise MethodError(
+                "assign=True would put other tensors in the place of those that are trained: leave it out"
+            )
         refuse_other_shapes(state, {prefix + name: tensor for name, tensor in names(owner).items()})
+        loaded.append(prefix)
+
+    def miss_nothing(owner: nn.Module, keys: Any) -> None:
+        if loaded:
+            prefix = loaded.pop()
+            keys.missing_keys[:] = [name for name in keys.missing_keys if not name.startswith(prefix)]
 
     module.register_state_dict_post_hook(leave_out)
     module.register_load_state_dict_pre_hook(refuse)
-    module.register_load_state_dict_post_hook(lambda owner, keys: keys.missing_keys.clear())
+    module.register_load_state_dict_post_hook(miss_nothing)

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -97,21 +98,67 @@ def test_a_name_in_a_file_is_never_imported(make: Callable[..., CoOp], tmp_path:
     assert "antigravity" not in sys.modules
 
 
+def test_a_lazy_module_imports_nothing_for_a_file(make: Callable[..., CoOp], tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    make(OfAFile).save(path)
+    header = read_header(path).__dict__ | {"class_path": "lazy_module.OfAFile"}
+    module: Any = ModuleType("lazy_module")
+    module.__getattr__ = lambda name: pytest.fail(f"'{name}' was asked of a module that a file names")
+    sys.modules[module.__name__] = module
+    save_file(load_file(path), path, metadata={"clipbench": "1", "header": json.dumps(header)})
+    try:
+        with pytest.raises(MethodError, match="not installed here"):
+            Method.load(path)
+    finally:
+        del sys.modules[module.__name__]
+
+
 def test_two_classes_of_one_name_never_take_the_others_weights(make: Callable[..., CoOp], tmp_path: Path) -> None:
     mine: Any = type("CoOp", (CoOp,), {"__module__": __name__})
     path = tmp_path / "x.safetensors"
     make(mine).save(path)
-    with pytest.raises(MethodError, match=rf"learned by '{__name__}\.CoOp', which is not installed here"):
-        Method.load(path)
+    assert type(Method.load(path)) is mine
     with pytest.raises(MethodError, match=rf"learned by {__name__}\.CoOp, not by clipbench\.methods\.coop\.CoOp"):
         CoOp.load(path)
-    assert type(mine.load(path)) is mine
+    make(CoOp).save(path)
+    assert type(Method.load(path)) is CoOp
+    with pytest.raises(MethodError, match=rf"learned by clipbench\.methods\.coop\.CoOp, not by {__name__}\.CoOp"):
+        mine.load(path)
 
 
-def test_a_class_that_is_imported_is_found_by_its_path(make: Callable[..., CoOp], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("learner", "found"),
+    [
+        (f"{__name__}.OfAFile", True),
+        (f"{__name__.partition('.')[0]}.elsewhere.OfAFile", True),  # moved inside its package
+        ("__main__.OfAFile", True),  # out of a script or notebook
+        ("another_package.OfAFile", False),
+    ],
+)
+def test_a_class_that_is_imported_is_found_by_its_path(
+    make: Callable[..., CoOp], learner: str, found: bool, tmp_path: Path
+) -> None:
     path = tmp_path / "x.safetensors"
     make(OfAFile).save(path)
-    assert type(Method.load(path)) is OfAFile
+    header = read_header(path).__dict__ | {"class_path": learner}
+    save_file(load_file(path), path, metadata={"clipbench": "1", "header": json.dumps(header)})
+    assert type(OfAFile.load(path)) is OfAFile, "whoever names the class knows it"
+    if found:
+        assert type(Method.load(path)) is OfAFile
+    else:
+        with pytest.raises(MethodError, match=r"not installed here; .* loads it by OfAFile\.load\(path\)"):
+            Method.load(path)
+
+
+def test_files_without_a_class_path_are_of_ours(make: Callable[..., CoOp], tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    make(CoOp).save(path)
+    header = {name: value for name, value in read_header(path).__dict__.items() if name != "class_path"}
+    save_file(load_file(path), path, metadata={"clipbench": "1", "header": json.dumps(header)})
+    assert type(Method.load(path)) is CoOp
+    save_file(load_file(path), path, metadata={"clipbench": "1", "header": json.dumps(header | {"class_path": 5})})
+    with pytest.raises(MethodError, match="is damaged"):
+        read_header(path)
 
 
 class OfAFile(CoOp):

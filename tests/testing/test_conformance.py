@@ -12,7 +12,7 @@ from clipbench.methods import method_class, registered
 from clipbench.methods.arguments import settings_of
 from clipbench.methods.base import Method
 from clipbench.recipes.recipe import known_recipes, load_recipe, resolve
-from clipbench.testing.methods import METHOD_CHECKS, Check, run_check
+from clipbench.testing.methods import METHOD_CHECKS, Check, check_goes_back_to_where_it_began, run_check
 
 
 def test_every_registered_method_has_a_recipe() -> None:
@@ -28,9 +28,12 @@ def test_method(check: Check, recipe: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
 def test_coop_with_contexts_of_each_class(check: Check, tmp_path: Path) -> None:
     """The option of the method that has another novel rule."""
-    run_check(
-        check, "coop", tmp_path, **{"model.class_specific": True, "model.context_words": "", "model.n_context": 2}
-    )
+    run_check(check, "coop", tmp_path, **{"model.class_specific": True})
+
+
+def test_coop_from_noise_has_no_way_back(tmp_path: Path) -> None:
+    noise = {"model.context_words": "", "model.n_context": 2}
+    run_check(check_goes_back_to_where_it_began, "coop", tmp_path, **noise)
 
 
 @pytest.mark.parametrize("recipe", known_recipes())

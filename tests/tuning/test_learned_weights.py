@@ -13,7 +13,7 @@ from clipbench.backbone.view import BackboneView
 from clipbench.errors import BackboneError, MethodError
 from clipbench.tuning.adapters import AdaptedLinear
 from clipbench.tuning.gates import TopK
-from clipbench.tuning.learned_weights import LearnedWeights, declared, refuse_other_shapes, store_only
+from clipbench.tuning.learned_weights import LearnedWeights, check_declared, refuse_other_shapes, restrict_state_dict
 from clipbench.tuning.low_rank import LowRankLinear
 from clipbench.tuning.masks import Mask, MaskedLinear
 
@@ -73,8 +73,8 @@ def test_what_a_method_declares_is_checked() -> None:
 
     module = Scale()
     both = {"scale": module.scale, "bias": module.bias}
-    assert declared(module, both, 5) == both
-    assert declared(module, {}, None) == {}
+    assert check_declared(module, both, 5) == both
+    assert check_declared(module, {}, None) == {}
     for built, count, message in (
         (list(both), 5, r"Scale\.build\(\) returns list: it has to return parameters by name"),
         ({"scale": module.scale.detach()}, 2, r"'scale' .* is not a torch\.nn\.Parameter"),
@@ -82,9 +82,9 @@ def test_what_a_method_declares_is_checked() -> None:
         (both, 7, r"num_trainable\(\) says 7, but what build\(\) returns are 5 numbers"),
     ):
         with pytest.raises(MethodError, match=message):
-            declared(module, built, count)
+            check_declared(module, built, count)
     module.bias.requires_grad_(False)
-    assert declared(module, {"scale": module.scale}, 2) == {"scale": module.scale}
+    assert check_declared(module, {"scale": module.scale}, 2) == {"scale": module.scale}
 
 
 def test_how_many_numbers_are_still_trained(view: BackboneView) -> None:
@@ -99,8 +99,8 @@ def test_how_many_numbers_are_still_trained(view: BackboneView) -> None:
 def test_only_what_is_trained_is_part_of_a_state_dict(view: BackboneView) -> None:
     trained = view.unfreeze([BIAS])
     owner, whole = nn.ModuleDict({"backbone": view}), nn.ModuleDict()
-    store_only(owner, trained.values)
-    whole["m"], whole["other"] = owner, nn.Linear(2, 2)
+    restrict_state_dict(owner, trained.values)
+    whole["other"], whole["m"] = nn.Linear(2, 2), owner
     assert set(whole.state_dict()) == {f"m.backbone.{BIAS}", "other.weight", "other.bias"}
     state = {name: tensor + 1 for name, tensor in whole.state_dict().items()}
     whole.load_state_dict(state)
@@ -108,6 +108,12 @@ def test_only_what_is_trained_is_part_of_a_state_dict(view: BackboneView) -> Non
     for wrong in ({}, {f"backbone.{SCALE}": torch.zeros(24)}, {f"backbone.{BIAS}": torch.zeros(2)}):
         with pytest.raises(MethodError, match="the stored tensors do not fit"):
             owner.load_state_dict(wrong)
+    with pytest.raises(RuntimeError, match=r"Missing key.*other\.weight"):
+        whole.load_state_dict({name: tensor for name, tensor in state.items() if not name.startswith("other")})
+    others = {name: tensor for name, tensor in state.items() if name.startswith("other")}
+    assert f"m.backbone.{BIAS}" in whole.load_state_dict(others, strict=False).missing_keys
+    with pytest.raises(MethodError, match="assign=True"):
+        owner.load_state_dict({f"backbone.{BIAS}": torch.zeros(24)}, assign=True)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.25, 1.0])
