@@ -211,7 +211,7 @@ def methods_page() -> str:
     parts = [
         NOTE.format(origin="clipbench/methods/ and configs/methods/"),
         "# Methods and recipes\n",
-        "`make bench METHOD=` takes the name of a recipe; [recipes.md](recipes.md) explains how to vary and chain them. "
+        "`make bench METHOD=` takes the name of a recipe; [recipes.md](recipes.md) says how to vary and chain them. "
         "Parameters are those that it trains on OpenAI's ViT-B/16.\n",
         table(["recipe", "method", "parameters", "paper"], rows),
     ]
