@@ -13,9 +13,10 @@ from rich.console import Console
 from clipbench.analysis.recorder import COLUMNS, ChangeRecorder
 from clipbench.analysis.rows import read_rows, write_rows
 from clipbench.bench.build import build
-from clipbench.bench.grid import StopSignal, duration
+from clipbench.bench.grid import duration
 from clipbench.bench.plan import Plan, PlannedCell
 from clipbench.bench.run import EpochLines, Say, check_finite, interruptible, run_cell
+from clipbench.bench.stop import StopSignal
 from clipbench.errors import ClipbenchError, ConfigError, MethodError
 
 Rows = list[dict[str, Any]]

@@ -9,6 +9,7 @@ from pathlib import Path
 from lightning.pytorch.trainer.states import TrainerStatus
 
 from clipbench.bench.build import ClipbenchCLI, one_sentence, with_whole_path
+from clipbench.bench.stop import StopSignal, StopWhenAsked
 from clipbench.errors import ConfigError
 from clipbench.methods.weights_file import read_learned
 from clipbench.recipes.recipe import Config
@@ -19,9 +20,11 @@ class RunCLI(ClipbenchCLI):
 
     recipe = ""
     live: RunCLI | None = None
+    stop = StopSignal()
 
     def _prepared(self) -> None:
         RunCLI.live = self
+        self.trainer.callbacks.append(StopWhenAsked(self.stop))  # type: ignore[attr-defined]
         path = self._get(self.config_init, "weights")
         if path:
             self.model.setup(learned=read_learned(Path(path)))
@@ -52,10 +55,11 @@ def run_subcommand(subcommand: str, config: Config, recipe: str) -> None:
         ConfigError: a key or value that does not fit.
         KeyboardInterrupt: Ctrl-C.
     """
-    RunCLI.recipe, RunCLI.live = recipe, None
+    RunCLI.recipe, RunCLI.live, RunCLI.stop = recipe, None, StopSignal()
     interrupt = signal.getsignal(signal.SIGINT)
     try:
-        RunCLI({"subcommand": subcommand, subcommand: with_whole_path(config)}, run=True)
+        with RunCLI.stop:
+            RunCLI({"subcommand": subcommand, subcommand: with_whole_path(config)}, run=True)
     except argparse.ArgumentError as error:
         raise ConfigError(one_sentence(str(error))) from error
     except SystemExit as error:  # Lightning's answer to Ctrl-C

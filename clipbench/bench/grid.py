@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,28 +12,9 @@ from rich.console import Console
 from clipbench.bench.launchers import Inline, default_jobs
 from clipbench.bench.plan import Plan, PlannedCell, estimate, make_plan
 from clipbench.bench.run import Outcome, run_cell
+from clipbench.bench.stop import StopSignal
 from clipbench.recipes.request import Request
 from clipbench.records.store import Record, RecordStore
-
-
-class StopSignal:
-    """Ctrl-C, and a scheduler's SIGTERM, as KeyboardInterrupt; remembered, since one that is raised inside a
-    destructor is swallowed by Python."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __enter__(self) -> StopSignal:
-        self._before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _stop(self, *_: object) -> None:
-        self.asked = True
-        raise KeyboardInterrupt
 
 
 @dataclass

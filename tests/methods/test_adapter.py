@@ -14,7 +14,7 @@ from clipbench.bench.trained_parameters import trained_by
 from clipbench.errors import ConfigError, MethodError, UnreadSetting
 from clipbench.methods.adapter import Adapter
 from clipbench.methods.base import Method
-from clipbench.testing.methods import pretrained_logits
+from clipbench.testing.subject import pretrained_logits
 from clipbench.tuning.adapters import AdaptedLinear
 
 

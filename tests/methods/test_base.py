@@ -21,13 +21,13 @@ from clipbench.methods.lora import LoRA
 from clipbench.methods.zero_shot import ZeroShot
 from clipbench.testing.methods import (
     Check,
-    Subject,
     check_class_bound_tensors_are_declared,
     check_goes_back_to_where_it_began,
     check_same_cell_same_record,
     check_starts_at_zero_shot,
     check_training_is_blind_to_test,
 )
+from clipbench.testing.subject import Subject
 
 BASE = ("forest", "golden retriever")
 
@@ -239,7 +239,7 @@ def test_what_a_build_draws_follows_from_the_seed(make: Callable[..., Method]) -
     [
         (check_starts_at_zero_shot, r"untrained, Shifted is not zero-shot .* say why in its `exempt`"),
         (check_goes_back_to_where_it_began, "the logits of Shifted depend on the seed: .* interpolates = False"),
-        (check_training_is_blind_to_test, "two fits of the same data give another shift; .* global generator"),
+        (check_training_is_blind_to_test, "two fits of the same data differ in shift; .* global generator"),
         (check_same_cell_same_record, "two runs of one cell differ in .*losses.* global generator"),
     ],
 )

@@ -20,7 +20,7 @@ from torch import Tensor
 from clipbench.errors import ClipbenchWarning, ConfigError
 from clipbench.methods.base import Method
 from clipbench.methods.fisher_freezing import FisherFreezing
-from clipbench.testing.methods import Subject
+from clipbench.testing.subject import Subject
 from clipbench.tuning.fisher_settings import CORRECTED, CORRECTED_JSD, FAITHFUL, FisherSettings
 from clipbench.tuning.fisher_watch import FisherWatch
 

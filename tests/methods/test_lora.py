@@ -18,7 +18,7 @@ from clipbench.errors import BackboneError, ConfigError, UnreadSetting
 from clipbench.methods.base import Method
 from clipbench.methods.lora import LoRA
 from clipbench.testing.backbones import write_batchnorm
-from clipbench.testing.methods import pretrained_logits
+from clipbench.testing.subject import pretrained_logits
 
 ALL = "both towers, blocks all, "
 NAMES = ("forest", "golden retriever")

@@ -19,7 +19,7 @@ from clipbench.errors import ConfigError, UnknownName, UnreadSetting
 from clipbench.methods.base import Method
 from clipbench.methods.lora import LoRA
 from clipbench.methods.peft import Peft
-from clipbench.testing.methods import pretrained_logits
+from clipbench.testing.subject import pretrained_logits
 
 pytest.importorskip("peft")
 

@@ -17,7 +17,7 @@ from clipbench.bench.build import method_without_weights
 from clipbench.bench.trained_parameters import trained_by
 from clipbench.errors import BackboneError, ClipbenchWarning, ConfigError, UnreadSetting
 from clipbench.methods.ramt import RAMT, keep_probability, regularised
-from clipbench.testing.methods import Subject, pretrained_logits
+from clipbench.testing.subject import Subject, pretrained_logits
 from clipbench.tuning.noise import Noise
 
 VIT = "ViT-B-16/random"

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from clipbench.backbone.clip import load_backbone
 from clipbench.methods.base import Method
-from clipbench.testing.methods import Subject, images_of, pretrained_logits, scores
+from clipbench.testing.subject import Subject, images_of, pretrained_logits, scores
 
 SHORT = {"trainer.max_epochs": 1}
 RECIPES: dict[str, dict[str, Any]] = {
