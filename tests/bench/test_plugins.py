@@ -176,8 +176,7 @@ def test_the_example_of_the_docs(folder: Path) -> None:
 
     assert re.search(r"scale_bias\.yaml +ScaleBias +this folder", call("clipbench", "list", "methods"))
     grid = ["--datasets", "eurosat", "--seeds", "1,2", "--shots", "2", "--results", "runs", "--jobs", "2"]
-    (folder / "again.yaml").write_text((folder / "wise.yaml").read_text().replace("scale_bias.yaml", "wise.yaml"))
-    for name in ("scale_bias.yaml", "wise.yaml", "again.yaml"):  # its worker has not run what it starts from
+    for name in ("scale_bias.yaml", "wise.yaml"):  # the second one's workers have not run what it starts from
         call("clipbench", "bench", "--method", name, *grid)
     weights = [
         *(folder / "runs").rglob("scale_bias-*-seed1-*.safetensors"),
