@@ -19,12 +19,11 @@ from clipbench.methods.clipfit import CLIPFit
 from clipbench.methods.coop import CoOp
 from clipbench.methods.lora import LoRA
 from clipbench.methods.zero_shot import ZeroShot
+from clipbench.testing.learned import check_goes_back_to_where_it_began, check_starts_at_zero_shot
 from clipbench.testing.methods import (
     Check,
     check_class_bound_tensors_are_declared,
-    check_goes_back_to_where_it_began,
     check_same_cell_same_record,
-    check_starts_at_zero_shot,
     check_training_is_blind_to_test,
 )
 from clipbench.testing.subject import Subject

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,18 @@ from clipbench.methods import method_class, registered
 from clipbench.methods.arguments import settings_of
 from clipbench.methods.base import Method
 from clipbench.recipes.recipe import known_recipes, load_recipe, resolve
-from clipbench.testing.methods import METHOD_CHECKS, Check, check_goes_back_to_where_it_began, run_check
+from clipbench.testing import methods
+from clipbench.testing.learned import check_goes_back_to_where_it_began
+from clipbench.testing.methods import METHOD_CHECKS, Check, run_check
+
+
+def test_no_check_is_forgotten() -> None:
+    folder = Path(methods.__file__).parent
+    defined = re.findall(
+        r"^def (check_\w+)\(subject: Subject\)", "".join(p.read_text() for p in folder.glob("*.py")), re.M
+    )
+    assert sorted(check.__name__ for check in METHOD_CHECKS) == sorted(defined)
+    assert len(defined) >= 20
 
 
 def test_every_registered_method_has_a_recipe() -> None:
