@@ -36,15 +36,42 @@ def cell_config(request: Request, recipe: Recipe, dataset: str, section: Config,
     }  # fmt: skip
     check_user_layers(request.user, recipe)
     for layer in request.user:
-        for key in ("fast_dev_run", "barebones", "devices", "num_nodes", "strategy"):
+        for key in ("devices", "num_nodes", "strategy"):
             if key in _section(layer, "trainer"):
                 raise ConfigError(f"a bench cell is a whole run on one device: trainer.{key} is for `clipbench fit`")
+        for key in ("weights", "ckpt_path"):
+            if layer.get(key) is not None:
+                raise ConfigError(
+                    f"a bench cell is a whole run: {key} is for `clipbench fit` and `test`; see model.start"
+                )
     # a folder or manifest of the suite keeps its class: the recipe's data section speaks of batches only
     sections = dict(recipe.sections)
     sections["data"] = {key: value for key, value in (sections.get("data") or {}).items() if key != "class_path"}
     recipe = Recipe(recipe.name, sections, recipe.overrides, recipe.about)
     axes = {"data": {"init_args": {"shots": request.shots, "seed": seed, "protocol": request.protocol}}}
-    return merge(resolve(recipe, base, context, request.user, request.setting), axes)
+    config = merge(resolve(recipe, base, context, request.user, request.setting), axes)
+    refuse_partial_runs(config["trainer"])
+    return config
+
+
+WHOLE: Config = {
+    "limit_train_batches": (None, 1.0), "limit_test_batches": (None, 1.0), "overfit_batches": (0.0,),
+    "fast_dev_run": (False,), "barebones": (False,),
+}  # fmt: skip
+
+
+def refuse_partial_runs(trainer: Config) -> None:
+    """Raise ConfigError where a trainer would fit or test on a part, or take no step: its accuracy is no cell's."""
+    for key, values in WHOLE.items():
+        value = trainer.get(key, values[0])
+        if isinstance(value, int) and not isinstance(value, bool) and key != "overfit_batches":
+            whole = False  # a whole number counts batches
+        else:
+            whole = value in values
+        if not whole:
+            raise ConfigError(f"a bench cell is a whole run: trainer.{key} {value} is for `clipbench fit`")
+    if trainer.get("max_steps") == 0:
+        raise ConfigError("a bench cell is a whole run: trainer.max_steps 0 trains nothing")
 
 
 def data_context(section: Config, suite: str, dataset: str) -> dict[str, str]:

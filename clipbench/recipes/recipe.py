@@ -18,11 +18,11 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from clipbench.errors import ClipbenchWarning, ConfigError, UnknownName
 from clipbench.resources import configs_dir
+from clipbench.yaml_files import check_schema, parse_yaml, read_yaml
 
+SCHEMA_FILE = Path(__file__).with_name("recipe.schema.json")
 SECTIONS = ("model", "data", "trainer")
 ABOUT = ("title", "paper", "published_as", "needs", "parameters", "description")
 MATCHES = ("suite", "protocol", "dataset", "shots", "backbone")
@@ -130,12 +130,7 @@ def read_config(name: str) -> tuple[str, Config]:
     path = known.get(name, Path(name))
     if not path.is_file():
         raise UnknownName("recipe or config file", name, known)
-    try:
-        content = yaml.safe_load(path.read_text()) or {}
-    except OSError as error:
-        raise ConfigError(f"'{path}' cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that is none
-        raise ConfigError(f"'{path}' is not YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(path) or {}
     if not isinstance(content, dict):
         raise ConfigError(f"'{path}' is not a config: it holds {type(content).__name__} instead of sections")
     return path.stem, content
@@ -149,38 +144,13 @@ def load_recipe(name: str) -> Recipe:
         ConfigError: not a recipe.
     """
     stem, content = read_config(name)
-    known = (*SECTIONS, "overrides", *ABOUT)
-    for key in content:
-        if key not in known:
-            raise UnknownName(f"key of recipe {stem}", str(key), known)
-    for key in (*SECTIONS, "needs"):
-        if not isinstance(content.get(key) or {}, dict):
-            raise ConfigError(f"recipe '{name}': '{key}' is a section of settings, not {content[key]!r}")
+    check_schema(content, SCHEMA_FILE, "recipe", name)
     if "class_path" not in (content.get("model") or {}):
         raise ConfigError(f"recipe '{name}' names no method: it needs model.class_path")
-    entries = content.get("overrides") or []
-    if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
-        raise ConfigError(f"recipe '{name}': overrides is a list of entries with `set`, not {entries!r}")
-    overrides = tuple(entries)
-    for entry in overrides:
-        for key in entry:
-            if key not in (*MATCHES, "set", "source"):
-                raise UnknownName(f"key of an override in recipe {stem}", str(key), (*MATCHES, "set", "source"))
-    if "parameters" in content and not _is_count(content["parameters"]):
-        raise ConfigError(
-            f"recipe '{name}': parameters is a whole number, or {{per_class: NUMBER}} where it grows with the classes, "
-            f"not {content['parameters']!r}"
-        )
     return Recipe(
-        stem, {key: content.get(key) or {} for key in SECTIONS}, overrides,
+        stem, {key: content.get(key) or {} for key in SECTIONS}, tuple(content.get("overrides") or ()),
         {key: content[key] for key in ABOUT if key in content},
     )  # fmt: skip
-
-
-def _is_count(stated: Any) -> bool:
-    numbers = list(stated.values()) if isinstance(stated, dict) else [stated]
-    known = not isinstance(stated, dict) or {"per_class"} <= set(stated) <= {"per_class", "fixed"}
-    return known and all(type(number) is int and number >= 0 for number in numbers)
 
 
 def merge(low: Config, high: Mapping[str, Any]) -> Config:
@@ -222,12 +192,12 @@ def read_setting(text: str) -> tuple[str, Any]:
     """`model.lr=0.01` as its key and its YAML value.
 
     Raises:
-        ConfigError: there is no equals sign.
+        ConfigError: there is no equals sign, or the value is not YAML.
     """
     key, equals, value = text.partition("=")
     if not equals:
         raise ConfigError(f"--set '{text}': a setting looks like model.lr=0.01")
-    return key, yaml.safe_load(value)
+    return key, parse_yaml(value, f"--set '{text}': the value is not YAML")
 
 
 def matches(entry: Mapping[str, Any], context: Mapping[str, Any]) -> bool:

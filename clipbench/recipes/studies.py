@@ -7,14 +7,11 @@ start chains are those of the bench, and so is what a suite overrides.
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from clipbench.errors import ConfigError, UnknownName
 from clipbench.protocols.base import protocol
@@ -22,6 +19,7 @@ from clipbench.recipes.recipe import Config, Recipe, is_yaml, known_recipes, loa
 from clipbench.recipes.request import Request
 from clipbench.recipes.suites import load_suite
 from clipbench.resources import configs_dir
+from clipbench.yaml_files import check_schema, read_yaml
 
 SCHEMA_FILE = Path(__file__).with_name("study.schema.json")
 FOLDER = "studies"
@@ -141,16 +139,12 @@ def load_study(name: str) -> Study:
     path = Path(name) if is_yaml(name) else known_studies().get(name)
     if path is None or not path.is_file():
         raise UnknownName("study", name, known_studies())
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"'{path}' is not YAML: {' '.join(str(error).split())}") from error
-    return study_from(content, path.name, path.parent)
+    return study_from(read_yaml(path), path.name, path.parent)
 
 
 def study_from(content: Any, origin: str, folder: Path | None = None) -> Study:
     """A study from the content of its file, which lies in `folder`; raises as `load_study`, naming it `origin`."""
-    _check_shape(content, origin)
+    check_schema(content, SCHEMA_FILE, "study", origin)
     suite = load_suite(content["suite"])
     datasets = tuple(content.get("datasets") or suite.datasets)
     suite.choose(list(datasets))
@@ -207,24 +201,6 @@ def _axis(name: str, entry: Mapping[str, Any], variants: Sequence[Variant], orig
     if all(_number(value) is not None for value, _ in points):
         points.sort(key=lambda point: _number(point[0]) or 0.0)
     return Axis(name, centre, dict(points))
-
-
-def _check_shape(content: Any, origin: str) -> None:
-    """Raises unless the content fits the schema."""
-    known = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))["properties"]
-    for key in content if isinstance(content, dict) else ():
-        if key not in known:
-            raise UnknownName(f"key of study {origin}", str(key), known)
-    for error in _validator().iter_errors(content):
-        place = ".".join(map(str, error.absolute_path)) or "top level"
-        raise ConfigError(f"'{origin}' is not a study at {place}: {error.message[:200]}")
-
-
-@functools.cache
-def _validator() -> Any:
-    import jsonschema
-
-    return jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
 
 
 def _check_variants(variants: Sequence[Variant], origin: str) -> None:

@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from clipbench.errors import ConfigError, UnknownName
+from clipbench.errors import UnknownName
 from clipbench.resources import configs_dir
+from clipbench.yaml_files import check_schema, read_yaml
 
-KEYS = {"name", "title", "note", "backbone", "datasets"}
+SCHEMA_FILE = Path(__file__).with_name("suite.schema.json")
 
 
 @dataclass(frozen=True)
@@ -64,14 +63,11 @@ def load_suite(name: str) -> Suite:
     path = Path(name) if name.endswith((".yaml", ".yml")) else known_suites().get(name)
     if path is None or not path.is_file():
         raise UnknownName("suite", name, known_suites())
-    content = yaml.safe_load(path.read_text()) or {}
-    if not isinstance(content, dict) or not {"name", "backbone", "datasets"} <= set(content):
-        raise ConfigError(f"'{path}' is not a suite: it needs name, backbone and datasets")
-    for key in set(content) - KEYS:
-        raise UnknownName(f"key of suite {path.name}", key, KEYS)
-    datasets = {str(key): _data_section(value, path.parent) for key, value in content["datasets"].items()}
+    content = read_yaml(path)
+    check_schema(content, SCHEMA_FILE, "suite", path.name)
+    datasets = {key: _data_section(value, path.parent) for key, value in content["datasets"].items()}
     return Suite(
-        str(content["name"]), _relative(content["backbone"], path.parent), datasets,
+        content["name"], _relative(content["backbone"], path.parent), datasets,
         content.get("title", ""), " ".join(str(content.get("note", "")).split()),
     )  # fmt: skip
 

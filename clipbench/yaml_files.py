@@ -1,0 +1,108 @@
+"""YAML that people write: read strictly, checked against a schema, each mistake one sentence with its place."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from clipbench.errors import ConfigError, UnknownName
+
+LARGEST = 10_000_000  # bytes of a file that a person wrote
+DEEPEST = 50  # levels
+
+
+class _Strict(yaml.SafeLoader):
+    """Refuses a key that stands twice, and nesting that nobody writes."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise yaml.YAMLError(f"more than {DEEPEST} levels of nesting")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
+                raise yaml.YAMLError(f"key '{key.value}' stands twice, again in line {key.start_mark.line + 1}")
+            seen.add(key.value if isinstance(key.value, str) else id(key))
+        return super().construct_mapping(node, deep)
+
+
+def parse_yaml(text: str, what: str) -> Any:
+    """Plain data from YAML text.
+
+    Args:
+        text: YAML without tags of Python.
+        what: begins the message, as "'coop.yaml' is not YAML".
+
+    Raises:
+        ConfigError: it is not YAML, has a key twice, or is nested without end.
+    """
+    try:
+        data = yaml.load(text, _Strict)  # noqa: S506 (a SafeLoader)
+        json.dumps(data, default=str, skipkeys=True)  # a list that holds itself is a ValueError
+        return data
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that is none
+        raise ConfigError(f"{what}: {' '.join(str(error).split())}") from error
+
+
+def read_yaml(path: Path) -> Any:
+    """Plain data from a YAML file.
+
+    Raises:
+        ConfigError: it cannot be read, is no plain file, too large, not UTF-8 or not YAML.
+    """
+    if not path.is_file():
+        raise ConfigError(f"'{path}' is not a file")
+    try:
+        if path.stat().st_size > LARGEST:
+            raise ConfigError(f"'{path}' has {path.stat().st_size / 1e6:.0f} MB: that is no file of settings")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"'{path}' cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"'{path}' is not YAML: it is not UTF-8 ({error.reason} at byte {error.start})") from error
+    return parse_yaml(text, f"'{path}' is not YAML")
+
+
+def check_schema(content: Any, schema: Path, kind: str, origin: str) -> None:
+    """Refuse content that does not fit.
+
+    Args:
+        content: of the file.
+        schema: file of the JSON schema.
+        kind: what the file is, as "suite".
+        origin: name of the file.
+
+    Raises:
+        UnknownName: a key that there is not; the nearest one is named.
+        ConfigError: anything else, with the place.
+    """
+    for error in sorted(_validator(schema).iter_errors(content), key=lambda one: len(one.absolute_path)):
+        place = ".".join(map(str, error.absolute_path))
+        if error.validator == "additionalProperties" and isinstance(error.instance, dict):
+            known = error.schema.get("properties", {})
+            patterns = error.schema.get("patternProperties", {})
+            unknown = [key for key in error.instance if key not in known and not patterns]
+            if unknown:
+                where = f" at {place}" if place else ""
+                raise UnknownName(f"key of {kind} {origin}{where}", str(unknown[0]), known)
+        message = error.schema.get("x-message") or error.message[:200]
+        raise ConfigError(f"'{origin}' is not a {kind} at {place or 'top level'}: {message}")
+
+
+@functools.cache
+def _validator(schema: Path) -> Any:
+    import jsonschema
+
+    return jsonschema.Draft202012Validator(json.loads(schema.read_text(encoding="utf-8")))
