@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from clipbench.bench.fingerprint import class_path, code_of
 from clipbench.bench.identity import DataFingerprints, file_digest, numeric_versions, spec_identity
 from clipbench.errors import DataError
-from clipbench.recipes.cell_config import cell_config
-from clipbench.recipes.recipe import Config, Recipe, merge
+from clipbench.recipes.cell_config import cell_config, data_context
+from clipbench.recipes.recipe import Config, Recipe, known_recipes, load_recipe, matches, merge
 from clipbench.recipes.request import Request
 from clipbench.recipes.start import start_of
 from clipbench.records.store import Cell, RecordStore, content_key, run_folder
+from clipbench.report.variants import flat
 
 if TYPE_CHECKING:
     from clipbench.methods.base import Method
@@ -139,6 +140,7 @@ class _Planner:
             if not parents:
                 return {}
         full = self._resolved(config)
+        variant, digest = self._variant(recipe, dataset, full), acting_digest(request, recipe, section, dataset)
         if parents and full["model"]["init_args"]["template_set"] is None:  # null: that of what it starts from
             template_set = next(iter(parents.values())).provenance["template_set"]
             config, full = (
@@ -151,7 +153,7 @@ class _Planner:
             cell_full = copy.deepcopy(full)
             cell_full["data"]["init_args"]["seed"] = seed
             try:
-                identity = self._identity(cell_full, kind, user) | {
+                identity = self._identity(cell_full, kind) | {
                     "template_set": template_set,
                     "templates": self.facts.templates(cell_full["data"], template_set),
                 }
@@ -169,8 +171,26 @@ class _Planner:
                     "sha256": file_digest(start), "version": inner.version,
                     "class_path": class_path(inner), "code": code_of(inner),
                 }  # fmt: skip
-            found[seed] = self._planned(recipe, dataset, cell_full, merge(config, own), identity, parents.get(seed))
+            row = {"variant": variant, "recipe_digest": digest}
+            if isinstance(start, Path):  # by its content, wherever it lies
+                row["variant"] = variant | {"model.start": f"{start.name} {identity['start']['sha256'][:6]}"}
+            elif parents:
+                row["recipe_digest"] = content_key({"own": digest, "start": parents[seed].provenance["recipe_digest"]})
+            found[seed] = self._planned(
+                recipe, dataset, cell_full, merge(config, own), identity, row, parents.get(seed)
+            )
         return found
+
+    def _variant(self, recipe: Recipe, dataset: str, full: Config) -> dict[str, Any]:
+        """The dotted settings in which a cell differs from the packaged recipe of that name, or from its own file."""
+        from clipbench.bench.build import with_precision
+
+        known = known_recipes()
+        packaged = load_recipe(recipe.name) if recipe.name in known else recipe
+        request = dataclasses.replace(self.request, user=())
+        section = request.suite.datasets[dataset]
+        usual = self._resolved(with_precision(cell_config(request, packaged, dataset, section, request.seeds[0])))
+        return differing(acting(full), acting(usual))
 
     def _resolved(self, config: Config) -> Config:
         """The config with every default; parsed once for all datasets that it is the same for but for their name."""
@@ -202,7 +222,7 @@ class _Planner:
             self._template_sets[known] = template_set
         return self._template_sets[known]
 
-    def _identity(self, full: Config, kind: type[Method], user: tuple[Config, ...]) -> dict[str, Any]:
+    def _identity(self, full: Config, kind: type[Method]) -> dict[str, Any]:
         """What stands in the record's provenance and in the key."""
         from clipbench.backbone.clip import backbone_hash
         from clipbench.protocols import protocol
@@ -214,7 +234,6 @@ class _Planner:
             **self.facts.of(full["data"]),
             "backbone_hash": backbone_hash(backbone),
             "backbone_spec": spec_identity(backbone),
-            "changed": merged_user(user),
             "precision": full["trainer"]["precision"],
             "class_path": class_path(kind),
             "code": code_of(kind, [resolve_name(callback["class_path"]) for callback in callbacks]),
@@ -226,7 +245,7 @@ class _Planner:
 
     def _planned(
         self, recipe: Recipe, dataset: str, full: Config, config: Config, identity: dict[str, Any],
-        parent: PlannedCell | None,
+        row: dict[str, Any], parent: PlannedCell | None,
     ) -> PlannedCell:  # fmt: skip
         request = self.request
         cell = Cell(
@@ -245,7 +264,7 @@ class _Planner:
             }
         )
         undone = self.store.why_undone(cell, key)
-        return self.planned.setdefault(key, PlannedCell(cell, key, config, full, identity, undone, parent))
+        return self.planned.setdefault(key, PlannedCell(cell, key, config, full, identity | row, undone, parent))
 
 
 def callback_versions(callbacks: Sequence[Config]) -> dict[str, int]:
@@ -259,12 +278,34 @@ def callback_versions(callbacks: Sequence[Config]) -> dict[str, int]:
     return versions
 
 
-def merged_user(layers: Sequence[Config]) -> Config:
-    """What the user changed in the recipe; rows of a table never mix different changes."""
-    changed: Config = {}
-    for layer in layers:
-        changed = merge(changed, layer)
-    return changed
+def acting(full: Config) -> dict[str, Any]:
+    """The settings of a resolved config that may move a number, dotted; precision, seeds and data have their own."""
+    return flat(
+        {
+            "model": {"class_path": full["model"]["class_path"].rpartition(".")[2]}
+            | without(full["model"], {"backbone"}),
+            "data": {"init_args": without(full["data"], DATA_WITHOUT_EFFECT | {"dataset"})["init_args"]},
+            "trainer": {k: v for k, v in full["trainer"].items() if k not in WITHOUT_EFFECT | {"precision"}},
+        }
+    )
+
+
+def differing(mine: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
+    """The settings of `mine` that are others in `usual`; of another class that class alone and what both have."""
+    return {name: mine.get(name) for name in mine.keys() | usual.keys() if mine.get(name) != usual.get(name)}
+
+
+def acting_digest(request: Request, recipe: Recipe, section: Config, dataset: str) -> str:
+    """SHA-256 of what a recipe's own file says for this suite, protocol, shots and backbone, whatever the dataset."""
+    context = data_context(section, request.suite.name, dataset) | {
+        "protocol": request.protocol, "shots": request.shots, "backbone": request.backbone or request.suite.backbone,
+    }  # fmt: skip
+    entries = [
+        {key: value for key, value in entry.items() if key != "source"}
+        for entry in recipe.overrides
+        if matches({key: value for key, value in entry.items() if key != "dataset"}, context)
+    ]
+    return content_key({"sections": recipe.sections, "overrides": entries})
 
 
 def without(section: Config, keys: set[str]) -> Config:

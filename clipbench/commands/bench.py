@@ -67,6 +67,8 @@ def run(options: argparse.Namespace) -> int:
     from clipbench.resources import runs_dir
 
     def leaderboard(plan: Plan, console: Console) -> None:
-        write_leaderboard(plan.folder, plan.cells, list(request.suite.datasets), request.suite.note).print(console)
+        suite = request.suite
+        board = write_leaderboard(plan.folder, plan.cells, list(suite.datasets), suite.note, request.datasets or None)
+        board.print(console)
 
     return run_bench(request, options.results or runs_dir(), leaderboard, options.jobs, options.dry_run)

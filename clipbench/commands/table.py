@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clipbench.errors import RecordError
+from clipbench.errors import ConfigError, RecordError, UnknownName
 
 
 def add_parser(commands: Any) -> None:
@@ -16,58 +17,102 @@ def add_parser(commands: Any) -> None:
         "--suite", default="mini", help="mini (default), clip11, another suite's name, or its YAML file"
     )
     parser.add_argument("--protocol", default="base_to_novel", help="base_to_novel (default) or few_shot")
+    parser.add_argument("--datasets", default="", help="average over these datasets, separated by commas")
+    parser.add_argument("--methods", default="", help="these recipes, separated by commas")
+    parser.add_argument("--seeds", default="", help="these seeds, separated by commas")
+    parser.add_argument("--shots", type=int, default=None, help="this number of shots")
+    parser.add_argument("--backbone", default=None, help="this backbone")
     parser.add_argument("--results", type=Path, default=None, help="folder of all runs (default: results/runs)")
-    parser.add_argument("--format", default="text", choices=["text", "csv", "md", "tex"])
+    parser.add_argument("--format", default="text", choices=["text", "csv", "md", "tex", "json"])
+    parser.add_argument("--output", type=Path, default=None, help="write the table into this file")
     parser.add_argument("--compare", choices=["published"], default=None, help="put the papers' rows beside ours")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the table.
+    """Print the table, or write it.
 
     Raises:
-        ClipbenchError: an unknown suite, or no record to show.
+        ClipbenchError: an unknown suite, dataset or recipe, or no record to show.
     """
+    from clipbench.recipes.request import requested_names
     from clipbench.recipes.suites import load_suite
     from clipbench.resources import runs_dir
 
     suite = options.suite
     if suite.endswith((".yaml", ".yml")):
         suite = load_suite(suite).name
-    print(table_text(options.results or runs_dir(), suite, options.protocol, options.format, options.compare))
+    wanted: dict[str, Sequence[str]] = {
+        "dataset": requested_names(options.datasets), "recipe": requested_names(options.methods),
+        "seed": requested_names(options.seeds), "shots": () if options.shots is None else (str(options.shots),),
+        "backbone": () if options.backbone is None else (options.backbone,),
+    }  # fmt: skip
+    results = options.results or runs_dir()
+    text = table_text(results, suite, options.protocol, options.format, options.compare, wanted)
+    if options.output is None:
+        print(text)
+    else:
+        from clipbench.atomic import write_text
+
+        write_text(options.output, text + "\n")
     return 0
 
 
-def table_text(results: Path | str, suite: str, protocol: str, format: str = "text", compare: str | None = None) -> str:
+def table_text(
+    results: Path | str,
+    suite: str,
+    protocol: str,
+    format: str = "text",
+    compare: str | None = None,
+    wanted: Mapping[str, Sequence[str]] | None = None,
+) -> str:
     """What `clipbench table` prints.
 
     Args:
         results: the folder of all runs.
         suite: name of the suite.
         protocol: name of the protocol.
-        format: `text`, `csv`, `md` or `tex`.
+        format: `text`, `csv`, `md`, `tex` or `json`.
         compare: `published` adds the papers' rows (in `csv` as rows of setting `published`), also without any record.
+        wanted: which cells, by attribute of a cell (`dataset`, `recipe`, `seed`, `shots`, `backbone`): its values as
+            text; empty: all. Averages are over the datasets that are named.
 
     Raises:
         RecordError: there is no record and nothing to compare.
+        UnknownName: no record is of a value that is named.
+        ConfigError: the papers' averages are to stand beside those over some of the datasets.
     """
     import pandas as pd  # here, as all below: `clipbench --help` need not pay for it
 
-    from clipbench.records.store import run_folder
+    from clipbench.records.store import Cell, RecordStore, run_folder
     from clipbench.report.compare import published_sections
     from clipbench.report.leaderboard import load_frame
     from clipbench.report.published import TABLES, published_frame
     from clipbench.report.tables import render
 
     folder = run_folder(results, suite, protocol)
-    frame = load_frame(folder)
+    chosen = {name: set(values) for name, values in (wanted or {}).items() if values}
+    if chosen:
+        cells = [record.cell.as_dict() for record in RecordStore(folder).all()]
+        for name, values in chosen.items():
+            there = {str(cell[name]) for cell in cells}
+            if cells and (unknown := sorted(values - there)):
+                raise UnknownName(f"{name} among the records in {folder}:", unknown[0], there)
+    over = list((wanted or {}).get("dataset", ()))
+    if over and compare is not None:
+        raise ConfigError("--compare published: the papers' averages are over all datasets, leave out --datasets")
+
+    def is_wanted(cell: Cell) -> bool:
+        return all(str(getattr(cell, name)) in values for name, values in chosen.items())
+
+    frame = load_frame(folder, over=over or None, of=is_wanted)
     if compare is None:
         if frame.empty:
-            there = sorted(f"{path.parts[-3]} {path.parts[-2]}" for path in Path(results).glob("*/*/records"))
-            hint = f"; there are records of {', '.join(there)}" if there else ""
+            others = sorted(f"{path.parts[-3]} {path.parts[-2]}" for path in Path(results).glob("*/*/records"))
+            hint = f"; there are records of {', '.join(others)}" if others else ""
             raise RecordError(f"there is no record in {folder}{hint}; run `make bench METHOD=clipfit` first")
         return render(frame, format).rstrip("\n")
-    if format == "csv":
+    if format in ("csv", "json"):
         papers = published_frame(protocol if protocol in TABLES else TABLES[0])
         return render(papers if frame.empty else pd.concat([frame, papers]), format).rstrip("\n")
     if frame.empty:

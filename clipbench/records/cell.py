@@ -50,10 +50,17 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """A thin typed view of a record's JSON."""
+    """A thin typed view of a record's JSON.
+
+    Attributes:
+        data: the JSON.
+        path: its file.
+        variant: of the row that it counts in, as a table names it; "" for the packaged settings.
+    """
 
     data: dict[str, Any]
     path: Path | None = None
+    variant: str = ""
 
     @property
     def ok(self) -> bool:

@@ -26,7 +26,10 @@ COST = [
 COLUMNS = [
     *IDENTITY, "method", "dataset", "seeds", "cells", "cells_expected",
     "base", "novel", "h", "h_mean", "base_std", "novel_std", "novel_rule", *COST,
+    "variant", "averaged", "accuracy",
 ]  # fmt: skip
+MEASURES = ("base", "novel", "accuracy")
+ROW = [*IDENTITY, "variant"]
 AVERAGE = "average"
 Row = dict[str, Any]
 
@@ -34,18 +37,19 @@ Row = dict[str, Any]
 def cells_of(records: Iterable[Record]) -> list[Row]:
     """One row per record: identity, dataset, seed, accuracies in percent, novel rule, costs.
 
-    A protocol that tests all classes together gives `base` only; `novel` and H stay empty.
+    A protocol with one test split has `accuracy`; `base`, `novel` and H stay empty, as `accuracy` does elsewhere.
     """
     rows = []
     for record in records:
-        splits = record.splits
-        first = "base" if "base" in splits else next(iter(splits))
+        splits, single = record.splits, next(iter(record.splits)) if len(record.splits) == 1 else ""
         rows.append(
             {
                 **record.cell.as_dict(),
+                "variant": record.variant,
                 "method": record.method,
-                "base": record.accuracy(first),
-                "novel": record.accuracy("novel") if "novel" in splits else math.nan,
+                "base": record.accuracy("base") if "base" in splits and not single else math.nan,
+                "novel": record.accuracy("novel") if "novel" in splits and not single else math.nan,
+                "accuracy": record.accuracy(single) if single else math.nan,
                 "novel_rule": splits["novel"]["novel_rule"] if "novel" in splits else "",
                 **{name: record.cost.get(name) for name in COST},
             }
@@ -57,6 +61,7 @@ def aggregate(
     cells: Iterable[Row],
     missing: Iterable[Cell] = (),
     datasets: Mapping[str, Sequence[str]] | None = None,
+    over: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """The leaderboard: one row per recipe and dataset, one average row per recipe, recipes by H.
 
@@ -64,12 +69,13 @@ def aggregate(
         cells: rows of `cells_of`, in any order.
         missing: cells that were asked for and have no outcome.
         datasets: by suite, its datasets in order; a suite that is not named has those that occur.
+        over: the datasets that are shown and averaged over; None: all.
 
     Returns:
-        A frame with exactly `COLUMNS`; empty values are NaN (numbers) or "" (text).
+        A frame with `COLUMNS` and the spread `accuracy_std`; empty values are NaN (numbers) or "" (text).
     """
     cells = [dict(row) for row in cells]
-    absent = [{**cell.as_dict()} for cell in missing]
+    absent = [{"variant": "", **cell.as_dict()} for cell in missing]
     by_row: dict[tuple, list[Row]] = {}
     for cell in sorted(cells + absent, key=lambda cell: (*map(str, _identity(cell)), cell["dataset"], cell["seed"])):
         by_row.setdefault(_identity(cell), []).append(cell)
@@ -79,19 +85,35 @@ def aggregate(
         listed = list((datasets or {}).get(suite, ()))
         same = [cell["dataset"] for cell in cells + absent if cell["suite"] == suite]
         others = sorted(set(same) - set(listed))
-        blocks.setdefault(identity[:5], []).append(_recipe_rows(identity, members, listed or others, listed and others))
-    rows = [
+        shown, extra = listed or others, listed and others
+        if over is not None:
+            shown, extra = [name for name in shown if name in over], [name for name in extra if name in over]
+            members = [cell for cell in members if cell["dataset"] in over]
+        if members:
+            rows = _recipe_rows(identity, members, shown, extra)
+            blocks.setdefault(identity[:5], []).append(_stating(rows, len(shown), len(listed or others)))
+    ordered = [
         row
         for group in sorted(blocks, key=lambda group: (*map(str, group[:4]), int(group[4])))
         for recipe in sorted(blocks[group], key=_rank)
         for row in recipe
     ]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(ordered, columns=[*COLUMNS, "accuracy_std"])
 
 
 def rows_of(frame: pd.DataFrame) -> list[Row]:
     """The rows of a leaderboard as plain dictionaries."""
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def label_of(row: Row) -> str:
+    """The name of a row: its recipe, and its variant where it is not the packaged one."""
+    return f"{row['recipe']} ({row['variant']})" if row.get("variant") else str(row["recipe"])
+
+
+def score_of(row: Row) -> float:
+    """H, or accuracy where a protocol has one test split."""
+    return float(row["h"] if math.isnan(row["accuracy"]) else row["accuracy"])
 
 
 def grouped(rows: Iterable[Row], columns: Sequence[str]) -> dict[tuple, list[Row]]:
@@ -109,18 +131,24 @@ def averages_of(rows: Iterable[Row]) -> list[Row]:
 
 def _recipe_rows(identity: tuple, cells: list[Row], datasets: list[str], extra: list[str]) -> list[Row]:
     """The rows of one recipe: its datasets in order, then the average over `datasets` (never over `extra`)."""
-    done = [cell for cell in cells if "base" in cell]
+    done = [cell for cell in cells if "method" in cell]
     seeds = sorted({cell["seed"] for cell in cells})
     method = next((cell["method"] for cell in done), "")
-    head = {**dict(zip(IDENTITY, identity, strict=True)), "method": method}
+    head = {**dict(zip(ROW, identity, strict=True)), "method": method}
     rows = [_dataset_row(head, name, [c for c in done if c["dataset"] == name], seeds) for name in datasets]
     more = [_dataset_row(head, name, [c for c in done if c["dataset"] == name], seeds) for name in extra]
     kept = [cell for cell in done if cell["dataset"] in datasets]
     return [*rows, *(row for row in more if row["cells"]), _average_row(head, rows, kept, seeds)]
 
 
+def _stating(rows: list[Row], shown: int, listed: int) -> list[Row]:
+    """The rows with what their average is over: `2/11`."""
+    return [{**row, "averaged": f"{shown}/{listed}" if row["dataset"] == AVERAGE else ""} for row in rows]
+
+
 def _dataset_row(head: Row, dataset: str, cells: list[Row], seeds: list[int]) -> Row:
     base, novel = _mean(cells, "base"), _mean(cells, "novel")
+    spreads = {f"{name}_std": _spread([cell[name] for cell in cells]) for name in MEASURES}
     return {
         **head,
         "dataset": dataset,
@@ -131,8 +159,8 @@ def _dataset_row(head: Row, dataset: str, cells: list[Row], seeds: list[int]) ->
         "novel": novel,
         "h": harmonic_mean(base, novel),
         "h_mean": math.nan,
-        "base_std": _spread([cell["base"] for cell in cells]),
-        "novel_std": _spread([cell["novel"] for cell in cells]),
+        "accuracy": _mean(cells, "accuracy"),
+        **spreads,
         "novel_rule": _rule(cells),
         **_costs(cells),
     }
@@ -141,10 +169,9 @@ def _dataset_row(head: Row, dataset: str, cells: list[Row], seeds: list[int]) ->
 def _average_row(head: Row, rows: list[Row], cells: list[Row], seeds: list[int]) -> Row:
     expected = len(rows) * len(seeds)
     complete = bool(rows) and len(cells) == expected
-    base, novel = (_mean(rows, "base"), _mean(rows, "novel")) if complete else (math.nan, math.nan)
+    base, novel, accuracy = (_mean(rows, name) if complete else math.nan for name in MEASURES)
     by_seed = {
-        column: [_mean([cell for cell in cells if cell["seed"] == seed], column) for seed in seeds]
-        for column in ("base", "novel")
+        name: [_mean([cell for cell in cells if cell["seed"] == seed], name) for seed in seeds] for name in MEASURES
     }
     return {
         **head,
@@ -156,8 +183,8 @@ def _average_row(head: Row, rows: list[Row], cells: list[Row], seeds: list[int])
         "novel": novel,
         "h": harmonic_mean(base, novel),
         "h_mean": _mean(rows, "h") if complete else math.nan,
-        "base_std": _spread(by_seed["base"]) if complete else math.nan,
-        "novel_std": _spread(by_seed["novel"]) if complete else math.nan,
+        "accuracy": accuracy,
+        **{f"{name}_std": _spread(values) if complete else math.nan for name, values in by_seed.items()},
         "novel_rule": _rule(cells),
         **(_costs(cells) if complete else dict.fromkeys(COST, math.nan)),
     }
@@ -166,15 +193,15 @@ def _average_row(head: Row, rows: list[Row], cells: list[Row], seeds: list[int])
 def _rank(rows: list[Row]) -> tuple:
     """Complete recipes by H (by accuracy where there is no H), then the others by what they have; ties by name."""
     average = rows[-1]
-    score = average["base"] if math.isnan(average["h"]) else average["h"]
+    score = score_of(average)
     if not math.isnan(score):
-        return (0, -score, 0, average["recipe"])
-    present = [row["base"] if math.isnan(row["h"]) else row["h"] for row in rows[:-1] if row["cells"]]
-    return (1, -average["cells"], -statistics.fmean(present) if present else 0, average["recipe"])
+        return (0, -score, 0, label_of(average))
+    present = [score_of(row) for row in rows[:-1] if row["cells"]]
+    return (1, -average["cells"], -statistics.fmean(present) if present else 0, label_of(average))
 
 
 def _identity(cell: Row) -> tuple:
-    return tuple(cell[name] for name in IDENTITY)
+    return (*(cell[name] for name in IDENTITY), cell.get("variant", ""))
 
 
 def _seeds(cells: list[Row]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import pandas as pd
 import yaml
 
-from clipbench.report.aggregate import AVERAGE, Row, averages_of, grouped, rows_of
+from clipbench.report.aggregate import AVERAGE, Row, averages_of, grouped, label_of, rows_of
 from clipbench.report.layout import (
     DASH,
     PROTOCOLS,
@@ -28,7 +28,7 @@ from clipbench.report.tables import text
 from clipbench.resources import configs_dir
 
 SAME_BACKBONE = re.compile(r"ViT-B-16(-quickgelu)?/openai")
-MEASURES = {"base_to_novel": [("base", "Base"), ("novel", "Novel"), ("h", "H")], "few_shot": [("base", "Accuracy")]}
+MEASURES = {"base_to_novel": [("base", "Base"), ("novel", "Novel"), ("h", "H")], "few_shot": [("accuracy", "Accuracy")]}
 CLIPFIT = (
     "clipfit: the paper's text states only a gain of 7.27 in H over zero-shot, which makes 78.97 of 71.70; its values "
     "by dataset stand in no source that was read"
@@ -89,7 +89,8 @@ def _section(table: str, shots: int, ours: list[Row], names: Mapping[str, str], 
     if mine:
         last = MEASURES[table][-1][0]
         stated = {row["recipe"]: row[last] for row in theirs}
-        less = [row[last] - stated.get(names.get(row["recipe"], ""), math.nan) for row in mine]
+        published = ["" if row["variant"] else names.get(row["recipe"], "") for row in mine]
+        less = [row[last] - stated.get(name, math.nan) for row, name in zip(mine, published, strict=True)]
         heads.append("vs paper")
         entries.append([Shown(DASH if math.isnan(d) else f"{d:+.2f}") for d in less] + [Shown("")] * len(theirs))
     heads.append("Source")
@@ -115,15 +116,15 @@ def _short(source: str, length: int = 28) -> str:
 
 
 def _ours(row: Row) -> str:
-    return f"{row['recipe']}, ours" + ("" if row["setting"] == "paper" else f", {row['setting']}")
+    return f"{label_of(row)}, ours" + ("" if row["setting"] == "paper" else f", {row['setting']}")
 
 
 def _details(ours: list[Row], papers: list[Row], names: Mapping[str, str], column: str, head: str) -> list[Grid]:
     """Our recipes by dataset, each followed by the paper's line where it is known by dataset."""
     lines = []
-    for (recipe, _), rows in grouped(ours, ["recipe", "setting"]).items():
+    for (recipe, _, variant), rows in grouped(ours, ["recipe", "setting", "variant"]).items():
         paper = {row["dataset"]: row[column] for row in papers if row["recipe"] == names.get(recipe)}
-        if len(paper) < 2:
+        if variant or len(paper) < 2:
             continue
         mine = {row["dataset"]: row[column] for row in rows}
         for label, values in ((_ours(rows[0]), mine), (f"{names[recipe]}, paper", paper)):

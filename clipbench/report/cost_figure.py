@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pandas as pd
 
 from clipbench.errors import UnknownName
-from clipbench.report.aggregate import IDENTITY, Row, averages_of, grouped, rows_of
+from clipbench.report.aggregate import IDENTITY, Row, averages_of, grouped, label_of, rows_of
 from clipbench.report.drawing import new_figure
 from clipbench.report.labels import Labels, place_labels
 from clipbench.report.layout import FROZEN, MINI, NOTHING, is_frozen, left_out, measures, title_of
@@ -130,15 +130,15 @@ def draw_costs(
         return []
     shapes = _shapes(kept, groups)
     points = [
-        Point((names or {}).get(row["recipe"], row["recipe"]) + FROZEN * is_frozen(row), float(row[x]),
-              float(row[column]), is_frozen(row), shapes[row["recipe"]])
+        Point((names or {}).get(row["recipe"], label_of(row)) + FROZEN * is_frozen(row), float(row[x]),
+              float(row[column]), is_frozen(row), shapes[label_of(row)])
         for row in kept
     ]  # fmt: skip
-    lines = [(row["recipe"], float(row[column])) for row in free]
+    lines = [(label_of(row), float(row[column])) for row in free]
     _limit(axes, points, [value for _, value in lines])
     floors = [_floor(axes, (names or {}).get(recipe, recipe), value, head) for recipe, value in lines]
     front = _front(axes, points, max((value for _, value in lines), default=-math.inf))
-    by_recipe = {row["recipe"]: point for row, point in zip(kept, points, strict=True)}
+    by_recipe = {label_of(row): point for row, point in zip(kept, points, strict=True)}
     for number, (name, recipes) in enumerate((groups or {}).items()):
         steps = [by_recipe[recipe] for recipe in recipes if recipe in by_recipe]
         if name in joined:
@@ -179,8 +179,8 @@ def _draw_points(axes: Axes, points: Sequence[Point], naming: Naming, listed: bo
 def _shapes(rows: Sequence[Row], groups: Mapping[str, Sequence[str]] | None) -> dict[str, int]:
     """The number of each recipe's shape: its own, or that of its group (0 for what is in several, or in none)."""
     if not groups:
-        return {row["recipe"]: index for index, row in enumerate(rows)}
-    shapes = dict.fromkeys((row["recipe"] for row in rows), 0)
+        return {label_of(row): index for index, row in enumerate(rows)}
+    shapes = dict.fromkeys(map(label_of, rows), 0)
     for recipe in shapes:
         within = [number for number, recipes in enumerate(groups.values()) if recipe in recipes]
         if len(within) == 1:

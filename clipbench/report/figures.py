@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from clipbench.report.aggregate import IDENTITY, Row, averages_of, grouped, rows_of
+from clipbench.report.aggregate import IDENTITY, Row, averages_of, grouped, label_of, rows_of
 from clipbench.report.drawing import new_figure
 from clipbench.report.harmonic import harmonic_mean
 from clipbench.report.labels import Labels, place_labels
@@ -48,7 +48,7 @@ def figure(frame: pd.DataFrame) -> Figure:
             panels += grouped(some, IDENTITY[:5]).items()
     columns = min(len(panels), 3)
     rows = math.ceil(len(panels) / columns)
-    most = max(len(grouped(some, ["recipe"])) for _, some in panels)
+    most = max(len(grouped(some, ["recipe", "variant"])) for _, some in panels)
     drawn = new_figure(5.6 * columns, (5.2 + 0.16 * legend_lines(most, LEGEND_COLUMNS)) * rows)
     if (frame["suite"] == "mini").any():
         drawn.supxlabel(MINI.replace("playground: ", "playground:\n"), fontsize=7, color="0.35")
@@ -85,7 +85,7 @@ def _base_novel(axes: Axes, averages: list[Row]) -> list[Labels]:
         first=[index for index, row in enumerate(whole) if row["trained_parameters"] == 0],
         unranked=[index for index in range(len(whole)) if index not in able],
     )
-    texts = [row["recipe"] + FROZEN * is_frozen(row) for row in whole]
+    texts = [label_of(row) + FROZEN * is_frozen(row) for row in whole]
     for index in sorted(naming.beside + naming.listed):
         label = texts[index] if index in naming.listed else None
         axes.plot(*points[index], label=label, zorder=3, **mark(index, is_frozen(whole[index])))
@@ -138,7 +138,7 @@ def _iso_h(axes: Axes) -> list[Text]:
 
 def _by_shots(axes: Axes, averages: list[Row]) -> list[Labels]:
     """A line per recipe over the shots; the spread over seeds as bars."""
-    whole = sorted((row for row in averages if not math.isnan(row["base"])), key=lambda row: row["shots"])
+    whole = sorted((row for row in averages if not math.isnan(row["accuracy"])), key=lambda row: row["shots"])
     axes.set_xlabel("shots per class")
     axes.set_ylabel("accuracy, %")
     if not whole:
@@ -147,27 +147,27 @@ def _by_shots(axes: Axes, averages: list[Row]) -> list[Labels]:
     shots = sorted({row["shots"] for row in whole})
     axes.set_xticks(range(len(shots)), [str(s) for s in shots])
     axes.set_xlim(-0.4, len(shots) - 0.4 + 0.25 * len(shots))
-    axes.set_ylim(*_limits([row["base"] for row in whole]))
+    axes.set_ylim(*_limits([row["accuracy"] for row in whole]))
     axes.grid(axis="y", color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
-    curves = {recipe: [(shots.index(row["shots"]), row) for row in rows]
-              for (recipe,), rows in grouped(whole, ["recipe"]).items()}  # fmt: skip
+    curves = {label_of(rows[0]): [(shots.index(row["shots"]), row) for row in rows]
+              for rows in grouped(whole, ["recipe", "variant"]).values()}  # fmt: skip
     recipes = list(curves)
-    ends = [(float(place), float(row["base"])) for place, row in (curve[-1] for curve in curves.values())]
+    ends = [(float(place), float(row["accuracy"])) for place, row in (curve[-1] for curve in curves.values())]
     naming = choose_names(
         [value for _, value in ends], front=(),
         first=[index for index, curve in enumerate(curves.values()) if curve[-1][1]["trained_parameters"] == 0],
     )  # fmt: skip
     for index in sorted(naming.beside + naming.listed):
         curve = curves[recipes[index]]
-        spreads = [0.0 if math.isnan(row["base_std"]) else row["base_std"] for _, row in curve]
+        spreads = [0.0 if math.isnan(row["accuracy_std"]) else row["accuracy_std"] for _, row in curve]
         axes.errorbar(
-            [place for place, _ in curve], [row["base"] for _, row in curve], yerr=spreads, capsize=3, linewidth=1,
+            [place for place, _ in curve], [row["accuracy"] for _, row in curve], yerr=spreads, capsize=3, linewidth=1,
             color=SHADES[index % len(SHADES)], label=recipes[index] if index in naming.listed else None,
             **mark(index) | {"linestyle": "-", "markersize": 6},
         )  # fmt: skip
     if naming.nameless:
-        others = [[(place, row["base"]) for place, row in curves[recipes[i]]] for i in naming.nameless]
+        others = [[(place, row["accuracy"]) for place, row in curves[recipes[i]]] for i in naming.nameless]
         xs, ys = zip(*itertools.chain.from_iterable([*curve, (math.nan, math.nan)] for curve in others), strict=True)
         thin = {"linestyle": "-", "linewidth": 0.3, "color": "0.8", "markersize": 2, "zorder": 1}
         axes.plot(xs, ys, label=f"{len(others)} others", **dot() | thin)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from clipbench.report.aggregate import AVERAGE, IDENTITY, Row, averages_of, grouped, rows_of
+from clipbench.report.aggregate import AVERAGE, IDENTITY, Row, averages_of, grouped, label_of, rows_of
 
 DASH = "–"  # noqa: RUF001 - as tables print what is not there
 FROZEN = "†"
@@ -79,7 +79,7 @@ def title_of(identity: tuple) -> str:
 def measures(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """Columns of accuracy with their heads: base, novel and H, or accuracy alone where nothing is novel."""
     if all(row["protocol"] != "base_to_novel" and math.isnan(row["novel"]) for row in rows):
-        return [("base", "Accuracy")]
+        return [("accuracy", "Accuracy")]
     return [("base", "Base"), ("novel", "Novel"), ("h", "H")]
 
 
@@ -101,7 +101,7 @@ def marks(values: Sequence[float], eligible: Sequence[bool]) -> list[str]:
 def left_out(rows: Sequence[Row], column: str) -> str:
     """Why rows are not drawn, the first eight by name: cells are missing where `column` is NaN, else the cost."""
     reasons = [
-        f"{row['recipe']} " + (f"({row['cells']}/{row['cells_expected']} cells)" if unfinished else "(unknown cost)")
+        f"{label_of(row)} " + (f"({row['cells']}/{row['cells_expected']} cells)" if unfinished else "(unknown cost)")
         for unfinished in (True, False) for row in rows if math.isnan(row[column]) == unfinished
     ]  # fmt: skip
     return ", ".join(reasons[:8]) + (f" and {len(reasons) - 8} more" if len(reasons) > 8 else "")
@@ -138,8 +138,18 @@ def _summary(rows: list[Row], averages: list[Row], columns: list[tuple[str, str]
     for head, entries in costs(averages):
         heads.append(head)
         filled.append(entries)
-    count = len({row["dataset"] for row in rows} - {AVERAGE})
-    return Grid(f"Average over {count} dataset{'s' * (count != 1)}", heads, _lines(averages, filled))
+    return Grid(f"Average over {_averaged(rows, averages)}", heads, _lines(averages, filled))
+
+
+def _averaged(rows: list[Row], averages: list[Row]) -> str:
+    """`11 datasets`, or `2 datasets of the suite's 11: dtd, eurosat`."""
+    datasets = list(dict.fromkeys(row["dataset"] for row in rows if row["dataset"] != AVERAGE))
+    count = f"{len(datasets)} dataset{'s' * (len(datasets) != 1)}"
+    stated = {tuple(row["averaged"].split("/")) for row in averages if row.get("averaged")}
+    for shown, listed in stated:
+        if shown != listed:
+            return f"{count} of the suite's {listed}: {', '.join(datasets)}"
+    return count
 
 
 def costs(rows: Sequence[Row]) -> list[tuple[str, list[Shown]]]:
@@ -155,10 +165,10 @@ def costs(rows: Sequence[Row]) -> list[tuple[str, list[Shown]]]:
 def detail(rows: Sequence[Row], averages: Sequence[Row], column: str, head: str) -> Grid:
     """One measure with the datasets as columns, a line for each average row."""
     datasets = sorted(dict.fromkeys(row["dataset"] for row in rows), key=lambda name: name == AVERAGE)
-    by_place = {(row["dataset"], row["recipe"]): row for row in rows}
+    by_place = {(row["dataset"], label_of(row)): row for row in rows}
     nothing = {column: math.nan, "cells": 0, "cells_expected": 0, "novel_rule": ""}
     filled = [
-        accuracies([by_place.get((dataset, row["recipe"]), nothing) for row in averages], column)
+        accuracies([by_place.get((dataset, label_of(row)), nothing) for row in averages], column)
         for dataset in datasets
     ]
     return Grid(f"{head} by dataset", ["Recipe", *datasets], _lines(averages, filled), by_dataset=True)
@@ -167,7 +177,7 @@ def detail(rows: Sequence[Row], averages: Sequence[Row], column: str, head: str)
 def _lines(averages: Sequence[Row], filled: list[list[Shown]]) -> list[Line]:
     """Columns of entries as lines of recipes."""
     return [
-        Line(row["recipe"], is_frozen(row), [column[index] for column in filled]) for index, row in enumerate(averages)
+        Line(label_of(row), is_frozen(row), [column[index] for column in filled]) for index, row in enumerate(averages)
     ]
 
 
@@ -218,13 +228,15 @@ def _caption(rows: list[Row], averages: list[Row]) -> list[str]:
 def _missing(rows: list[Row]) -> list[str]:
     """A line per recipe that has missing cells: how many, and where."""
     lines = []
-    for (recipe,), own in grouped(rows, ["recipe"]).items():
+    for own in grouped(rows, ["recipe", "variant"]).values():
         holes = [row for row in own if row["dataset"] != AVERAGE and not is_whole(row)]
         if holes:
             names = [f"{row['dataset']} {row['cells_expected'] - row['cells']}" for row in holes]
             (average,) = averages_of(own)
             count = average["cells_expected"] - average["cells"]
-            lines.append(f"{recipe}: {count} of {average['cells_expected']} cells missing ({', '.join(names)})")
+            lines.append(
+                f"{label_of(average)}: {count} of {average['cells_expected']} cells missing ({', '.join(names)})"
+            )
     return lines
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +11,9 @@ import pandas as pd
 import yaml
 
 from clipbench.errors import RecordError
-from clipbench.records.store import Record, RecordStore, write_text
-from clipbench.report.aggregate import aggregate, cells_of
+from clipbench.records.store import Cell, RecordStore, write_text
+from clipbench.report.aggregate import aggregate, averages_of, cells_of, rows_of
+from clipbench.report.layout import is_whole
 from clipbench.report.select import Planned, select
 from clipbench.report.tables import layout_of, render, terminal
 from clipbench.resources import configs_dir
@@ -27,7 +27,7 @@ class Leaderboard:
     """What was written.
 
     Attributes:
-        frame: the rows, see `aggregate.COLUMNS`; `frame.attrs["notes"]` says what is odd.
+        frame: the rows that are shown, see `aggregate.COLUMNS`; `frame.attrs["notes"]` says what is odd.
         files: by ending (`csv`, `md`, `tex`, `png`, `pdf`; `cost.png` and `cost.pdf` of accuracy against cost).
     """
 
@@ -62,6 +62,8 @@ def load_frame(
     expected: Iterable[Planned] | None = None,
     datasets: Sequence[str] | None = None,
     note: str | None = None,
+    over: Sequence[str] | None = None,
+    of: Callable[[Cell], bool] = lambda cell: True,
 ) -> pd.DataFrame:
     """The leaderboard of the records in a run folder.
 
@@ -71,27 +73,23 @@ def load_frame(
             without one are shown as missing.
         datasets: the datasets of the suite in order; None takes those of the packaged suite, else those that occur.
         note: what tables of this suite say about themselves; None takes that of the packaged suite.
+        over: the datasets that are shown and averaged over; None: all of the suite.
+        of: which cells are wanted.
 
     Returns:
         Columns as `aggregate.COLUMNS`, no rows without records; `attrs` has `notes` and `suite_notes`, for people.
     """
     scan = RecordStore(folder).scan()
-    chosen = select(scan.records, expected)
+    chosen = select([record for record in scan.records if of(record.cell)], expected)
     suites = {cell.suite for cell in [*(record.cell for record in chosen.records), *chosen.missing]}
     packaged = {name: suite_of(name) for name in suites}
     listed = {name: datasets if datasets is not None else packaged[name][0] for name in suites}
-    frame = aggregate(cells_of(chosen.records), chosen.missing, listed)
+    frame = aggregate(cells_of(chosen.records), chosen.missing, listed, over)
     dirty = sum(bool(record.data["environment"].get("dirty")) for record in chosen.records)
     changed = [f"{dirty} of {len(chosen.records)} cells ran from a checkout with uncommitted changes"] if dirty else []
-    frame.attrs["notes"] = [*chosen.notes, *_own_settings(chosen.records), *scan.problems, *changed]
+    frame.attrs["notes"] = [*chosen.notes, *scan.problems, *changed]
     frame.attrs["suite_notes"] = {name: packaged[name][1] if note is None else note for name in suites}
     return frame
-
-
-def _own_settings(records: Iterable[Record]) -> list[str]:
-    """A sentence for each recipe that ran with `--set` or `--config`: its row is not the recipe's own."""
-    shown = {(r.cell.recipe, json.dumps(r.provenance["changed"])) for r in records if r.provenance.get("changed")}
-    return [f"{recipe}: run with {changed}, not with the recipe's own settings" for recipe, changed in sorted(shown)]
 
 
 def write_leaderboard(
@@ -99,14 +97,18 @@ def write_leaderboard(
     expected: Iterable[Planned] | None = None,
     datasets: Sequence[str] | None = None,
     note: str | None = None,
+    over: Sequence[str] | None = None,
 ) -> Leaderboard:
     """Writes `leaderboard.csv`, `.md`, `.tex` and the figures `scatter` and `accuracy_vs_cost` (`.png`, `.pdf`).
+
+    The files average over the suite wherever some row is complete over it; what is shown averages over what was asked.
 
     Args:
         folder: the run folder, `<results>/<suite>/<protocol>`; the files go there.
         expected: see `load_frame`.
         datasets: see `load_frame`.
         note: see `load_frame`.
+        over: see `load_frame`: the datasets asked for.
 
     Raises:
         RecordError: the folder holds no record, is read-only or full.
@@ -115,13 +117,16 @@ def write_leaderboard(
     from clipbench.report.drawing import save_figure
     from clipbench.report.figures import figure
 
-    folder = Path(folder)
-    frame = load_frame(folder, expected, datasets, note)
+    folder, planned = Path(folder), list(expected or ())
+    frame = load_frame(folder, planned, datasets, note)
     if frame.empty:
         raise RecordError(f"there is no record in {folder}; run `make bench METHOD=clipfit` first")
+    shown = load_frame(folder, planned, datasets, note, over) if over else frame
+    whole = any(is_whole(row) for row in averages_of(rows_of(frame)))
+    kept = frame if whole else shown
     files = {
-        ending: write_text(folder / f"leaderboard.{ending}", render(frame, ending)) for ending in ("csv", "md", "tex")
+        ending: write_text(folder / f"leaderboard.{ending}", render(kept, ending)) for ending in ("csv", "md", "tex")
     }
-    files |= save_figure(figure(frame), folder / "scatter")
-    costs = save_figure(accuracy_vs_cost(frame), folder / "accuracy_vs_cost")
-    return Leaderboard(frame, files | {f"cost.{ending}": path for ending, path in costs.items()})
+    files |= save_figure(figure(kept), folder / "scatter")
+    costs = save_figure(accuracy_vs_cost(kept), folder / "accuracy_vs_cost")
+    return Leaderboard(shown, files | {f"cost.{ending}": path for ending, path in costs.items()})

@@ -104,7 +104,7 @@ def published_frame(table: str, shots: int = 16, rows: Iterable[Published] | Non
         *single, average = [row for row in rows_ if row["cells"]] or [{"cells": 0, "cells_expected": 11}]
         if average["cells"] < average["cells_expected"] and name in printed:
             average = _printed_average(table, shots, printed[name])
-        score = average["base" if table == "few_shot" else "h"]
+        score = average["accuracy" if table == "few_shot" else "h"]
         blocks.append((-score, [{**row, "seeds": ""} for row in [*single, average]]))
     blocks.sort(key=lambda block: block[0])
     return pd.DataFrame([row for _, block in blocks for row in block], columns=COLUMNS)
@@ -112,17 +112,21 @@ def published_frame(table: str, shots: int = 16, rows: Iterable[Published] | Non
 
 def _cell(table: str, shots: int, row: Published) -> Row:
     """A printed dataset row as if it were one cell."""
+    single = table == "few_shot"
     return {
         "suite": "clip11", "backbone": "ViT-B/16", "protocol": table, "setting": "published", "shots": shots,
-        "recipe": row.method, "method": row.method, "dataset": row.dataset, "seed": 1, "base": row.base,
-        "novel": row.novel, "novel_rule": "", **dict.fromkeys(COST, math.nan),
+        "recipe": row.method, "method": row.method, "dataset": row.dataset, "seed": 1,
+        "base": math.nan if single else row.base,
+        "novel": row.novel, "novel_rule": "", **dict.fromkeys(COST, math.nan), "variant": "", "averaged": "",
+        "accuracy": row.base if single else math.nan,
     }  # fmt: skip
 
 
 def _printed_average(table: str, shots: int, row: Published) -> Row:
     h = row.h if math.isnan(row.base) else harmonic_mean(row.base, row.novel)
     cells = {"cells": len(KEYS), "cells_expected": len(KEYS), "h": h, "h_mean": math.nan}
-    return {**_cell(table, shots, row), **cells, "base_std": math.nan, "novel_std": math.nan}
+    spreads = dict.fromkeys(("base_std", "novel_std", "accuracy_std"), math.nan)
+    return {**_cell(table, shots, row), **cells, **spreads}
 
 
 def deviations(table: str) -> list[Deviation]:
@@ -136,9 +140,10 @@ def deviations(table: str) -> list[Deviation]:
             own = again[row.method, row.dataset]
             for column, tolerance in (("base", MEAN_TOLERANCE), ("novel", MEAN_TOLERANCE), ("h", H_TOLERANCE)):
                 stated = getattr(row, column)
-                if abs(own[column] - stated) > tolerance + 1e-9:  # false for NaN: nothing is stated
+                again_ = own["accuracy"] if table == "few_shot" and column == "base" else own[column]
+                if abs(again_ - stated) > tolerance + 1e-9:  # false for NaN: nothing is stated
                     name = "value" if table == "few_shot" else column
-                    found.append(Deviation(table, row.method, row.dataset, name, stated, float(own[column])))
+                    found.append(Deviation(table, row.method, row.dataset, name, stated, float(again_)))
     return found
 
 

@@ -1,13 +1,14 @@
-"""Which records count for a leaderboard; each one that does not is named in a note."""
+"""Which records count for a table, and in which row; each one that does not count is named in a note."""
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
 
 from clipbench.records.store import Cell, Record
+from clipbench.report.variants import Difference, data_names, difference, fingerprint, name_rows, reasons, table_of
 
 
 class Planned(Protocol):
@@ -21,81 +22,113 @@ class Planned(Protocol):
     def key(self) -> str:
         """The key that its record must have."""
 
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """What its record will say of where it comes from."""
+
+
+@dataclass(frozen=True, order=True)
+class Absent(Cell):
+    """A cell that failed or is planned without a record, and the row that it is missing from."""
+
+    variant: str = ""
+
 
 class Selection(NamedTuple):
-    """The records that count, the cells that failed or are planned without a record, and what to say."""
+    """The records that count, each with the variant of its row, the cells that are missing, and what to say."""
 
     records: list[Record]
-    missing: list[Cell]
+    missing: list[Absent]
     notes: list[str]
 
 
-def select(records: Iterable[Record], expected: Iterable[Planned] | None = None) -> Selection:
-    """At most one record per cell, and per row only records that belong together.
+Rows = dict[tuple, dict[Difference, dict[Cell, Record | None]]]
 
-    A planned cell counts only with the key of the plan. Of several records of one cell the one finished last counts.
-    Within a row (recipe, protocol, shots ...) numbers of different classes, code, backbone weights, precisions or
-    changes by the user (`--set`, `--config`) are never averaged: the variant with most cells of the plan counts, then
-    that with most cells, then the latest; the rest is missing.
+
+def select(records: Iterable[Record], expected: Iterable[Planned] | None = None, apart: bool = True) -> Selection:
+    """At most one record per cell and row, and per row only records that belong together.
+
+    A row holds cells of one recipe, class, code, backbone, precision and variant, whose datasets have one fingerprint
+    each; every difference is a row of its own (`report/variants.py`). A planned cell counts only with the key of the
+    plan. Of several records of one cell in one row the one finished last counts.
 
     Args:
         records: in any order.
         expected: the plan's cells with their keys.
+        apart: False: of several rows of a recipe only that of the plan is kept, for tables that name their rows.
     """
     records = sorted(records, key=lambda record: (record.cell, record.finished, record.key))
-    keys = {planned.cell: planned.key for planned in expected or ()}
-    good: dict[tuple[Cell, str], Record] = {}
-    failures: dict[Cell, Record] = {}
-    several: dict[tuple, set[Cell]] = defaultdict(set)
+    planned = list(expected or ())
+    names = data_names(
+        [(record.cell, record.provenance) for record in records] + [(one.cell, one.provenance) for one in planned],
+        [(one.cell, one.provenance) for one in planned],
+    )
+
+    def told(cell: Cell, provenance: Mapping[str, Any]) -> Difference:
+        return difference(provenance, names[(table_of(cell), cell.dataset), fingerprint(provenance)])
+
+    asked = {(one.cell, told(one.cell, one.provenance)): one.key for one in planned}
+    rows: Rows = defaultdict(lambda: defaultdict(dict))
+    failures: dict[tuple[Cell, Difference], Record] = {}
+    several: dict[str, set[Cell]] = defaultdict(set)
     for record in records:
-        if record.cell in keys and record.key != keys[record.cell]:
-            continue  # of former settings; the plan says which ones are asked for now
+        place = (record.cell, told(record.cell, record.provenance))
+        if asked.get(place, record.key) != record.key:
+            continue  # of a former key; the plan says which one is asked for now
+        there = rows[row_of(record.cell)][place[1]]
         if not record.ok:
-            failures[record.cell] = record
+            failures[place] = record
+            there.setdefault(record.cell, None)
             continue
-        place = (record.cell, _variant(record))
-        if place in good:
-            several[row_of(record.cell)].add(record.cell)
-        good[place] = record
-    notes = [f"{row[5]}: {_cells(cells)} with several settings; the latest counts" for row, cells in several.items()]
-    kept, left_out = _one_variant_per_row(good.values(), keys)
-    notes += left_out
-    failed = {cell: record for cell, record in failures.items() if cell not in kept}
+        if there.get(record.cell) is not None:
+            several[record.cell.recipe].add(record.cell)
+        there[record.cell] = record
+    for cell, of in asked:
+        rows[row_of(cell)][of].setdefault(cell, None)
+    notes = [f"{recipe}: {_cells(cells)} with several keys; the latest counts" for recipe, cells in several.items()]
+    selection = Selection([], [], notes)
+    for row, groups in rows.items():
+        _add(selection, row, groups, {of for cell, of in asked if row_of(cell) == row}, apart)
+    failed = {cell: record for (cell, of), record in failures.items() if rows[row_of(cell)][of][cell] is None}
     notes += [f"{cell} failed: {record.error}" for cell, record in failed.items()]
-    known = {record.cell for record in records} | set(keys)
-    missing = sorted(cell for cell in known if cell not in kept)
-    return Selection(list(kept.values()), missing, notes)
+    return selection
 
 
-def row_of(cell: Cell) -> tuple[str, str, str, str, int, str]:
-    """What rows are told apart by: suite, backbone, protocol, setting, shots, recipe."""
-    return (cell.suite, cell.backbone, cell.protocol, cell.setting, cell.shots, cell.recipe)
+def row_of(cell: Cell) -> tuple:
+    """What rows are told apart by before their variants: suite, backbone, protocol, setting, shots, recipe."""
+    return (*table_of(cell), cell.recipe)
 
 
-def _variant(record: Record) -> str:
-    """Numbers of different variants do not belong into one average."""
-    provenance = record.provenance
-    names = ("versions", "class_path", "code", "backbone_hash", "precision", "changed")
-    return json.dumps([provenance.get(name) for name in names], sort_keys=True)
+def _add(
+    selection: Selection, row: tuple, groups: Mapping[Difference, dict[Cell, Record | None]], asked: set[Difference],
+    apart: bool,
+) -> None:  # fmt: skip
+    """The rows of one recipe, named."""
 
+    def weight(of: Difference) -> tuple:
+        there = [record for record in groups[of].values() if record is not None]
+        return (of in asked, len(there), max((record.finished for record in there), default=""))
 
-def _one_variant_per_row(good: Iterable[Record], keys: dict[Cell, str]) -> tuple[dict[Cell, Record], list[str]]:
-    rows: dict[tuple, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
-    for record in good:
-        rows[row_of(record.cell)][_variant(record)].append(record)
-    notes, kept = [], {}
-    for row, variants in rows.items():
-        best = max(variants.values(), key=lambda some: (
-            sum(record.cell in keys for record in some), len(some), max(record.finished for record in some),
-        ))  # fmt: skip
-        kept.update({record.cell: record for record in best})
-        others = [record.cell for some in variants.values() if some is not best for record in some]
+    order = sorted(groups, key=weight)
+    if not apart:
+        others = [cell for of in order[:-1] for cell, record in groups[of].items() if record is not None]
         if others:
-            notes.append(f"{row[5]}: {_cells(others)} of another code version, backbone, precision or setting left out")
-    return kept, notes
+            what = ", ".join(reasons(groups))
+            selection.notes.append(f"{row[-1]}: {_cells(others)} left out, of another row: other {what}")
+        order = order[-1:]
+    names = name_rows({of: place for place, of in enumerate(order)}) if apart else dict.fromkeys(order, "")
+    if len(order) > 1:
+        what = ", ".join(reasons(order))
+        selection.notes.append(f"{row[-1]}: {len(order)} rows, which are kept apart by {what}")
+    for of in order:
+        for cell, record in groups[of].items():
+            if record is None:
+                selection.missing.append(Absent(**cell.as_dict(), variant=names[of]))
+            else:
+                selection.records.append(replace(record, variant=names[of]))
 
 
-def _cells(cells: Iterable[Cell]) -> str:
+def _cells(cells: Sequence[Cell] | set[Cell]) -> str:
     """`2 cells (dtd seed 1, dtd seed 2)`."""
     names = [f"{cell.dataset} seed {cell.seed}" for cell in sorted(cells)]
     shown = ", ".join(names[:6]) + (" ..." if len(names) > 6 else "")

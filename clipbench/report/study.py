@@ -13,7 +13,7 @@ import pandas as pd
 
 from clipbench.errors import RecordError
 from clipbench.records.store import Record, RecordStore, write_text
-from clipbench.report.aggregate import AVERAGE, COLUMNS, Row, aggregate, cells_of, rows_of
+from clipbench.report.aggregate import AVERAGE, COLUMNS, Row, aggregate, cells_of, rows_of, score_of
 from clipbench.report.axes_figure import Panel, accuracy_over_axes
 from clipbench.report.cost_figure import canvas, draw_costs
 from clipbench.report.drawing import save_figure
@@ -103,15 +103,18 @@ def study_frame(study: Study, records: Path, expected: Iterable[Planned]) -> pd.
     mine = [record for record in scan.records if _belongs(record, study, labels)]
     if not mine:
         raise RecordError(f"there is no record of study {study.name} in {records}")
-    chosen = select(mine, [some for some in planned if some.cell.recipe in labels])
-    there = {record.cell for record in chosen.records} | set(chosen.missing)
+    chosen = select(mine, [some for some in planned if some.cell.recipe in labels], apart=False)
+    there = {
+        (cell.recipe, cell.dataset, cell.seed)
+        for cell in [*(record.cell for record in chosen.records), *chosen.missing]
+    }
     like = mine[0].cell
     absent = [
-        cell
+        dataclasses.replace(like, recipe=label, dataset=dataset, seed=seed)
         for label in labels
         for dataset in study.datasets
         for seed in study.seeds
-        if (cell := dataclasses.replace(like, recipe=label, dataset=dataset, seed=seed)) not in there
+        if (label, dataset, seed) not in there
     ]
     board = aggregate(cells_of(chosen.records), [*chosen.missing, *absent], {like.suite: study.datasets})
     rows = {(row["recipe"], row["dataset"]): row for row in rows_of(board)}
@@ -155,7 +158,7 @@ def _placed(study: Study, rows: dict[tuple[str, str], Row]) -> list[Row]:
 
 def _score(row: Row) -> float:
     """H, or accuracy where nothing is novel."""
-    return row["h"] if row["protocol"] == "base_to_novel" else row["base"]
+    return score_of(row)
 
 
 def study_figures(study: Study, frame: pd.DataFrame, scope: str) -> dict[str, Figure]:

@@ -18,13 +18,13 @@ from clipbench.errors import UnknownName
 from clipbench.report.aggregate import AVERAGE, COLUMNS
 from clipbench.report.layout import DASH, FROZEN, PARTIAL, Grid, Line, Section, Shown, sections
 
-PERCENT = ["base", "novel", "h", "h_mean", "base_std", "novel_std", "h_vs_default", "h_vs_zero_shot"]
+PERCENT = ["base", "novel", "accuracy", "h", "h_mean", "base_std", "novel_std", "h_vs_default", "h_vs_zero_shot"]
 WHOLE = ["trained_parameters", "trained_parameters_end", "stored_bytes", "peak_bytes"]
 IN_A_TERMINAL = (
     "Trained", "At end", "Stored", "Fit", "vs zero-shot", "Recipe", "Gain/kB", "Step", "Overhead %", "Share %", "Peak",
 )  # fmt: skip
 """Heads that a narrow terminal may do without, in the order in which it keeps them."""
-FORMATS = ("csv", "md", "tex", "text")
+FORMATS = ("csv", "json", "md", "tex", "text")
 
 
 def render(frame: pd.DataFrame, format: str = "text", width: int = 100, beside: Sequence[Section] = ()) -> str:
@@ -32,7 +32,7 @@ def render(frame: pd.DataFrame, format: str = "text", width: int = 100, beside: 
 
     Args:
         frame: with the columns of `aggregate.COLUMNS`; `frame.attrs["notes"]` is a list of sentences to print below.
-        format: `csv`, `md`, `tex` (a LaTeX document) or `text` (for a terminal).
+        format: `csv`, `json` (the rows, unrounded), `md`, `tex` (a LaTeX document) or `text` (for a terminal).
         width: columns of the terminal, for `text`.
         beside: more sections to show below, such as the published block (not in `csv`).
 
@@ -42,6 +42,8 @@ def render(frame: pd.DataFrame, format: str = "text", width: int = 100, beside: 
     shown, notes = layout_of(frame, beside)
     if format == "csv":
         return csv(frame)
+    if format == "json":
+        return frame.to_json(orient="records", indent=1)
     if format == "md":
         return markdown(shown, notes)
     if format == "tex":

@@ -93,7 +93,9 @@ def test_settings_of_the_user_are_for_the_child_alone(chain: str, tmp_path: Path
     plain = by_recipe(make_plan(request(chain), tmp_path))
     changed = by_recipe(make_plan(request(chain, user={"model.alpha": 0.2}), tmp_path))
     assert changed["tuned", 1].key == plain["tuned", 1].key
-    assert changed["tuned", 1].provenance["changed"] == {}
+    assert changed["tuned", 1].provenance["variant"] == {}
+    assert changed["between", 1].provenance["variant"] == {"model.alpha": 0.2}
+    assert changed["between", 1].provenance["recipe_digest"] == plain["between", 1].provenance["recipe_digest"]
     assert changed["between", 1].key != plain["between", 1].key
     assert changed["between", 1].config["model"]["init_args"]["alpha"] == 0.2
 
@@ -111,7 +113,7 @@ def test_a_table_takes_the_cell_that_was_asked_for(recipe: Recipes, tmp_path: Pa
     later = recipe("later", start=tuned)
     plan = make_plan(request(later, tuned, user={"model.lr": 0.01}), tmp_path)
     found = [planned for planned in plan.cells if planned.cell.recipe == "tuned" and planned.cell.seed == 1]
-    assert [planned.provenance["changed"] for planned in found] == [{}, {"model": {"init_args": {"lr": 0.01}}}]
+    assert [planned.provenance["variant"] for planned in found] == [{}, {"model.lr": 0.01}]
 
 
 def test_three_stages(recipe: Recipes, tmp_path: Path) -> None:

@@ -156,6 +156,7 @@ def test_a_recipe_beside_the_user_works_in_bench_fit_and_study(
     assert "mine_single on eurosat" in printed
 
 
+@pytest.mark.slow
 def test_the_example_of_the_docs(folder: Path) -> None:
     """As a user types it: list, bench from a recipe that starts from it, predict, the conformance suite."""
     page = (CHECKOUT / "docs/own_methods.md").read_text()

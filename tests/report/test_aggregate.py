@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 import statistics
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipbench.records.store import Cell, Record
-from clipbench.report.aggregate import COLUMNS, aggregate, cells_of
+from clipbench.report.aggregate import COLUMNS, aggregate, cells_of, rows_of
 from clipbench.report.select import select
 from tests.records.records import cell, failed, record
 
@@ -24,6 +25,7 @@ SUITE = {"mini": ["dtd", "eurosat"]}
 class Asked(NamedTuple):
     cell: Cell
     key: str
+    provenance: dict[str, Any] = Record(record()).provenance
 
 
 def made(recipe: str, dataset: str, seed: int, base: int, novel: int | None = 20, **changes: Any) -> Record:
@@ -51,9 +53,10 @@ def test_columns_are_exactly_those_of_the_design() -> None:
     named = (
         "suite,backbone,protocol,setting,shots,recipe,method,dataset,seeds,cells,cells_expected,base,novel,h,h_mean,"
         "base_std,novel_std,novel_rule,trained_parameters,trained_parameters_end,share,stored_bytes,seconds_per_step,"
-        "train_seconds,peak_bytes,inference_overhead"
+        "train_seconds,peak_bytes,inference_overhead,variant,averaged,accuracy"
     )
-    assert ",".join(frame_of(GRID).columns) == named
+    assert ",".join(COLUMNS) == named
+    assert list(frame_of(GRID).columns) == [*COLUMNS, "accuracy_std"]
 
 
 def test_rows_follow_the_rules_of_the_literature() -> None:
@@ -125,7 +128,7 @@ def test_without_a_plan_the_latest_of_several_settings_counts_and_is_said() -> N
     early = made("clipfit", "dtd", 1, 10, lr=2, environment={"finished": "2025-01-01T00:00:00+00:00"})
     frame = frame_of([early, *GRID])
     assert row(frame, "dtd").base == 80.0
-    assert "1 cell (dtd seed 1) with several settings" in select([early, *GRID]).notes[0]
+    assert "1 cell (dtd seed 1) with several keys" in select([early, *GRID]).notes[0]
 
 
 def test_with_a_plan_only_its_keys_count() -> None:
@@ -139,17 +142,40 @@ def test_with_a_plan_only_its_keys_count() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"precision": "bf16-mixed"}, {"backbone_hash": "c" * 64}, {"versions": {"data": 1, "method": 2}}]
+    ("change", "name", "reason"),
+    [
+        ({"precision": "bf16-mixed"}, "precision bf16-mixed", "precision"),
+        ({"backbone_hash": "c" * 64}, "backbone cccccc", "backbone"),
+        (
+            {"versions": {"data": 1, "backbone": 1, "method": 2, "protocol": 1}},
+            "method version 2",
+            "version",
+        ),
+        ({"variant": {"model.lr": 0.1}}, "model.lr 0.1", "settings"),
+        ({"changed": {"model": {"init_args": {"lr": 0.1}}}}, "model.lr 0.1", "settings"),  # before version 0.3
+        (
+            {"variant": {"model.class_path": "ZeroShot", "model.a": 1, "model.b": None, "model.c": "x"}},
+            "model.a 1, model.b null, model.c x, 1 more \\([0-9a-f]{4}\\)",
+            "settings",
+        ),
+        ({"class_path": "mine:CLIPFit"}, "class mine:CLIPFit", "class"),
+        ({"code": {"mine:CLIPFit": "a"}}, "code [0-9a-f]{4}", "code"),
+        ({"recipe_digest": "another"}, "recipe [0-9a-f]{4}", "recipe"),
+        ({"split_hash": "t" * 64}, "data [0-9a-f]{4}", "data"),
+    ],
 )
-def test_versions_backbones_and_precisions_are_never_averaged_together(change: dict[str, Any]) -> None:
+def test_whatever_differs_is_a_row_of_its_own(change: dict[str, Any], name: str, reason: str) -> None:
     odd = made("clipfit", "eurosat", 3, 28, 38, provenance=change)
     frame = frame_of([*GRID[:5], odd])
-    assert row(frame, "average").cells == 5
-    assert math.isnan(row(frame, "average").base)
-    assert (
-        "1 cell (eurosat seed 3) of another code version, backbone, precision or setting left out"
-        in (select([*GRID[:5], odd]).notes[0])
-    )
+    averages = {row["variant"]: row for row in rows_of(frame) if row["dataset"] == "average"}
+    (usual, other) = averages
+    assert usual == ""
+    assert re.fullmatch(name, other)
+    assert [row["cells"] for row in averages.values()] == [5, 1]
+    assert all(math.isnan(row["base"]) for row in averages.values())
+    assert select([*GRID[:5], odd]).notes == [f"clipfit: 2 rows, which are kept apart by {reason}"]
+    (left,) = select([*GRID[:5], odd], apart=False).notes
+    assert left == f"clipfit: 1 cell (eurosat seed 3) left out, of another row: other {reason}"
 
 
 @pytest.mark.parametrize(
@@ -159,7 +185,7 @@ def test_rows_that_differ_in_identity_never_merge(other: dict[str, Any]) -> None
     more = [made("clipfit", name, seed, 10, cell=other) for name in SUITE["mini"] for seed in (1, 2, 3)]
     frame = frame_of([*GRID, *more])
     averages = frame[frame["dataset"] == "average"]
-    assert sorted(averages["base"]) == [25.0, 70.0]
+    assert sorted(averages["base"].fillna(averages["accuracy"])) == [25.0, 70.0]
 
 
 def test_recipes_are_ordered_by_h_and_incomplete_ones_come_last() -> None:
@@ -171,12 +197,11 @@ def test_recipes_are_ordered_by_h_and_incomplete_ones_come_last() -> None:
     assert list(frame[frame["recipe"] == "b"]["dataset"]) == ["dtd", "eurosat", "average"]
 
 
-def test_few_shot_has_accuracy_as_base_and_no_h() -> None:
+def test_few_shot_has_accuracy_alone() -> None:
     some = [made("clipfit", name, 1, 30, cell={"protocol": "few_shot"}) for name in SUITE["mini"]]
     average = row(frame_of(some), "average")
-    assert average.base == 75.0
-    assert math.isnan(average.novel)
-    assert math.isnan(average.h)
+    assert average.accuracy == 75.0
+    assert all(math.isnan(average[name]) for name in ("base", "novel", "h"))
     assert average.novel_rule == ""
 
 
@@ -226,5 +251,5 @@ def test_the_order_of_files_does_not_matter(counts: list[tuple[int, int]], shuff
 
 
 def test_an_empty_folder_gives_an_empty_frame() -> None:
-    assert list(aggregate([]).columns) == COLUMNS
+    assert list(aggregate([]).columns) == [*COLUMNS, "accuracy_std"]
     assert aggregate([]).empty

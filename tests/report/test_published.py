@@ -38,7 +38,8 @@ def test_aggregating_the_published_rows_gives_the_published_averages(table: str,
             continue  # plot++ prints no average
         for column, tolerance in (("base", 0.011), ("novel", 0.011), ("h", 0.015)):
             if (method, column) not in errata and not math.isnan(getattr(printed, column)):
-                assert average[column] == pytest.approx(getattr(printed, column), abs=tolerance + 1e-9), (
+                own = average["accuracy" if table == "few_shot" else column]
+                assert own == pytest.approx(getattr(printed, column), abs=tolerance + 1e-9), (
                     method,
                     column,
                 )

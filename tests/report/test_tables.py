@@ -80,8 +80,8 @@ def test_few_shot_is_headed_accuracy() -> None:
         assert "Accuracy" in text
         assert "Novel" not in text
     again = pd.read_csv(io.StringIO(render(frame, "csv")))
-    assert again["base"].notna().all()
-    assert again[["novel", "h", "h_mean", "novel_std"]].isna().all(axis=None)
+    assert again["accuracy"].notna().all()
+    assert again[["base", "novel", "h", "h_mean", "base_std", "novel_std"]].isna().all(axis=None)
 
 
 def test_identities_stand_in_tables_of_their_own() -> None:
