@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -25,7 +26,7 @@ from clipbench.tuning.learned_weights import LearnedWeights
 if TYPE_CHECKING:
     from clipbench.methods.base import Method
 
-FORMAT = 1
+FORMAT = 2  # 1 had two keys of metadata, in any order, and no digest
 OF_START = "start/"  # prefix of the weights that a method with `start` began from
 
 
@@ -188,8 +189,8 @@ class Learned:
         """
         stored = dict(self.tensors or {}) | {f"{OF_START}{name}": tensor for name, tensor in self.start.items()}
         plain = {name: tensor.cpu().contiguous() for name, tensor in stored.items()}
-        text = json.dumps(self.header.as_dict(), sort_keys=True)
-        content = save(plain, metadata={"clipbench": str(FORMAT), "header": text})
+        stated = {"format": FORMAT, "header": self.header.as_dict(), "tensors": digest_of(plain)}
+        content = save(plain, metadata={"clipbench": json.dumps(stated, sort_keys=True)})  # one key: equal bytes
         write_bytes(path, content)
         return len(content)
 
@@ -200,11 +201,23 @@ def read_learned(path: Path) -> Learned:
     Raises:
         MethodError: no such file, not learned weights, or of a newer format.
     """
-    header = read_header(path)
+    header, digest = _read_stated(path)
     with safe_open(path, framework="pt") as file:
         stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    if digest is not None and digest_of(stored) != digest:
+        raise MethodError(f"the tensors of '{path}' are not those that were saved: the file is damaged")
     start = {name.removeprefix(OF_START): stored.pop(name) for name in list(stored) if name.startswith(OF_START)}
     return Learned(header, stored, start)
+
+
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and bytes of tensors, hexadecimal."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def read_header(path: Path) -> Header:
@@ -213,6 +226,11 @@ def read_header(path: Path) -> Header:
     Raises:
         MethodError: no such file, not learned weights, or of a newer format.
     """
+    return _read_stated(path)[0]
+
+
+def _read_stated(path: Path) -> tuple[Header, str | None]:
+    """The header, and the digest of the tensors, which files of format 1 do not have."""
     if not path.is_file():
         raise MethodError(f"there is no file of learned weights '{path}' (a recipe's name is for `clipbench bench`)")
     try:
@@ -222,13 +240,15 @@ def read_header(path: Path) -> Header:
         raise MethodError(f"'{path}' cannot be read as learned weights: {error}") from error
     if "clipbench" not in metadata:
         raise MethodError(f"'{path}' is a safetensors file but no learned weights of clipbench")
-    if int(metadata["clipbench"]) > FORMAT:
-        raise MethodError(f"'{path}' has format {metadata['clipbench']}, this clipbench reads up to {FORMAT}")
     try:
-        header = Header(**json.loads(metadata["header"]))
+        stated = json.loads(metadata["clipbench"])
+        stated = stated if isinstance(stated, dict) else {"format": stated, "header": json.loads(metadata["header"])}
+        if stated["format"] > FORMAT:
+            raise MethodError(f"'{path}' has format {stated['format']}, this clipbench reads up to {FORMAT}")
+        header = Header(**stated["header"])
         if not (isinstance(header.method, str) and isinstance(header.class_path, (str, type(None)))):
             raise TypeError("method and class_path are text")
-        return header
+        return header, stated.get("tensors")
     except (KeyError, TypeError, ValueError) as error:
         raise MethodError(f"the header of the weights '{path}' is damaged ({error})") from error
 

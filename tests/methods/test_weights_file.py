@@ -98,6 +98,20 @@ def test_a_name_in_a_file_is_never_imported(make: Callable[..., CoOp], tmp_path:
     assert "antigravity" not in sys.modules
 
 
+def test_equal_weights_are_equal_files_and_damaged_ones_are_refused(make: Callable[..., CoOp], tmp_path: Path) -> None:
+    method = make(CoOp)
+    files = []
+    for number in range(8):  # the order of several keys of metadata would differ from time to time
+        method.save(tmp_path / f"{number}.safetensors")
+        files.append((tmp_path / f"{number}.safetensors").read_bytes())
+    assert len(set(files)) == 1
+    damaged = bytearray(files[0])
+    damaged[-3] ^= 1
+    (tmp_path / "damaged.safetensors").write_bytes(damaged)
+    with pytest.raises(MethodError, match=r"damaged\.safetensors' are not those that were saved"):
+        Method.load(tmp_path / "damaged.safetensors")
+
+
 def test_a_lazy_module_imports_nothing_for_a_file(make: Callable[..., CoOp], tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     make(OfAFile).save(path)
