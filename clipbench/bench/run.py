@@ -133,13 +133,13 @@ def _measured(planned: PlannedCell, store: RecordStore, say: Say | None) -> dict
         interruptible(cli, lambda: trainer.fit(method, datamodule=data))
         check_finite(method)
     at_test = time.perf_counter()
-    stored = 0
-    if trained:
-        stored = method.save(store.weights_for(planned.cell, planned.key), planned.cell.recipe)
     interruptible(cli, lambda: trainer.test(method, datamodule=data, verbose=False))
     at_end = time.perf_counter()
     peak = memory.bytes()
     splits = split_outcomes(method, data.task)
+    stored = 0  # what a failed cell learned is not left behind
+    if trained:
+        stored = method.save(store.weights_for(planned.cell, planned.key), planned.cell.recipe)
     overhead = _overhead(method, data) if trained else 0.0
     losses = {name: float(term) for name, term in method.last_losses.items()}
     return {

@@ -15,6 +15,32 @@ from clipbench.data.task import Task, TestSplit
 from clipbench.errors import ConfigError, MethodError
 
 
+class FiniteAccuracy(MulticlassAccuracy):
+    """Micro accuracy that is a MethodError where a logit was not finite: torch would count it as the first class.
+
+    The check stays on the device; it is read where the accuracy is.
+    """
+
+    not_finite: Tensor
+
+    def __init__(self, split: str, num_classes: int) -> None:
+        super().__init__(num_classes=num_classes, average="micro")
+        self.split = split
+        self.add_state("not_finite", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Count a batch of logits (B, C) and labels (B,)."""
+        super().update(preds, target)
+        self.not_finite = self.not_finite + (~torch.isfinite(preds)).any(dim=-1).sum()
+
+    def compute(self) -> Tensor:
+        """The accuracy in [0, 1]; MethodError where an image has no finite logits."""
+        if wrong := int(self.not_finite):
+            images = "image has" if wrong == 1 else "images have"
+            raise MethodError(f"{wrong} {images} logits that are not finite in split '{self.split}': no accuracy")
+        return super().compute()
+
+
 class Evaluation(nn.Module):
     """The accuracies of one run over some splits.
 
@@ -33,9 +59,9 @@ class Evaluation(nn.Module):
         splits = [_validated(task), *task.tests]
         # one class alone is a degenerate task that torchmetrics refuses
         sizes = {split.name: max(2, len(split.classnames)) for split in splits}
-        self.metrics = nn.ModuleDict(
-            {name: MulticlassAccuracy(num_classes=size, average="micro") for name, size in sizes.items()}
-        ).train(self.training)
+        self.metrics = nn.ModuleDict({name: FiniteAccuracy(name, size) for name, size in sizes.items()}).train(
+            self.training
+        )
         self.correct = {}
 
     def update(self, split: TestSplit, logits: Tensor, labels: Tensor, testing: bool) -> tuple[MulticlassAccuracy, str]:
@@ -130,6 +156,13 @@ def task_of(trainer: Any, task: Task | None, train_seed: int, method: str) -> tu
     if task is None:
         raise ConfigError(f"{method} does not know its classes: give a data module of clipbench, or setup(task=...)")
     return task, train_seed
+
+
+def finite(probabilities: Tensor, method: str) -> Tensor:
+    """The same; MethodError where one is not finite."""
+    if not torch.isfinite(probabilities).all():
+        raise MethodError(f"{method} gives probabilities that are not finite: what it learned, or an input, is spoilt")
+    return probabilities
 
 
 def no_rule_for(method: str, tensor: str) -> str:
