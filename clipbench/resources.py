@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import getpass
 import os
+import tempfile
 from pathlib import Path
 
 import platformdirs
+
+from clipbench.errors import ConfigError
 
 PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = PACKAGE.parent
@@ -48,6 +53,23 @@ def data_root() -> Path:
 
 
 def cache_dir() -> Path:
-    """Where rendered images, expanded weights and hashes are cached: `$CLIPBENCH_CACHE`, else the platform's place."""
+    """Where rendered images, expanded weights and hashes are cached: `$CLIPBENCH_CACHE`, else the platform's place.
+
+    Where that place cannot be made (a home that is read-only or not there) it is a folder of one's own among the
+    temporary ones, since a cache is no need.
+
+    Raises:
+        ConfigError: that folder is somebody else's.
+    """
     given = os.environ.get("CLIPBENCH_CACHE")
-    return Path(given).expanduser() if given else Path(platformdirs.user_cache_dir("clipbench"))
+    if given:
+        return Path(given).expanduser()
+    path = Path(platformdirs.user_cache_dir("clipbench"))
+    with contextlib.suppress(OSError):
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+    path = Path(tempfile.gettempdir()) / f"clipbench-{getpass.getuser()}"
+    path.mkdir(mode=0o700, exist_ok=True)
+    if path.is_symlink() or path.stat().st_uid != os.getuid():
+        raise ConfigError(f"'{path}' is somebody else's: name a folder for the cache in CLIPBENCH_CACHE")
+    return path

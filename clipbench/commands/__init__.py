@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -16,11 +18,29 @@ COMMANDS = ("fit", "bench", "study", "table", "list", "show", "data", "analyze",
 LIGHTNING = ("fit", "validate", "test")  # the subcommands of LightningCLI, whose options argparse does not know
 
 
+PLAIN = "clipbench.plain"
+LINES = dict.fromkeys("─━═╌", "-") | dict.fromkeys("│┃║", "|") | {"–": "-", "—": "-", "±": "+-", "†": "+", "…": "..."}  # noqa: RUF001
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """What a console without UTF-8 shows instead of a character that it lacks: lines of tables stay lines."""
+    assert isinstance(error, UnicodeEncodeError)
+    letters = error.object[error.start : error.end]
+    corners = ("\u2500", "\u257f")
+    return "".join(LINES.get(c) or ("+" if corners[0] <= c <= corners[1] else "?") for c in letters), error.end
+
+
+codecs.register_error(PLAIN, _plain)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit status.
 
     0: everything asked for was done; 1: something failed; 2: a wrong call; 130: stopped by Ctrl-C.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
+            stream.reconfigure(errors=PLAIN)
     words = [*(sys.argv[1:] if arguments is None else arguments)]  # here `list` is the module of `clipbench list`
     if {"", os.getcwd()}.isdisjoint(sys.path):
         sys.path.append(os.getcwd())  # modules beside the user, as `python -m` finds them; installed ones come first

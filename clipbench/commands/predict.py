@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +20,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("images", nargs="+", help="image files and folders")
     parser.add_argument("--weights", type=Path, required=True, help="file of what was learned")
     parser.add_argument(
-        "--classes", default=None, help="class names, separated by commas (default: those that were trained on)"
-    )
+        "--classes", default=None,
+        help="class names, separated by commas, one with a comma in quotes (default: those that were trained on)",
+    )  # fmt: skip
     parser.add_argument("--config", default=None, help="the recipe of a method of your own: says where its class is")
     parser.add_argument("--top", type=int, default=3)
     parser.add_argument("--format", default="text", choices=["text", "json"])
@@ -34,7 +36,8 @@ def run(options: argparse.Namespace) -> int:
         ClipbenchError: a wrong call, missing or damaged images, or weights that do not fit.
     """
     given = options.classes
-    names = None if given is None else [name.strip() for name in given.split(",") if name.strip()]
+    names = None if given is None else [name.strip() for name in next(csv.reader([given], skipinitialspace=True))]
+    names = None if names is None else [name for name in names if name]
     if options.config is not None:
         from clipbench.methods import method_class
         from clipbench.recipes.recipe import load_recipe
@@ -58,7 +61,7 @@ def find_images(places: Sequence[str]) -> list[Path]:
     found: list[Path] = []
     for place in map(Path, places):
         if place.is_dir():
-            found += sorted(p for p in place.rglob("*") if p.suffix.lower() in ENDINGS)
+            found += sorted(p for p in place.rglob("*") if p.suffix.lower() in ENDINGS and _is_shown(p, place))
         elif place.is_file():
             found.append(place)
         else:
@@ -66,6 +69,11 @@ def find_images(places: Sequence[str]) -> list[Path]:
     if not found:
         raise DataError(f"no image below {', '.join(places)} (endings: {' '.join(ENDINGS)})")
     return found
+
+
+def _is_shown(path: Path, place: Path) -> bool:
+    """Whether it is a file that is not hidden, nor in a hidden folder, as data modules pass over these too."""
+    return path.is_file() and not any(part.startswith(".") for part in path.relative_to(place).parts)
 
 
 def predict(

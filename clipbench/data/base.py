@@ -181,7 +181,17 @@ class DataModule(L.LightningDataModule, abc.ABC):
 
     @property
     def task(self) -> Task:
-        """Class names of the train split and of every test split; known from the card, without split file or image."""
+        """Class names of the train split and of every test split; known from the card, without split file or image.
+
+        Raises:
+            DataError: a split of one class, among which nothing can be measured.
+        """
+        for name, labels in {"train": self.train_labels, **self.tests}.items():
+            if len(labels) < 2:
+                raise DataError(
+                    f"'{self.card.key}' has {len(self.classnames)} classes, so split '{name}' has {len(labels)} under "
+                    f"{self.protocol}: a choice among fewer than two measures nothing; few_shot takes all together"
+                )
 
         def names(labels: Sequence[int]) -> tuple[str, ...]:
             return tuple(self.classnames[label] for label in labels)

@@ -531,14 +531,14 @@ def parse(*arguments: str) -> DataModule:
 
 
 def test_a_folder_of_images_is_a_dataset_from_the_command_line(tmp_path: Path) -> None:
-    for number in range(60):
-        jpeg(tmp_path / "photos" / CLASSES[number % 3] / f"{number}.jpg", number)
+    for number in range(80):
+        jpeg(tmp_path / "photos" / CLASSES[number % 4] / f"{number}.jpg", number)
     data = parse("--data", "ImageFolder", "--data.root", str(tmp_path / "photos"), "--data.split", "0.5,0.2,0.3")
     assert isinstance(data, ImageFolder)
     data.preprocessing = SMALL
-    assert data.classnames == tuple(sorted(CLASSES[:3]))
+    assert data.classnames == tuple(sorted(CLASSES[:4]))
     assert data.templates("clipfit") == ("a photo of a {}.",)
-    assert [len(part) for part in (data.split.train, data.split.val, data.split.test)] == [30, 12, 18]
+    assert [len(part) for part in (data.split.train, data.split.val, data.split.test)] == [40, 16, 24]
     again = parse("--data", "ImageFolder", "--data.root", str(tmp_path / "photos"), "--data.split", "[0.5, 0.2, 0.3]",
                   "--data.seed", "2")  # fmt: skip
     assert again.split == data.split, "one division, several draws"

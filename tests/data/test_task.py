@@ -12,7 +12,7 @@ from clipbench.data.cards import load_card
 from clipbench.data.module import FewShotDataModule, Manifest
 from clipbench.data.task import Task
 from clipbench.data.templates import templates_for_task
-from clipbench.errors import UnknownName
+from clipbench.errors import DataError, UnknownName
 
 
 def test_base_to_novel_names_both_halves_and_says_which_is_trained() -> None:
@@ -43,13 +43,25 @@ def test_templates_follow_from_the_task_alone() -> None:
 
 def test_own_data_bring_their_template(tmp_path: Path) -> None:
     lines = ["path,label,classname,split"]
-    for label, name in enumerate("ab"):
+    for label, name in enumerate("abcd"):
         for part in ("train", "test"):
             (tmp_path / f"{name}{part}.jpg").write_bytes(b"not looked at")
             lines.append(f"{name}{part}.jpg,{label},{name},{part}")
     (tmp_path / "mine.csv").write_text("\n".join(lines))
     task = Manifest(str(tmp_path / "mine.csv"), template="a scan of {}.").task
-    assert (task.dataset, task.template, task.train) == ("mine", "a scan of {}.", ("a",))
+    assert (task.dataset, task.template, task.train) == ("mine", "a scan of {}.", ("a", "b"))
+
+
+def test_a_split_of_one_class_measures_nothing(tmp_path: Path) -> None:
+    lines = ["path,label,classname,split"]
+    for label, name in enumerate(("ant", "bee", "cat")):
+        for part in ("train", "test"):
+            (tmp_path / f"{name}{part}.jpg").write_bytes(b"not looked at")
+            lines.append(f"{name}{part}.jpg,{label},{name},{part}")
+    (tmp_path / "mine.csv").write_text("\n".join(lines))
+    with pytest.raises(DataError, match=r"'mine' has 3 classes, so split 'novel' has 1 under base_to_novel.*few_shot"):
+        _ = Manifest(str(tmp_path / "mine.csv")).task
+    assert Manifest(str(tmp_path / "mine.csv"), protocol="few_shot").task.train == ("ant", "bee", "cat")
 
 
 def test_an_unknown_protocol_is_refused_at_once() -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tools.mini.measure import Bench
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gate", GATES, ids=lambda gate: gate.__name__)
 def test_gate(bench: Bench, gate) -> None:
     found = gate(bench)
