@@ -19,16 +19,7 @@ from clipbench.data.task import Task
 from clipbench.data.templates import templates_for_task
 from clipbench.errors import MethodError
 from clipbench.methods.arguments import keep_own, refuse_unknown
-from clipbench.methods.evaluation import (
-    Evaluation,
-    evaluating,
-    finite,
-    labelled,
-    no_rule_for,
-    split_of,
-    summed,
-    task_of,
-)
+from clipbench.methods.evaluation import Evaluation, evaluating, labelled, no_rule_for, split_of, summed, task_of
 from clipbench.methods.weights_file import Header, Learned, finished, read_learned, restored
 from clipbench.randomness import seeded
 from clipbench.tuning.class_prompts import ClassPrompts
@@ -248,7 +239,7 @@ class Method(L.LightningModule):
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Probabilities (B, C) of a batch of test images among the classes of its split."""
         split = split_of(batch, self.task, self.trainer, dataloader_idx)
-        return finite(self(labelled(batch)[0], split.classnames).softmax(dim=-1), type(self).__name__)
+        return self.evaluation.finite(self(labelled(batch)[0], split.classnames).softmax(dim=-1), type(self).__name__)
 
     def configure_optimizers(self) -> Any:
         """The optimiser over what is trained; its learning rate is set once per epoch, or once per step."""
@@ -268,7 +259,7 @@ class Method(L.LightningModule):
         with evaluating(self), torch.no_grad():
             parts = [self(part.to(self.device), names).softmax(dim=-1).cpu() for part in pixels.split(100)]
         self.prompts.templates = templates
-        return finite(torch.cat(parts), type(self).__name__)
+        return self.evaluation.finite(torch.cat(parts), type(self).__name__)
 
     # Files, checkpoints, copies
 

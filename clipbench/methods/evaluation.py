@@ -78,6 +78,15 @@ class Evaluation(nn.Module):
         self.correct.setdefault(split.name, []).append((logits.argmax(dim=-1) == labels).cpu())
         return accuracy, "val/accuracy" if split.name == "val" else f"{'test' if testing else 'val'}/{split.name}"
 
+    @staticmethod
+    def finite(probabilities: Tensor, method: str) -> Tensor:
+        """The same; MethodError where one is not finite."""
+        if not torch.isfinite(probabilities).all():
+            raise MethodError(
+                f"{method} gives probabilities that are not finite: what it learned or an input is spoilt"
+            )
+        return probabilities
+
     def outcome(self, split: str) -> Tensor:
         """Which images of a split were right, (N,) bool."""
         return torch.cat(self.correct[split])
@@ -156,13 +165,6 @@ def task_of(trainer: Any, task: Task | None, train_seed: int, method: str) -> tu
     if task is None:
         raise ConfigError(f"{method} does not know its classes: give a data module of clipbench, or setup(task=...)")
     return task, train_seed
-
-
-def finite(probabilities: Tensor, method: str) -> Tensor:
-    """The same; MethodError where one is not finite."""
-    if not torch.isfinite(probabilities).all():
-        raise MethodError(f"{method} gives probabilities that are not finite: what it learned, or an input, is spoilt")
-    return probabilities
 
 
 def no_rule_for(method: str, tensor: str) -> str:

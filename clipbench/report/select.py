@@ -64,15 +64,15 @@ def select(records: Iterable[Record], expected: Iterable[Planned] | None = None,
         [(one.cell, one.provenance) for one in planned],
     )
 
-    def told(cell: Cell, provenance: Mapping[str, Any]) -> Difference:
+    def apart_by(cell: Cell, provenance: Mapping[str, Any]) -> Difference:
         return difference(provenance, names[(table_of(cell), cell.dataset), fingerprint(provenance)])
 
-    asked = {(one.cell, told(one.cell, one.provenance)): one.key for one in planned}
+    asked = {(one.cell, apart_by(one.cell, one.provenance)): one.key for one in planned}
     rows: Rows = defaultdict(lambda: defaultdict(dict))
     failures: dict[tuple[Cell, Difference], Record] = {}
     several: dict[str, set[Cell]] = defaultdict(set)
     for record in records:
-        place = (record.cell, told(record.cell, record.provenance))
+        place = (record.cell, apart_by(record.cell, record.provenance))
         if asked.get(place, record.key) != record.key:
             continue  # of a former key; the plan says which one is asked for now
         there = rows[row_of(record.cell)][place[1]]
