@@ -261,6 +261,7 @@ def test_a_worker_that_dies_costs_its_cell_and_no_other(tmp_path: Path) -> None:
     assert "worker process died" in (found["dtd"].error or "")
 
 
+@pytest.mark.slow
 def test_two_benches_on_one_results_folder(tmp_path: Path) -> None:
     words = [*BENCH, "--method", "clipfit", "--datasets", "eurosat,dtd,food101", "--seeds", "1", "--jobs", "1"]
     words += ["--results", str(tmp_path / "runs"), "--shots", "4"]
