@@ -14,8 +14,6 @@ import yaml
 import clipbench.testing
 
 METHOD = '''
-import pytest
-
 from clipbench.methods.base import Method
 
 
@@ -33,7 +31,6 @@ class Mine(Method):
 '''
 
 
-@pytest.mark.slow
 def test_the_lines_of_the_docstring_test_a_method_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "my_method.py").write_text(METHOD)
     recipe = {"model": {"class_path": "my_method.Mine"}, "trainer": {"max_epochs": 0}}
