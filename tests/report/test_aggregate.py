@@ -197,6 +197,17 @@ def test_recipes_are_ordered_by_h_and_incomplete_ones_come_last() -> None:
     assert list(frame[frame["recipe"] == "b"]["dataset"]) == ["dtd", "eurosat", "average"]
 
 
+def test_what_follows_from_the_seed_keeps_no_rows_apart() -> None:
+    """On real data the digest of the files covers the draw."""
+    some = [
+        made("clipfit", name, seed, 30, provenance={"draw_digest": f"d{seed}", "files_digest": f"f{seed}"})
+        for name in SUITE["mini"] for seed in (1, 2, 3)
+    ]  # fmt: skip
+    frame = frame_of(some)
+    assert set(frame["variant"]) == {""}
+    assert row(frame, "average").seeds == "1,2,3"
+
+
 def test_few_shot_has_accuracy_alone() -> None:
     some = [made("clipfit", name, 1, 30, cell={"protocol": "few_shot"}) for name in SUITE["mini"]]
     average = row(frame_of(some), "average")
