@@ -92,8 +92,7 @@ def check_schema(content: Any, schema: Path, kind: str, origin: str) -> None:
         place = ".".join(map(str, error.absolute_path))
         if error.validator == "additionalProperties" and isinstance(error.instance, dict):
             known = error.schema.get("properties", {})
-            patterns = error.schema.get("patternProperties", {})
-            unknown = [key for key in error.instance if key not in known and not patterns]
+            unknown = [key for key in error.instance if key not in known]
             if unknown:
                 where = f" at {place}" if place else ""
                 raise UnknownName(f"key of {kind} {origin}{where}", str(unknown[0]), known)

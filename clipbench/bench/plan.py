@@ -19,8 +19,8 @@ from clipbench.recipes.cell_config import cell_config, data_context
 from clipbench.recipes.recipe import Config, Recipe, known_recipes, load_recipe, matches, merge
 from clipbench.recipes.request import Request
 from clipbench.recipes.start import start_of
+from clipbench.records.settings import flat
 from clipbench.records.store import Cell, RecordStore, content_key, run_folder
-from clipbench.report.variants import flat
 
 if TYPE_CHECKING:
     from clipbench.methods.base import Method
@@ -114,6 +114,7 @@ class _Planner:
         self.problems: list[str] = []
         self._parsed: dict[str, Config] = {}
         self._template_sets: dict[str, str] = {}
+        self._packaged: dict[str, Recipe] = {}
 
     def cells_of(
         self, recipe: Recipe, dataset: str, user: tuple[Config, ...], children: tuple[str, ...] = ()
@@ -140,7 +141,7 @@ class _Planner:
             if not parents:
                 return {}
         full = self._resolved(config)
-        variant, digest = self._variant(recipe, dataset, full), acting_digest(request, recipe, section, dataset)
+        variant, digest = self._variant(recipe, dataset, full, user), acting_digest(request, recipe, section, dataset)
         if parents and full["model"]["init_args"]["template_set"] is None:  # null: that of what it starts from
             template_set = next(iter(parents.values())).provenance["template_set"]
             config, full = (
@@ -181,12 +182,15 @@ class _Planner:
             )
         return found
 
-    def _variant(self, recipe: Recipe, dataset: str, full: Config) -> dict[str, Any]:
+    def _variant(self, recipe: Recipe, dataset: str, full: Config, user: tuple[Config, ...]) -> dict[str, Any]:
         """The dotted settings in which a cell differs from the packaged recipe of that name, or from its own file."""
         from clipbench.bench.build import with_precision
 
-        known = known_recipes()
-        packaged = load_recipe(recipe.name) if recipe.name in known else recipe
+        if recipe.name not in self._packaged:
+            self._packaged[recipe.name] = load_recipe(recipe.name) if recipe.name in known_recipes() else recipe
+        packaged = self._packaged[recipe.name]
+        if not user and packaged == recipe:
+            return {}
         request = dataclasses.replace(self.request, user=())
         section = request.suite.datasets[dataset]
         usual = self._resolved(with_precision(cell_config(request, packaged, dataset, section, request.seeds[0])))
@@ -291,7 +295,7 @@ def acting(full: Config) -> dict[str, Any]:
 
 
 def differing(mine: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
-    """The settings of `mine` that are others in `usual`; of another class that class alone and what both have."""
+    """The settings of `mine` that are others in `usual`, None for those that it does not have."""
     return {name: mine.get(name) for name in mine.keys() | usual.keys() if mine.get(name) != usual.get(name)}
 
 

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from clipbench.records.settings import flat
 from clipbench.records.store import Cell
 
 SHOWN = 3  # settings that a name spells out
@@ -48,18 +49,6 @@ def settings_of(provenance: Mapping[str, Any]) -> dict[str, Any]:
     if "variant" in provenance:
         return dict(provenance["variant"])
     return flat(provenance.get("changed") or {})
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A config as `{"model.lr": 0.1}`, as its settings are written on the command line."""
-    found: dict[str, Any] = {}
-    for key, value in config.items():
-        name = prefix if key == "init_args" else f"{prefix}.{key}".lstrip(".")
-        if isinstance(value, Mapping) and value:
-            found |= flat(value, name)
-        else:
-            found[name] = value
-    return found
 
 
 def difference(provenance: Mapping[str, Any], data: str = "") -> Difference:
