@@ -70,9 +70,7 @@ def test_another_dataset_under_a_key_has_a_row_of_its_own(folder: Path) -> None:
 def test_two_values_of_a_setting_stand_side_by_side(folder: Path) -> None:
     for templates in ("single", "coop", "clipfit"):  # coop is the recipe's own
         assert bench("--method", "zero_shot", "--set", f"model.template_set={templates}") == 0
-    assert list(rows(folder)) == [
-        ("zero_shot", ""), ("zero_shot", "model.template_set clipfit"), ("zero_shot", "model.template_set single"),
-    ] or set(rows(folder)) == {
+    assert set(rows(folder)) == {
         ("zero_shot", ""), ("zero_shot", "model.template_set clipfit"), ("zero_shot", "model.template_set single"),
     }  # fmt: skip
     assert all(row["seeds"] == "1" for row in rows(folder).values())
