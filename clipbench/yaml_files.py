@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Hashable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import yaml
 
 from clipbench.errors import ConfigError, UnknownName
+from clipbench.schemas import validator
 
 LARGEST = 10_000_000  # bytes of a file that a person wrote
 DEEPEST = 50  # levels
@@ -88,7 +88,7 @@ def check_schema(content: Any, schema: Path, kind: str, origin: str) -> None:
         UnknownName: a key that there is not; the nearest one is named.
         ConfigError: anything else, with the place.
     """
-    for error in sorted(_validator(schema).iter_errors(content), key=lambda one: len(one.absolute_path)):
+    for error in sorted(validator(schema).iter_errors(content), key=lambda one: len(one.absolute_path)):
         place = ".".join(map(str, error.absolute_path))
         if error.validator == "additionalProperties" and isinstance(error.instance, dict):
             known = error.schema.get("properties", {})
@@ -98,10 +98,3 @@ def check_schema(content: Any, schema: Path, kind: str, origin: str) -> None:
                 raise UnknownName(f"key of {kind} {origin}{where}", str(unknown[0]), known)
         message = error.schema.get("x-message") or error.message[:200]
         raise ConfigError(f"'{origin}' is not a {kind} at {place or 'top level'}: {message}")
-
-
-@functools.cache
-def _validator(schema: Path) -> Any:
-    import jsonschema
-
-    return jsonschema.Draft202012Validator(json.loads(schema.read_text(encoding="utf-8")))

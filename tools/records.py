@@ -10,44 +10,35 @@ settings, times the machine. A GEMM differs by the instruction set of the proces
 from __future__ import annotations
 
 import argparse
-import gzip
-import io
-import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from clipbench.atomic import write_bytes
+from clipbench.records.cell import Record
+from clipbench.records.packed import read_records, write_packed
 from clipbench.records.store import RecordStore
 
 Cell = tuple[str, str, int]
 
 
-def read(place: Path) -> Iterator[dict[str, Any]]:
+def read(place: Path) -> Iterator[Record]:
     """The records of a folder of packed files, or of a results folder."""
     packed = sorted(place.glob("*.jsonl.gz"))
     for file in packed:
-        for line in gzip.decompress(file.read_bytes()).splitlines():
-            yield json.loads(line)
+        yield from read_records(file)
     if not packed:
-        for record in RecordStore(place).all():
-            yield record.data
+        yield from RecordStore(place).all()
 
 
 def pack(source: Path, target: Path) -> None:
     """Write one `<recipe>.jsonl.gz` a recipe, a record a line, by dataset and seed; equal records, equal bytes."""
     recipes: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for record in read(source):
-        recipes[record["cell"]["recipe"]].append(record)
+        recipes[record.cell.recipe].append(record.data)
     for recipe, records in recipes.items():
-        records.sort(key=lambda record: (record["cell"]["dataset"], record["cell"]["seed"]))
-        lines = "".join(json.dumps(record, sort_keys=True, separators=(",", ":")) + "\n" for record in records)
-        content = io.BytesIO()
-        with gzip.GzipFile(filename="", mode="wb", fileobj=content, compresslevel=9, mtime=0) as file:
-            file.write(lines.encode())
-        write_bytes(target / f"{recipe}.jsonl.gz", content.getvalue())
+        write_packed(target / f"{recipe}.jsonl.gz", records)
     print(f"{sum(map(len, recipes.values()))} records of {len(recipes)} recipes in {target}")
 
 
@@ -55,9 +46,8 @@ def outcomes(place: Path) -> dict[Cell, dict[str, tuple[int, int, str]]]:
     """Recipe, dataset and seed to the counts and the bitmap of every test split."""
     found = {}
     for record in read(place):
-        cell = record["cell"]
-        splits = {name: (s["correct"], s["total"], s["bitmap"]) for name, s in record["splits"].items()}
-        found[cell["recipe"], cell["dataset"], cell["seed"]] = splits
+        splits = {name: (s["correct"], s["total"], s["bitmap"]) for name, s in record.splits.items()}
+        found[record.cell.recipe, record.cell.dataset, record.cell.seed] = splits
     return found
 
 

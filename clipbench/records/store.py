@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from clipbench.atomic import cannot_write, replacing, write_bytes, write_text
 from clipbench.errors import RecordError
+from clipbench.json_files import kind_of
 from clipbench.records.cell import Cell, Record, comparable, content_key
-from clipbench.records.correctness import count_bits, pack_bits, unpack_bits
-
-if TYPE_CHECKING:
-    import jsonschema.protocols
-
-SCHEMA = 2
+from clipbench.records.correctness import pack_bits, unpack_bits
+from clipbench.records.reading import SCHEMA, NewerRecord, parse_record, read_record
 
 __all__ = [
     "SCHEMA",
@@ -38,34 +34,9 @@ __all__ = [
 ]
 
 
-class NewerRecord(RecordError):
-    """A record that a later clipbench wrote; it is reported and left alone."""
-
-
 def run_folder(root: Path | str, suite: str, protocol: str) -> Path:
     """The folder of one leaderboard below the results: `<root>/<suite>/<protocol>`."""
     return Path(root) / suite / protocol
-
-
-def read_record(path: Path | str) -> Record:
-    """Reads and checks one record.
-
-    Raises:
-        NewerRecord: a later clipbench wrote it.
-        RecordError: it is missing, half-written, not by the schema, or contradicts itself.
-    """
-    path = Path(path)
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_not_finite)
-    except FileNotFoundError as error:
-        raise RecordError(f"record '{path.name}' is not in {path.parent}") from error
-    except (OSError, ValueError) as error:  # ValueError: not JSON, not UTF-8, or a number that is not finite
-        raise RecordError(
-            f"record '{path.name}' in {path.parent} cannot be read or is half-written ({error})"
-        ) from error
-    data = _in_this_schema(data)
-    _check(data, path)
-    return Record(data, path)
 
 
 def write_record(folder: Path | str, record: Mapping[str, Any]) -> Path:
@@ -83,15 +54,16 @@ def write_record(folder: Path | str, record: Mapping[str, Any]) -> Path:
         RecordError: the record is not valid, or the folder is read-only or full.
     """
     data = dict(record)
+    where = f"the record of {data.get('cell')}"
     try:
-        text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        content = (json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
     except (TypeError, ValueError) as error:
-        raise RecordError(f"the record of {data.get('cell')} is not finite plain data: {error}") from error
-    _check(json.loads(text), None)
+        raise RecordError(f"{where} is not finite plain data: {error}") from error
+    parse_record(content, where)
     path = RecordStore(folder).path_for(Cell.from_dict(data["cell"]), data["key"])
     if path.exists():
         _refuse_newer(path)
-    return write_text(path, text)
+    return write_bytes(path, content)
 
 
 class Scan(NamedTuple):
@@ -124,17 +96,25 @@ class RecordStore:
 
         Raises:
             NewerRecord: a later clipbench wrote a record of that name; it must not be run over.
+            RecordError: a folder, a pipe or a device stands where the record or the learned weights belong.
         """
         found = self._look(cell, key)
         return found if isinstance(found, Record) else None
 
     def why_undone(self, cell: Cell, key: str) -> str | None:
-        """Why the cell has to be run, in a few words, or None when it is done."""
+        """Why the cell has to be run, in a few words, or None when it is done.
+
+        Raises:
+            RecordError: see `find`.
+        """
         found = self._look(cell, key)
         return None if isinstance(found, Record) else found
 
     def _look(self, cell: Cell, key: str) -> Record | str:
-        path = self.path_for(cell, key)
+        path, weights = self.path_for(cell, key), self.weights_for(cell, key)
+        for file in (path, weights):
+            if file.exists() and (kind := kind_of(file)):
+                raise RecordError(f"'{file.name}' in {file.parent} is {kind} where a file belongs; move it away")
         if not path.exists():
             return "no record yet"
         try:
@@ -147,7 +127,6 @@ class RecordStore:
             return f"record '{path.name}' is of another cell or key"
         if not record.ok:
             return f"failed before ({record.error})"
-        weights = self.weights_for(cell, key)
         if record.cost.get("stored_bytes") and not (weights.is_file() and weights.stat().st_size):
             return f"its learned weights '{weights.name}' are missing"
         return record
@@ -212,43 +191,6 @@ class RecordStore:
             lock.release()
 
 
-@functools.cache
-def _validator() -> jsonschema.protocols.Validator:
-    import jsonschema
-
-    schema = json.loads(Path(__file__).with_name("record.schema.json").read_text(encoding="utf-8"))
-    return jsonschema.Draft202012Validator(schema)
-
-
-def _in_this_schema(data: Any) -> Any:
-    """A record of an earlier schema in the words of this one: schema 1 called the diagnostics findings."""
-    if not isinstance(data, dict) or data.get("schema") != 1:
-        return data
-    return {"diagnostics" if name == "findings" else name: value for name, value in data.items()} | {"schema": SCHEMA}
-
-
-def _check(data: Any, path: Path | None) -> None:
-    """Raises unless the data is a record of our schema that does not contradict itself."""
-    where = f"record '{path.name}' in {path.parent}" if path else f"the record of {_cell_of(data)}"
-    schema = data.get("schema") if isinstance(data, dict) else None
-    if isinstance(schema, int) and schema > SCHEMA:
-        raise NewerRecord(
-            f"{where} was written by a newer clipbench (schema {schema} > {SCHEMA}); it is left alone: "
-            "update clipbench or name another results folder"
-        )
-    for error in _validator().iter_errors(data):
-        place = ".".join(map(str, error.absolute_path)) or "top level"
-        raise RecordError(f"{where} is not valid at {place}: {error.message[:200]}")
-    for name, split in data["splits"].items():
-        try:
-            right = count_bits(split["bitmap"], split["total"])
-        except RecordError as error:
-            raise RecordError(f"{where} contradicts itself: split {name} has {error}") from error
-        if right != split["correct"]:
-            counts = f"counts {split['correct']} right, its bitmap {right}"
-            raise RecordError(f"{where} contradicts itself: split {name} {counts}")
-
-
 def _refuse_newer(path: Path) -> None:
     """Raises NewerRecord when the file that is to be replaced was written by a later clipbench."""
     try:
@@ -257,11 +199,3 @@ def _refuse_newer(path: Path) -> None:
         raise
     except RecordError:
         return  # half-written or damaged: this is the rerun that mends it
-
-
-def _cell_of(data: Any) -> Any:
-    return data.get("cell") if isinstance(data, dict) else data
-
-
-def _not_finite(text: str) -> float:
-    raise ValueError(f"the number {text} is not finite")

@@ -1,0 +1,20 @@
+"""Any text as one line that a terminal, a log or a table shows as it is: nothing in it is carried out."""
+
+from __future__ import annotations
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""The text with everything that is not to be seen written out as in Python: `\x1b`, `\n`, `\u202e`, `\ud800`.
+
+    That is what moves the cursor, colours, hides, breaks a line, turns the direction of writing, or cannot be encoded.
+
+    Args:
+        text: names, values and messages that come from a user's files.
+        keep: characters that stay as they are.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter in keep else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )
