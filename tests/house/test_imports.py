@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # A package may import itself and packages of a lower rank, so there is no circle; types count like any other import.
 # `tools` is outside the package: it may import all of it, and nothing of it imports `tools`.
 RANK = {
-    "errors": 0,
+    **dict.fromkeys(["errors", "json_files", "printable", "schemas"], 0),
     **dict.fromkeys(["atomic", "randomness", "resources", "yaml_files"], 1),
     **dict.fromkeys(["mini", "protocols"], 2),
     **dict.fromkeys(["backbone", "records"], 3),
