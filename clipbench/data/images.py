@@ -7,6 +7,7 @@ is an error that names its path, and a set of files is checked as a whole, so th
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import tempfile
@@ -19,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from clipbench import resources
+from clipbench.atomic import REASONS
 from clipbench.errors import DataError
 
 MEMORY_BUDGET = 2 * 2**30  # bytes of decoded images kept in memory; what is beyond goes into a memory map
@@ -220,27 +222,41 @@ class _Scratch:
         self._used = 0
 
     def add(self, pixels: np.ndarray) -> np.ndarray:
-        """Writes an array and returns it as a read-only view of the file."""
-        if self._map is None or self._used + pixels.nbytes > len(self._map):
-            self._open(max(CHUNK, pixels.nbytes))
-        assert self._map is not None
+        """Writes an array and returns it as a read-only view of the file.
+
+        Raises:
+            DataError: the whole of it cannot be written.
+        """
+        folder = resources.cache_dir()
         try:
-            os.pwrite(self._file.fileno(), pixels.tobytes(), self._used)
+            if self._map is None or self._used + pixels.nbytes > len(self._map):
+                self._open(folder, max(CHUNK, pixels.nbytes))
+            assert self._map is not None
+            self._write(pixels.tobytes())
         except OSError as error:
-            raise DataError(f"no room for decoded images in {self._folder}: {error.strerror}") from error
+            raise DataError(
+                f"{folder} cannot take the decoded images that are too many for memory: "
+                f"{REASONS.get(error.errno or 0) or error.strerror}; make room there or name another folder in "
+                "CLIPBENCH_CACHE"
+            ) from error
         start, self._used = self._used, self._used + pixels.nbytes
         flat = np.frombuffer(self._map, dtype=np.uint8, count=pixels.nbytes, offset=start)
         return flat.reshape(pixels.shape)
 
-    def _open(self, size: int) -> None:
-        self._folder = resources.cache_dir()
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            # The map stays valid after the file object of a full chunk is gone; arrays hold the map.
-            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
-            self._file.truncate(size)
-        except OSError as error:
-            raise DataError(f"no scratch file for decoded images in {self._folder}: {error.strerror}") from error
+    def _write(self, data: bytes) -> None:
+        """Writes all of it behind what is used; the system may take a part at a time (a disk that is nearly full)."""
+        done = 0
+        while done < len(data):
+            written = os.pwrite(self._file.fileno(), memoryview(data)[done:], self._used + done)
+            if written == 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            done += written
+
+    def _open(self, folder: Path, size: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        # The map stays valid after the file object of a full chunk is gone; arrays hold the map.
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        self._file.truncate(size)
         self._map = mmap.mmap(self._file.fileno(), size, access=mmap.ACCESS_READ)
         self._used = 0
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from clipbench.commands.predict import find_images
 from clipbench.errors import ConfigError
-from clipbench.resources import cache_dir
+from clipbench.resources import cache_dir, data_root
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "ascii"])
@@ -42,6 +42,48 @@ def test_a_home_that_cannot_be_written_is_no_obstacle(monkeypatch: pytest.Monkey
     path.symlink_to(tmp_path)
     with pytest.raises(ConfigError, match="is somebody else's"):
         cache_dir()
+
+
+@pytest.mark.parametrize("home", [None, "read-only"])
+def test_without_a_home_or_a_name_the_cache_is_among_the_temporary_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: str | None
+) -> None:
+    """A container whose user has a number only; a home that may be read."""
+    import pwd
+
+    def nobody(*_: object) -> None:
+        raise KeyError("uid not found")
+
+    for name in ("CLIPBENCH_CACHE", "XDG_CACHE_HOME", "HOME", "USER", "LOGNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    if home:
+        monkeypatch.setenv("HOME", str(tmp_path / home))
+        monkeypatch.setattr(os, "access", lambda path, _: home not in str(path))
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert cache_dir() == tmp_path / f"clipbench-{os.getuid()}"
+    assert not (tmp_path / "~").exists()
+
+
+def test_where_nothing_can_be_written_the_variable_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CLIPBENCH_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
+    with pytest.raises(ConfigError, match=r"no folder for the cache .* CLIPBENCH_CACHE"):
+        cache_dir()
+
+
+def test_the_folders_that_the_environment_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for given, meant in (("here/x", tmp_path / "here/x"), ("~/x", tmp_path / "home/x"), ("/a/../b", Path("/b"))):
+        monkeypatch.setenv("CLIPBENCH_CACHE", given)
+        assert cache_dir() == meant
+    for variable, function in (("CLIPBENCH_CACHE", cache_dir), ("CLIPBENCH_DATA", data_root)):
+        monkeypatch.setenv(variable, "~nobody_of_this_name/x")
+        with pytest.raises(ConfigError, match=f"{variable} is '~nobody_of_this_name/x', but no such home is known"):
+            function()
 
 
 def test_predict_passes_over_what_is_hidden(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import pickle
 import warnings
 from pathlib import Path
@@ -138,7 +140,41 @@ def test_no_room_for_the_memory_map_is_a_sentence(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("CLIPBENCH_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(DataError, match="no scratch file for decoded images in"):
+    with pytest.raises(DataError, match=r"cannot take the decoded images .*: a file stands where .* CLIPBENCH_CACHE"):
+        ImageStore(files, budget=0).preload()
+
+
+def test_a_disk_that_takes_a_part_at_a_time_gets_all_of_it(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPBENCH_CACHE", str(tmp_path))
+    whole = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, data, place: whole(file, bytes(data)[:700], place))
+    store = ImageStore(files, budget=0)
+    store.preload()
+    monkeypatch.undo()
+    for position, path in enumerate(files):
+        np.testing.assert_array_equal(store[position], np.asarray(Image.open(path)))
+
+
+@pytest.mark.parametrize("error", [None, errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_images_that_are_not_written_whole_are_refused(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int | None
+) -> None:
+    """A full disk after the first part of an image: an error of the system, or nothing more taken."""
+    monkeypatch.setenv("CLIPBENCH_CACHE", str(tmp_path))
+    whole, room = os.pwrite, [700]
+
+    def full(file: int, data: memoryview, place: int) -> int:
+        taken = whole(file, bytes(data)[: room[0]], place) if room[0] else 0
+        if not taken and error is not None:
+            raise OSError(error, os.strerror(error))
+        room[0] -= taken
+        return taken
+
+    monkeypatch.setattr(os, "pwrite", full)
+    reason = "the disk quota is used up" if error == errno.EDQUOT else "error" if error == errno.EIO else "is full"
+    with pytest.raises(DataError, match=f"{tmp_path} cannot take the decoded images .*{reason}; .*CLIPBENCH_CACHE"):
         ImageStore(files, budget=0).preload()
 
 
