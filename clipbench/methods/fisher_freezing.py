@@ -89,7 +89,7 @@ class FisherFreezing(L.Callback):
             frozen whole drifts on by the optimiser's momentum. Default `exact`, `faithful` `masked`.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     """Raise it when a change moves what is frozen, or when; it is part of a cell's key."""
 
     def __init__(

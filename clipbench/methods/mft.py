@@ -5,7 +5,7 @@ it did not test CLIP. This is our adaptation, not a reproduction: the rule and t
 authors' language-model code (arXiv 2503.22764, Ming-K9/MFT@b36f2da `modeling_llama.py` [code]):
 
     A = |S|;  g = 0 at the floor((1 - keep) n) smallest A of a matrix, else 1;  y = x (W g)^T + b
-    dL/dS = sign(S) W dL/d(W g), also where g = 0
+    dL/dS = sign(S) W dL/d(W g), also where g = 0; sign(0) = 0
 
 Loss: cross-entropy, nothing else; CLIPFit's distillation as an option [ours].
 
@@ -91,6 +91,8 @@ class MFT(Method):
         self.threshold = 0.005 if threshold is None else threshold
         self.score_scale = 0.02 if score_scale is None else score_scale
         make_rule(rule, self.keep, self.threshold)  # refuses a ratio that is none
+        if rule == "topk_abs" and score_init != "kaiming_uniform" and self.score_scale == 0:
+            raise ConfigError("score_scale 0 of MFT begins with all scores at 0, where rule topk_abs has no gradient")
         self.masks, self.distillation = MaskSet(), Distillation(distillation_weight)
         constant = score_init == "constant"
         open_at_first = {

@@ -160,17 +160,23 @@ class MaskedFreezing(Freezing):
                     piece.of(gradient).zero_()
 
     def decay(self) -> None:
-        """w <- w (1 - lr * weight decay) for active entries; right before the optimiser's step."""
+        """w <- w (1 - lr * weight decay) for active entries; right before the optimiser's step.
+
+        A tensor without a dimension belongs to no group, and as published nothing decays it.
+        """
         names = {id(tensor): name for name, tensor in self.tensors.items()}
         with torch.no_grad():
             for optimizer, decays in zip(self.optimizers, self.decays, strict=True):
                 for group, decay in zip(optimizer.param_groups, decays, strict=True):
+                    factor = 1 - group["lr"] * decay
                     for tensor in group["params"] if decay else ():
+                        if tensor.ndim == 0:
+                            continue
                         name = names.get(id(tensor), "")
                         if not self.frozen.get(name):
-                            tensor.mul_(1 - group["lr"] * decay)
+                            tensor.mul_(factor)
                         elif not self.is_whole(name):
-                            tensor.copy_(torch.where(self.active(name), tensor * (1 - group["lr"] * decay), tensor))
+                            tensor.copy_(torch.where(self.active(name), tensor * factor, tensor))
 
     def after_step(self) -> None:
         """See `Freezing`."""

@@ -65,7 +65,7 @@ class TopK:
         return self._exact.keep(scores.abs())
 
     def scores_of(self, gate: Tensor) -> Tensor:
-        """0 where dropped, 1 where kept.
+        """0.5 where dropped, 1 where kept: at 0 a score has no gradient, and a fit that goes on could not move it.
 
         Raises:
             MethodError: another number of entries is dropped than the keep ratio says.
@@ -73,7 +73,7 @@ class TopK:
         dropped, shown = gate.numel() - int(gate.sum()), drop_count(self.keep, gate.numel())
         if dropped != shown:
             raise MethodError(f"a mask drops {dropped} of {gate.numel()} entries, keep ratio {self.keep} drops {shown}")
-        return gate.float()
+        return 0.5 + 0.5 * gate.float()
 
     def distance(self, scores: Tensor) -> float:
         """The cut: the largest |S| that is dropped (0 where nothing is)."""

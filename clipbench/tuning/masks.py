@@ -3,7 +3,7 @@
 A mask is scores S, of the weight's shape, and a rule (`gates.py`) that makes a gate g of them; the layer computes with
 W * g, its bias is untouched. The gradient of the scores, straight-through where the gate is hard:
 
-    dL/dS = sign(S) W dL/d(W g)   where the rule sees |S|, with sign(0) = +1
+    dL/dS = sign(S) W dL/d(W g)   where the rule sees |S|, with sign(0) = 0
     dL/dS = W dL/d(W g)           where it sees S
 
 for all entries, also those where g = 0 (MFT, arXiv 2503.22764; R-AMT, arXiv 2307.15049).
@@ -47,7 +47,7 @@ class StraightThrough(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             to_scores = grad * weight if ctx.alpha == 1 else ctx.alpha * grad * weight
             if ctx.folded:
-                to_scores = to_scores * (1 - 2 * (scores < 0).to(weight.dtype))
+                to_scores = to_scores * scores.sign().to(weight.dtype)  # 0 at 0, as the derivative of |S| is in torch
         return to_weight, to_scores, None, None, None
 
 

@@ -134,13 +134,22 @@ def test_without_the_rule_the_rate_is_the_one_given(make: Make) -> None:
 
 
 def test_scores_without_a_scale_are_refused(make: Make) -> None:
-    method = make(MFT, train=SMALL, score_init="constant", score_scale=0.0, schedule="cosine_per_step")
+    method = make(MFT, train=SMALL, rule="threshold", score_init="constant", score_scale=0.005, schedule="constant")
     method._trainer = run_of(steps=40)
     with pytest.raises(ConfigError, match="lr_rule has no scale"):
         method.configure_optimizers()
 
 
-@pytest.mark.parametrize(("arguments", "words"), [({"keep": 0.0}, "keep ratio"), ({"lr_rule": -1.0}, "lr_rule")])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"keep": 0.0}, "keep ratio"),
+        ({"lr_rule": -1.0}, "lr_rule"),
+        ({"score_scale": 0.0}, "score_scale 0 .* rule topk_abs has no gradient"),
+        ({"score_scale": 0.0, "score_init": "normal", "lr_rule": None}, "score_scale 0 .* rule topk_abs"),
+        ({"score_scale": 0.0, "score_init": "constant", "lr_rule": None}, "score_scale 0 .* rule topk_abs"),
+    ],
+)
 def test_settings_that_cannot_be(small: str, arguments: dict[str, float], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         MFT(backbone=small, train=SMALL, **arguments)  # type: ignore[arg-type]

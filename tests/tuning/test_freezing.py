@@ -125,6 +125,78 @@ def test_a_mask_decays_active_entries_alone() -> None:
     torch.testing.assert_close(trained["b"], before["b"] * factor)
 
 
+def published(
+    start: dict[str, Tensor], gradients: list[dict[str, Tensor]], plan: dict[int, dict[str, slice]], rates: list[float]
+) -> dict[str, Tensor]:
+    """The published trainer's steps, plainly: masks of tensors with a dimension, own decay of what they leave, AdamW.
+
+    Gradients are masked as they are computed; at a freeze the state of what newly is frozen is set to 0, and the
+    gradient is masked once more unless nothing of the tensor is left.
+    """
+    values = {name: tensor.clone() for name, tensor in start.items()}
+    masks = {name: torch.ones_like(tensor, dtype=torch.bool) for name, tensor in values.items() if tensor.ndim}
+    first, second = ({name: torch.zeros_like(tensor) for name, tensor in values.items()} for _ in range(2))
+    for at, (step, rate) in enumerate(zip(gradients, rates, strict=True)):
+        now = {name: gradient * masks.get(name, 1) for name, gradient in step.items()}
+        for name, rows in plan.get(at, {}).items():
+            frozen = torch.zeros_like(masks[name])
+            frozen[rows] = True
+            for state in (first, second):
+                state[name][frozen] = 0
+            masks[name] &= ~frozen
+            if masks[name].any():
+                now[name] = now[name] * masks[name]
+        for name, value in values.items():
+            if name in masks:
+                value[masks[name]] *= 1 - rate * 0.5
+            first[name] = 0.9 * first[name] + 0.1 * now[name]
+            second[name] = 0.999 * second[name] + 0.001 * now[name] ** 2
+            width = (second[name] / (1 - 0.999 ** (at + 1))).sqrt() + 1e-8
+            value -= rate * first[name] / (1 - 0.9 ** (at + 1)) / width
+    return values
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["one group of parameters", "several"])
+def test_a_mask_trains_scalars_vectors_and_matrices_as_published(apart: bool) -> None:
+    """In float64, with decay and a rate that changes: freezes parts, then a whole tensor, and a scalar never."""
+    shapes: dict[str, tuple[int, ...]] = {"scalar": (), "vector": (8,), "matrix": (8, 5), "whole": (4,)}
+    random = torch_generator(1, "shapes")
+    start = {name: torch.randn(shape, generator=random, dtype=torch.float64) for name, shape in shapes.items()}
+    gradients = [
+        {name: torch.randn(shape, generator=random, dtype=torch.float64) for name, shape in shapes.items()}
+        for _ in range(9)
+    ]
+    rates = [0.1 / (1 + at) for at in range(9)]
+    plan = {
+        0: {"matrix": slice(0, 2)},
+        3: {"vector": slice(2, 4), "whole": slice(0, 4)},
+        5: {"matrix": slice(2, 6), "vector": slice(0, 2)},
+    }
+    trained = {name: nn.Parameter(tensor.clone()) for name, tensor in start.items()}
+    parts = [{"params": [tensor]} for tensor in trained.values()] if apart else list(trained.values())
+    optimizer = AdamW(parts, weight_decay=0.5)
+    freezing = MaskedFreezing(trained, [optimizer])
+    for at, step in enumerate(gradients):
+        for group in optimizer.param_groups:
+            group["lr"] = rates[at]
+        for name, gradient in step.items():
+            trained[name].grad = gradient.clone()
+        freezing.before_step()
+        rows = plan.get(at, {})
+        freezing.freeze([p for name in rows for p in rows_of(trained, name, rows[name])])
+        freezing.decay()
+        optimizer.step()
+        freezing.after_step()
+    for name, value in published(start, gradients, plan, rates).items():
+        torch.testing.assert_close(trained[name].detach(), value, rtol=0, atol=5e-13, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def rows_of(trained: dict[str, nn.Parameter], name: str, rows: slice) -> list[Piece]:
+    """The slices of a tensor, in four, that lie in these rows."""
+    found = [piece for group in sliced_groups({name: trained[name]}) for piece in group.pieces]
+    return [piece for piece in found if rows.start <= piece.start and piece.stop <= rows.stop]
+
+
 def test_a_mask_saves_nothing() -> None:
     """Section 3.3, item 9: gradients are still computed, and set to 0."""
     trained = tensors()
