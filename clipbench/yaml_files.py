@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from clipbench.errors import ConfigError, UnknownName
-from clipbench.schemas import validator
+from clipbench.schemas import TOP, misfits
 
 LARGEST = 10_000_000  # bytes of a file that a person wrote
 DEEPEST = 50  # levels
@@ -88,13 +88,8 @@ def check_schema(content: Any, schema: Path, kind: str, origin: str) -> None:
         UnknownName: a key that there is not; the nearest one is named.
         ConfigError: anything else, with the place.
     """
-    for error in sorted(validator(schema).iter_errors(content), key=lambda one: len(one.absolute_path)):
-        place = ".".join(map(str, error.absolute_path))
-        if error.validator == "additionalProperties" and isinstance(error.instance, dict):
-            known = error.schema.get("properties", {})
-            unknown = [key for key in error.instance if key not in known]
-            if unknown:
-                where = f" at {place}" if place else ""
-                raise UnknownName(f"key of {kind} {origin}{where}", str(unknown[0]), known)
-        message = error.schema.get("x-message") or error.message[:200]
-        raise ConfigError(f"'{origin}' is not a {kind} at {place or 'top level'}: {message}")
+    for one in misfits(content, schema):
+        if one.key:
+            where = "" if one.place == TOP else f" at {one.place}"
+            raise UnknownName(f"key of {kind} {origin}{where}", one.key, one.known)
+        raise ConfigError(f"'{origin}' is not a {kind} at {one.place}: {one.message}")

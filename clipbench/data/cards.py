@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-import json
+import os
+import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -12,21 +14,29 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from clipbench import yaml_files
+from clipbench.data.paths import few
 from clipbench.errors import ConfigError, UnknownName
 from clipbench.resources import datasets_dir
+from clipbench.schemas import TOP, misfits
 
 ENTRY_POINTS = "clipbench.cards"
 SCHEMA_FILE = Path(__file__).with_name("card.schema.json")
+NAME = re.compile(r"[\w-]{1,100}(/[\w-]{1,100})*", re.ASCII)  # of a card below the folder of cards
 
 
 class Source(NamedTuple):
-    """A place to get a file from, and the folder below the data root it belongs into."""
+    """A place to get a file from, and the folder below the data root it belongs into.
+
+    `take` marks the ones to get the images from, where a card names several.
+    """
 
     url: str
     file: str | None = None
     md5: str | None = None
     into: str | None = None
     note: str | None = None
+    take: bool = False
 
 
 class CardFile(NamedTuple):
@@ -131,27 +141,14 @@ class Card:
         return Path(root) / self.folder / self.image_root
 
 
-@functools.cache
-def _schema() -> dict[str, Any]:
-    schema: dict[str, Any] = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
-    return schema
-
-
-@functools.cache
-def _validator() -> Any:
-    import jsonschema
-
-    kind = jsonschema.validators.validator_for(_schema())
-    kind.check_schema(_schema())
-    return kind(_schema())
-
-
 def read_yaml(path: Path) -> Any:
-    """The content of a YAML file.
+    """The content of a card's file.
 
     Raises:
-        ConfigError: when the file cannot be read or is not YAML.
+        ConfigError: it cannot be read, is no plain file, too large, not UTF-8 or not YAML.
     """
+    if not path.is_relative_to(datasets_dir()):
+        return yaml_files.read_yaml(path)
     try:
         # libyaml where there is one: the 1000 names of ImageNet are read in 20 ms instead of 200
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -162,10 +159,10 @@ def read_yaml(path: Path) -> Any:
 
 def schema_errors(data: object) -> list[str]:
     """What is wrong with the content of a card, as one sentence each; empty when it is right."""
-    errors = sorted(_validator().iter_errors(data), key=lambda error: [str(part) for part in error.absolute_path])
-    found = [
-        f"{'.'.join(str(part) for part in error.absolute_path) or 'the card'}: {error.message}" for error in errors
-    ]
+    found = []
+    for one in misfits(data, SCHEMA_FILE):
+        message = UnknownName("key", one.key, one.known) if one.key else one.message
+        found.append(f"{'the card' if one.place == TOP else one.place}: {message}")
     if found or not isinstance(data, dict):
         return found
     counts, classes = data["counts"], len(data["classnames"])
@@ -176,8 +173,11 @@ def schema_errors(data: object) -> list[str]:
         found.append(
             f"counts.base and counts.novel must be {base} and {classes - base}, the halves of {classes} classes"
         )
-    if data.get("class_folders") and len(data["class_folders"]) != classes:
-        found.append(f"class_folders has {len(data['class_folders'])} entries for {classes} classes")
+    folders = data.get("class_folders", [])
+    if folders and len(folders) != classes:
+        found.append(f"class_folders has {len(folders)} entries for {classes} classes")
+    if twice := [folder for folder, times in Counter(folders).items() if times > 1]:
+        found.append(f"class_folders names {len(twice)} folders twice: {few(twice)}")
     for part in ("train", "val", "test"):
         halves = [counts.get(f"{part}_{half}") for half in ("base", "novel")]
         if None not in halves and sum(halves) != counts[part]:
@@ -260,23 +260,30 @@ def load_card(name: str | Path) -> Card:
         'DTD'
     """
     text = str(name)
-    shipped = datasets_dir() / f"{text}.yaml"
     if not text.endswith((".yaml", ".yml")):
-        if shipped.is_file():
-            return _load(shipped.resolve(), text, shipped.stat().st_mtime_ns)
+        shipped = datasets_dir() / f"{text}.yaml"
+        if NAME.fullmatch(text) and os.path.isfile(shipped):
+            return _load(shipped, text)
         if text in _plugins():
             target = _plugins()[text].load()  # a path, or a function that returns one
-            target = Path(target() if callable(target) else target)
-            return _load(target.resolve(), text, target.stat().st_mtime_ns)
+            return _load(Path(target() if callable(target) else target), text)
         raise _unknown(text)
-    path = Path(text).expanduser()
-    if not path.is_file():
+    path = Path(os.path.expanduser(text))
+    if not os.path.lexists(path):
         raise ConfigError(f"there is no card file {path}")
-    return _load(path.resolve(), path.stem, path.stat().st_mtime_ns)
+    return _load(path, path.stem)
+
+
+def _load(path: Path, name: str) -> Card:
+    try:
+        path = path.resolve()
+        return _loaded(path, name, path.stat().st_mtime_ns)
+    except (OSError, RuntimeError) as error:  # RuntimeError: a link that leads to itself
+        raise ConfigError(f"the card file {path} cannot be read: {error}") from error
 
 
 @functools.lru_cache(maxsize=128)
-def _load(path: Path, name: str, _mtime: int) -> Card:
+def _loaded(path: Path, name: str, _mtime: int) -> Card:
     return card_from_mapping(read_yaml(path), name, path)
 
 

@@ -121,6 +121,9 @@ def differences(card: Card, split: Split) -> list[str]:
         if twice:
             found.append(f"{part}: {len(twice)} paths stand twice: {few(twice)}")
     found += _other_names(card, split)
+    both = {item.path for item in split.train} & {item.path for item in split.val}
+    if both:
+        found.append(f"{len(both)} val images are also train images: {few(sorted(both))}")
     leaked = {item.path for item in (*split.train, *split.val)} & {item.path for item in split.test}
     if leaked:
         found.append(f"{len(leaked)} test images are also train or val images: {few(sorted(leaked))}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from clipbench.data.cards import card_from_mapping, list_cards, load_card, read_yaml, schema_errors
+from clipbench.data.cards import SCHEMA_FILE, card_from_mapping, list_cards, load_card, read_yaml, schema_errors
+from clipbench.data.readers import READERS
 from clipbench.errors import ConfigError, UnknownName
 from clipbench.testing.cards import CARD_CHECKS, check_card
 
@@ -107,7 +109,13 @@ def test_unknown_dataset_names_the_nearest(asked, nearest):
     ("change", "words"),
     [
         (lambda card: card.pop("licence"), "'licence' is a required property"),
-        (lambda card: card.update(folders="x"), "'folders' was unexpected"),
+        (lambda card: card.update(folders="x"), "unknown key 'folders'; did you mean 'folder'?"),
+        (lambda card: card["counts"].update(tests=1), "counts: unknown key 'tests'; did you mean 'test'?"),
+        (lambda card: card.update(reader="zhou_jsn"), "reader: 'zhou_jsn' is not one of"),
+        (lambda card: card.update(reader="zhou_jsn"), "did you mean 'zhou_json'?"),
+        (lambda card: card["class_folders"].__setitem__(0, "blotchy"), "class_folders names 1 folders twice: blotchy"),
+        (lambda card: card.update(augmentation={"flip": float("nan")}), "augmentation.flip: nan is not of type"),
+        (lambda card: card["counts"].update(train=2820.0), "counts.train: 2820.0 is not of type 'integer'"),
         (lambda card: card.update(split_sha256="abc"), "split_sha256"),
         (lambda card: card["classnames"].pop(), "counts.classes is 47, but 46 class names are given"),
         (lambda card: card["counts"].update(base=23, novel=24), "must be 24 and 23"),
@@ -124,6 +132,108 @@ def test_a_wrong_card_is_refused(change, words):
     with pytest.raises(ConfigError, match="card 'dtd' is not valid") as caught:
         card_from_mapping(card, "dtd")
     assert words in str(caught.value)
+
+
+OUTSIDE = [
+    "..",
+    "../x",
+    "a/../../x",
+    "a/..",
+    "/etc",
+    "C:/x",
+    "~/x",
+    "a\\..\\x",
+    "a//b",
+    "a/",
+    "",
+    "a\n",
+    "\x1b[2J",
+    "a\x00b",
+    5,
+    [],
+]
+
+
+@pytest.mark.parametrize("value", OUTSIDE, ids=repr)
+@pytest.mark.parametrize(
+    ("place", "change"),
+    [
+        ("folder", lambda card, value: card.update(folder=value)),
+        ("image_root", lambda card, value: card.update(image_root=value)),
+        ("class_folders.3", lambda card, value: card["class_folders"].__setitem__(3, value)),
+        ("wrong_layouts.0.found", lambda card, value: card["wrong_layouts"][0].update(found=value)),
+        ("sources.0", lambda card, value: card["sources"][0].update(into=value)),
+        ("split_file", lambda card, value: card.update(split_file=value)),
+        ("extra_files.0.name", lambda card, value: card.update(extra_files=[{"name": value}])),
+    ],
+)
+def test_nothing_in_a_card_leads_out_of_the_data_root(place, change, value):
+    if (place, value) == ("image_root", ""):
+        return  # the dataset's folder itself
+    card = copy.deepcopy(read_yaml(load_card("dtd").path))
+    change(card, value)
+    assert [fault for fault in schema_errors(card) if fault.startswith(place)], value
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\n", "\x1b[31mred", "\u202egnp", "\ud800", "", 5, None], ids=repr)
+@pytest.mark.parametrize("name", ["title", "licence", "citation", "published_name", "description", "classnames"])
+def test_what_is_shown_of_a_card_is_one_line_of_text(name, text):
+    card = copy.deepcopy(read_yaml(load_card("dtd").path))
+    if name == "classnames":
+        card[name][2] = text
+    else:
+        card[name] = text
+    assert [fault for fault in schema_errors(card) if fault.startswith(name)]
+
+
+def test_the_schema_knows_the_readers():
+    import json
+
+    schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
+    assert schema["properties"]["reader"]["enum"] == list(READERS)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is not a card|the card: None is not of type 'object'"),
+        (b"[1, 2]", "the card: .* is not of type 'object'"),
+        (b"key: [", "is not YAML"),
+        (b"key: !!python/object/apply:os.system [ls]", "is not YAML"),
+        (b"\xff\xfe", "it is not UTF-8"),
+        (b"key: dtd\nkey: dtd", "key 'key' stands twice, again in line 2"),
+        (b"[" * 3000, "more than 50 levels of nesting"),
+        (b"a: &a [*a]", "is not YAML"),
+        (b"<!doctype html><html>", "the card: .* is not of type 'object'"),
+    ],
+)
+def test_a_file_that_is_no_card_is_one_sentence(content, words, tmp_path):
+    (tmp_path / "mine.yaml").write_bytes(content)
+    with pytest.raises(ConfigError, match=words) as caught:
+        load_card(tmp_path / "mine.yaml")
+    assert "mine" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link to itself", "link to nowhere", "long"])
+def test_what_stands_in_place_of_a_card_is_named_not_waited_for(kind, tmp_path):
+    path = tmp_path / "mine.yaml"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind.startswith("link"):
+        path.symlink_to("mine.yaml" if kind == "link to itself" else "gone.yaml")
+    else:
+        path = tmp_path / f"{'x' * 300}.yaml"
+    with pytest.raises(ConfigError, match=r"is not a file|cannot be read|no card file"):
+        load_card(path)
+
+
+@pytest.mark.parametrize("name", ["../configs/suites/mini", "/etc/passwd", "..", "", "x" * 5000, "a\x00b", "dtd\n"])
+def test_a_name_leads_to_no_file_outside_the_cards(name):
+    with pytest.raises(UnknownName, match="unknown dataset"):
+        load_card(name)
 
 
 def test_all_faults_of_a_card_are_in_one_message():

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from clipbench.data.cards import Card
 from clipbench.data.files import check_hash, named, open_file
 from clipbench.data.splits import PARTS, Item, Split
-from clipbench.errors import DataError
+from clipbench.errors import ConfigError, DataError
+from clipbench.json_files import Fault, parse_json
+from clipbench.schemas import validator
+from clipbench.yaml_files import check_schema
+
+SCHEMA_FILE = Path(__file__).parents[1] / "split.schema.json"
 
 
 def read(card: Card, root: Path, splits_dir: Path | None = None) -> Split:
@@ -32,19 +40,58 @@ def parse(data: bytes, path: Path) -> Split:
         path: for messages.
 
     Raises:
-        DataError: when it is not JSON or not of this form.
+        DataError: when it is not JSON or not of this form; names the first entry that does not fit.
     """
     try:
-        content: Any = json.loads(data)
-        lists = {
-            part: [Item(str(image), int(label), str(name)) for image, label, name in content[part]] for part in PARTS
-        }
-    except (ValueError, TypeError, KeyError) as error:
-        raise DataError(
-            f"{path} is not a split file (an object with train, val and test, each a list of "
-            f"[path, label, class name]): {error!r}"
-        ) from error
-    return Split.of(lists)
+        content: Any = parse_json(data)
+        check_schema(_until_misfit(content), SCHEMA_FILE, "split file", str(path))
+    except Fault as fault:
+        raise DataError(f"'{path}' is not a split file: it {fault}") from fault
+    except ConfigError as error:
+        raise DataError(str(error)) from error
+    return Split.of({part: [Item(*entry) for entry in content[part]] for part in PARTS})
+
+
+def _until_misfit(content: Any) -> Any:
+    """A split file without the images that are as they must be, up to the first that is not.
+
+    The schema is what says so; asked about every image it would take three seconds for Food101.
+    """
+    if not isinstance(content, dict):
+        return content
+    fits = _fits()
+    short = dict(content)
+    for part in PARTS:
+        images = content.get(part)
+        if isinstance(images, list):
+            wrong = next((place for place, image in enumerate(images) if not fits(image)), None)
+            short[part] = [] if wrong is None else [*[["-", 0, "-"]] * wrong, images[wrong]]
+    return short
+
+
+@functools.cache
+def _fits() -> Callable[[Any], bool]:
+    """Whether an image of a split file fits; the patterns are the schema's."""
+    types = validator(SCHEMA_FILE).schema["$defs"]
+    path, name = types["path"], types["classname"]
+    (path_is, path_not), (name_is, name_not) = (
+        (re.compile(one["pattern"]).search, re.compile(one["not"]["pattern"]).search) for one in (path, name)
+    )
+    known: set[Any] = set()  # names: as many as there are classes
+
+    def fits(image: Any) -> bool:
+        if type(image) is not list or len(image) != 3:
+            return False
+        file, label, classname = image
+        if type(label) is not int or label < 0 or type(file) is not str or type(classname) is not str:
+            return False
+        if classname not in known:
+            if not name_is(classname) or name_not(classname):
+                return False
+            known.add(classname)
+        return bool(path_is(file)) and not path_not(file)
+
+    return fits
 
 
 def dump(split: Split) -> bytes:
