@@ -173,7 +173,7 @@ def schema_errors(data: object) -> list[str]:
         found.append(
             f"counts.base and counts.novel must be {base} and {classes - base}, the halves of {classes} classes"
         )
-    folders = data.get("class_folders", [])
+    folders: list[str] = data.get("class_folders", [])
     if folders and len(folders) != classes:
         found.append(f"class_folders has {len(folders)} entries for {classes} classes")
     if twice := [folder for folder, times in Counter(folders).items() if times > 1]:
