@@ -44,6 +44,17 @@ def keep_own(kind: type, arguments: MutableMapping[str, Any]) -> None:
 def from_stored(kind: type, stored: Mapping[str, Any], **changes: Any) -> Any:
     """An object of a class from the arguments that a file holds, of this or an earlier version.
 
+    Args:
+        kind: the class.
+        stored: argument to value.
+        changes: arguments that win over the stored ones.
+    """
+    return kind(**arguments_of(kind, stored, **changes))
+
+
+def arguments_of(kind: type, stored: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
+    """The arguments that a file holds, of this or an earlier version, as a class takes them today.
+
     Files of earlier versions name some arguments otherwise, and hold settings that nothing read.
 
     Args:
@@ -56,7 +67,8 @@ def from_stored(kind: type, stored: Mapping[str, Any], **changes: Any) -> Any:
     arguments = {name: copy(value) for name, value in arguments.items() if name in known}
     while True:
         try:
-            return kind(**arguments)
+            kind(**arguments)
+            return arguments
         except UnreadSetting as error:
             groups = [arguments, *(value for value in arguments.values() if isinstance(value, dict))]
             holder = next((group for group in groups if error.name in group), None)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from clipbench.atomic import cannot_write, replacing, write_bytes, write_text
 from clipbench.errors import RecordError
 from clipbench.json_files import kind_of
+from clipbench.printable import printable
 from clipbench.records.cell import Cell, Record, comparable, content_key
 from clipbench.records.correctness import pack_bits, unpack_bits
 from clipbench.records.reading import SCHEMA, NewerRecord, parse_record, read_record
@@ -35,7 +36,14 @@ __all__ = [
 
 
 def run_folder(root: Path | str, suite: str, protocol: str) -> Path:
-    """The folder of one leaderboard below the results: `<root>/<suite>/<protocol>`."""
+    """The folder of one leaderboard below the results: `<root>/<suite>/<protocol>`.
+
+    Raises:
+        RecordError: a name would lead out of the results.
+    """
+    for name in (suite, protocol):
+        if name in ("", ".", "..") or "\0" in name or len(PurePath(name).parts) != 1 or PurePath(name).is_absolute():
+            raise RecordError(f"'{printable(name)}' is no name of a folder in the results")
     return Path(root) / suite / protocol
 
 
