@@ -40,7 +40,8 @@ class UnknownName(ConfigError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], note: str = "") -> None:
         known = sorted(known)
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        plain = {one.lower(): one for one in known}
+        near = [plain[one] for one in difflib.get_close_matches(name.lower(), plain, n=1, cutoff=0.5)]
         hint = f"; did you mean '{near[0]}'?" if near else ""
         shown = ", ".join(known[:40]) + (f" and {len(known) - 40} more" if len(known) > 40 else "")
         super().__init__(f"unknown {kind} '{name}'{hint} (known: {shown or 'none'}{note})")

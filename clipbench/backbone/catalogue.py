@@ -17,6 +17,16 @@ from clipbench.errors import BackboneError
 
 DEFAULT_MEAN = (0.48145466, 0.4578275, 0.40821073)  # open_clip/constants.py, OpenAI's statistics
 DEFAULT_STD = (0.26862954, 0.26130258, 0.27577711)
+# The names under which OpenAI published its weights, and open_clip's name of the architecture
+OPENAI_NAMES = {
+    "RN50": "RN50", "RN101": "RN101", "RN50x4": "RN50x4", "RN50x16": "RN50x16", "RN50x64": "RN50x64",
+    "ViT-B/32": "ViT-B-32", "ViT-B/16": "ViT-B-16", "ViT-L/14": "ViT-L-14", "ViT-L/14@336px": "ViT-L-14-336",
+}  # fmt: skip
+# The same weights in the form of Hugging Face transformers, which is not read
+TRANSFORMERS_NAMES = {
+    "openai/clip-vit-base-patch32": "ViT-B-32/openai", "openai/clip-vit-base-patch16": "ViT-B-16/openai",
+    "openai/clip-vit-large-patch14": "ViT-L-14/openai", "openai/clip-vit-large-patch14-336": "ViT-L-14-336/openai",
+}  # fmt: skip
 
 
 @lru_cache(maxsize=1)
@@ -84,6 +94,29 @@ def _is_table(node: ast.stmt) -> bool:
         isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "dict"
     )
     return is_dictionary and node.targets[0].id != "_PRETRAINED_quickgelu"
+
+
+def openai_digests() -> dict[str, str]:
+    """SHA-256 of each file of weights that OpenAI published, as its address states it, to the architecture."""
+    digests = {}
+    for architecture in OPENAI_NAMES.values():
+        address = pretrained_tags().get(architecture, {}).get("openai", {}).get("url", "")
+        if "openaipublic" in address:
+            digests[address.split("/")[-2]] = architecture
+    return digests
+
+
+def hub_repositories() -> dict[str, str]:
+    """Repository on the hub to the `ARCH/TAG` that open_clip has in it, where that is one."""
+    found: dict[str, str] = {}
+    for architecture, tags in pretrained_tags().items():
+        for tag, entry in tags.items():
+            repository, _, file = entry.get("hf_hub", "").rpartition("/")
+            if repository and not file:
+                usual = found.setdefault(repository, f"{architecture}/{tag}")
+                if usual.replace("-quickgelu/", "/") != f"{architecture}/{tag}".replace("-quickgelu/", "/"):
+                    found[repository] = ""
+    return {repository: name for repository, name in found.items() if name}
 
 
 def clean_tag(tag: str) -> str:

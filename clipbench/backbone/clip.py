@@ -7,12 +7,14 @@ from threading import Lock
 import torch
 from torch import Tensor
 
-from clipbench.backbone import hashing, load, open_clip_towers, weights
+from clipbench.backbone import load, memory, open_clip_towers, weights
+from clipbench.backbone.checkpoint import INDEX
 from clipbench.backbone.image import ImageTower
 from clipbench.backbone.model import INITIAL_LOG_SCALE, Backbone, text_prefix
 from clipbench.backbone.random_weights import random_tensors
+from clipbench.backbone.recognise import what_it_is
 from clipbench.backbone.shapes import OpenClipOnly
-from clipbench.backbone.spec import BackboneSpec, resolve_spec
+from clipbench.backbone.spec import BackboneSpec, refuse_untagged, resolve_spec
 from clipbench.backbone.text import TextTower
 from clipbench.errors import BackboneError
 
@@ -48,7 +50,7 @@ def describe_backbone(name: str) -> Backbone:
 
 
 def build_backbone(name: str) -> Backbone:
-    """A backbone of one's own, not shared: read, built, hashed.
+    """A backbone of one's own, not shared: read, built, and hashed as it was loaded, whatever is remembered.
 
     Args:
         name: see `spec.py`.
@@ -58,20 +60,21 @@ def build_backbone(name: str) -> Backbone:
         BackboneError: weights that are absent, damaged or of another architecture.
     """
     spec = resolve_spec(name)
+    refuse_untagged(spec)
+    before = _hash_key(spec)
     of_open_clip = [isinstance(shape, OpenClipOnly) for shape in (spec.image_shape, spec.text_shape)]
     with torch.random.fork_rng(devices=[]), torch.device("cpu" if any(of_open_clip) else "meta"):
         torch.manual_seed(0)
         backbone = _towers(spec)
-    tensors = _random(backbone) if spec.source == "random" else _loaded(backbone, load.read_state(spec))
-    _assign(backbone, tensors)
+    _assign(backbone, _random(backbone) if spec.source == "random" else _loaded(backbone, load.read_state(spec)))
     if spec.source == "mini":
         from clipbench.mini import weights as embedded
 
         backbone._known = embedded.load_weights()[2]
+    backbone.hash = backbone.compute_hash()
     key = _hash_key(spec)
-    backbone.hash = (hashing.read_cached(key) if key else None) or backbone.compute_hash()
-    if key:
-        hashing.write_cached(key, backbone.hash)
+    if key is not None and key == (before or key):  # the file was not replaced while it was read
+        memory.remember(key, backbone.hash)
     return backbone
 
 
@@ -105,15 +108,56 @@ def _loaded(backbone: Backbone, state: dict[str, Tensor]) -> dict[str, Tensor]:
     if wrong:
         raise BackboneError(
             f"the weights of backbone '{backbone.spec.name}' are of another architecture than"
-            f" {backbone.spec.architecture}: {_some(wrong)}"
+            f" {backbone.spec.architecture}: {_some(wrong)}{_found(state)}"
         )
-    if isinstance(backbone.image, ImageTower):
-        positions = state["visual.positional_embedding"]
+    positions, named = state.get("visual.positional_embedding"), _names_its_size(backbone.spec)
+    if isinstance(backbone.image, ImageTower) and named and positions is not None and positions.ndim == 2:
         state["visual.positional_embedding"] = weights.resample_positions(positions, backbone.image.shape.grid)
+    _check_scalars(backbone.spec, {name: state[name] for name in scalars})
     out = {name: state[name].reshape(()) for name in scalars}
     for name, table in tables.items():
         out |= {f"{name}.{key}": tensor for key, tensor in weights.from_open_clip(state, table).items()}
+    wrong = [
+        f"{name} is {_form(out[name], wanted)}, not {_form(wanted, out[name])}"
+        for name, wanted in backbone.state_dict().items()
+        if out[name].shape != wanted.shape or out[name].is_floating_point() != wanted.is_floating_point()
+    ]
+    if wrong:
+        raise BackboneError(
+            f"the weights of backbone '{backbone.spec.name}' do not fit {backbone.spec.architecture}: {_some(wrong)}"
+            f"{_found(state)}"
+        )
     return out
+
+
+def _names_its_size(spec: BackboneSpec) -> bool:
+    """Whether somebody has said the image size; for a file of one's own open_clip's architecture is only a guess."""
+    return spec.resized or bool(spec.own_config) or not spec.source.startswith("file:")
+
+
+def _form(tensor: Tensor, other: Tensor) -> str:
+    """The shape of a tensor, or its type where the other one has the same shape."""
+    if tensor.shape == other.shape:
+        return str(tensor.dtype).removeprefix("torch.")
+    return "x".join(map(str, tensor.shape)) or "one number"
+
+
+def _found(state: dict[str, Tensor]) -> str:
+    """What the tensors are instead, as far as that is known."""
+    found = what_it_is({name: tuple(tensor.shape) for name, tensor in state.items()})
+    return f"; {found}" if found else ""
+
+
+def _check_scalars(spec: BackboneSpec, scalars: dict[str, Tensor]) -> None:
+    """Raises a BackboneError for a logit scale or bias that is not one number, or gives no logits."""
+    for name, tensor in scalars.items():
+        if tensor.numel() != 1 or not tensor.is_floating_point():
+            raise BackboneError(f"the weights of backbone '{spec.name}': '{name}' is not one number")
+    if not torch.isfinite(scalars["logit_scale"].exp()).all():
+        value = float(scalars["logit_scale"])
+        raise BackboneError(
+            f"the weights of backbone '{spec.name}': logit_scale is {value:g}, the logarithm of infinity"
+        )
 
 
 def _some(wrong: list[str]) -> str:
@@ -122,19 +166,7 @@ def _some(wrong: list[str]) -> str:
 
 
 def _assign(backbone: Backbone, tensors: dict[str, Tensor]) -> None:
-    """Put tensors into the modules.
-
-    Raises:
-        BackboneError: a tensor is of another shape.
-    """
-    wrong = [
-        f"{name} is {'x'.join(map(str, tensors[name].shape))}, not {'x'.join(map(str, wanted.shape))}"
-        for name, wanted in backbone.state_dict().items()
-        if tensors[name].shape != wanted.shape
-    ]
-    if wrong:
-        name, architecture = backbone.spec.name, backbone.spec.architecture
-        raise BackboneError(f"the weights of backbone '{name}' do not fit {architecture}: {_some(wrong)}")
+    """Put tensors into the modules."""
     backbone.load_state_dict({name: tensor.contiguous() for name, tensor in tensors.items()}, assign=True)
     mean, std = backbone.spec.preprocessing.mean, backbone.spec.preprocessing.std
     backbone._mean, backbone._std = torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1)
@@ -143,11 +175,13 @@ def _assign(backbone: Backbone, tensors: dict[str, Tensor]) -> None:
 
 
 def _hash_key(spec: BackboneSpec) -> str | None:
-    """Key of the hash in the cache; None where nothing on disk determines the tensors."""
+    """Key of the hash in the memory; None where nothing on disk determines the tensors."""
     file = load.weights_file(spec)
     if file is None or not file.is_file():
         return None
-    return hashing.file_key(file, spec.architecture, spec.image_size if spec.resized else "native")
+    beside = sorted(file.parent.iterdir()) if file.name.endswith(INDEX) else []
+    shards = [memory.file_key(one) for one in beside if one.is_file()]
+    return memory.file_key(file, spec.architecture, spec.image_size if spec.resized else "native", *shards)
 
 
 _SHARED: dict[str, Backbone] = {}
@@ -173,8 +207,11 @@ def load_backbone(name: str) -> Backbone:
 
 
 def backbone_hash(name: str) -> str:
-    """Hash of the tensors of a backbone; without building it where the weights file has been hashed before."""
+    """Hash of the tensors of a backbone, as it is remembered of this very weights file, else by loading it.
+
+    Who loads the tensors later compares: `Backbone.hash` is that of what was loaded.
+    """
     if name in _SHARED:
         return _SHARED[name].hash
     key = _hash_key(resolve_spec(name))
-    return (hashing.read_cached(key) if key else None) or load_backbone(name).hash
+    return (memory.recall(key) if key else None) or load_backbone(name).hash

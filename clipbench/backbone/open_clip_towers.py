@@ -6,17 +6,22 @@ their Linears replaced by name.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from clipbench.backbone import hub
 from clipbench.backbone.prompts import PromptPlan
 from clipbench.backbone.spec import BackboneSpec
 from clipbench.backbone.tokens import Hooks
 from clipbench.backbone.transformer import Frozen
 from clipbench.backbone.weights import Entry
 from clipbench.errors import BackboneError
+
+NOT_THERE = (ImportError, OSError, RuntimeError, ValueError, AssertionError)  # a library, a model, a size that it takes
+WRONG_CONFIG = (*NOT_THERE, TypeError, LookupError, AttributeError)  # also what a config of one's own may lead to
 
 
 class OpenClipTower(Frozen):
@@ -126,8 +131,22 @@ def build_text(spec: BackboneSpec, reason: str, prefix: str) -> OpenClipTextTowe
     config = dict(spec.config["text_cfg"])
     if config.get("hf_model_name"):
         config["hf_model_pretrained"] = False
+        _refuse_absent(spec, str(config["hf_model_name"]))
     module = _built(spec, "text", lambda: _build_text_tower(spec.config["embed_dim"], config, _quick(spec)))
     return OpenClipTextTower(module, reason, prefix, config.get("context_length", 77), config.get("pad_id", 0))
+
+
+def _refuse_absent(spec: BackboneSpec, model: str) -> None:
+    """Raises a BackboneError at once where transformers could neither find nor fetch the config of a text tower."""
+    if Path(model).is_dir() or hub.cached(model, ["config.json"]) is not None:
+        return
+    try:
+        hub.refuse_offline(hub.HUB)
+    except hub.NotFetched as reason:
+        raise BackboneError(
+            f"the text tower of backbone '{spec.name}' needs config.json of {hub.HUB}/{model}, which is not on this"
+            f" machine and could not be downloaded ({reason})"
+        ) from reason
 
 
 def _quick(spec: BackboneSpec) -> bool:
@@ -135,9 +154,10 @@ def _quick(spec: BackboneSpec) -> bool:
 
 
 def _built(spec: BackboneSpec, tower: str, make: Any) -> nn.Module:
+    users = WRONG_CONFIG if spec.own_config else NOT_THERE
     try:
         module: nn.Module = make()
-    except Exception as error:  # open_clip, timm and transformers raise what they like
+    except users as error:
         raise BackboneError(
             f"the {tower} tower of backbone '{spec.name}' cannot be built ({type(error).__name__}: {str(error)[:200]})"
         ) from error

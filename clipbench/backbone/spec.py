@@ -1,24 +1,24 @@
 """The name of a backbone, resolved: architecture, where its weights are, activation, preprocessing, abilities.
 
-Syntax of a name: `mini` | `ARCH/TAG` (open_clip) | `ARCH/random` | `ARCH@FILE` | `local-dir:FOLDER`, each optionally
-followed by `?image_size=112`, and by `?activation=gelu` or `quickgelu` where only the user can know it (files).
-Nothing here imports torch or opens a weights file.
+A name is a source (`sources.py`), optionally followed by `?image_size=112`, and by `?activation=gelu` or `quickgelu`
+where only the user can know it (files); of two options `&` stands between. Nothing here imports torch or opens weights.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from clipbench.backbone import catalogue
 from clipbench.backbone.shapes import ImageShape, OpenClipOnly, TextShape, image_shape, text_shape
+from clipbench.backbone.sources import UNTAGGED, Source, find_source, known_tags
 from clipbench.errors import BackboneError, ConfigError, UnknownName
 
-CONFIG_FILE = "open_clip_config.json"
 OPTIONS = ("image_size", "activation")
+LARGEST_IMAGE = 2048  # pixels; positions and attention grow with its square
 MEANING = {
     "transformer": "explicit transformer blocks",
     "packed": "a causal transformer pooled at the end-of-text token",
@@ -51,14 +51,17 @@ class BackboneSpec:
 
     Attributes:
         name: as the user wrote it.
-        architecture: open_clip's name, "mini", or the folder's name.
-        source: "mini", "random", "tag:TAG", "file:PATH" or "folder:PATH".
+        architecture: open_clip's name, "mini", or the name of the folder or repository.
+        source: "mini", "random", "untagged", "tag:TAG", "file:PATH", "folder:PATH" or "hub:ORG/NAME".
         image_size: side of the square input, pixels.
         activation: "gelu" or "quickgelu" (CLIP's switch; a tower's own variant stands in its shape).
         preprocessing: mean, std, size, interpolation.
         abilities: per tower, a subset of {"transformer", "packed", "layer_norm"}.
         config: open_clip's `model_cfg` with the activation and the image size written in.
         resized: whether the image size differs from the one of the weights.
+        activation_given: whether the user has said which activation it is.
+        pretrained: `ARCH/TAG` where these are known to be the published weights, used as published; else "".
+        own_config: `local-dir:FOLDER` or `hf-hub:ORG/NAME` that the config is from; "" for open_clip's own.
     """
 
     name: str
@@ -71,6 +74,8 @@ class BackboneSpec:
     config: Mapping[str, Any] = field(repr=False, compare=False)
     resized: bool = False
     activation_given: bool = field(default=False, repr=False)
+    pretrained: str = field(default="", compare=False)
+    own_config: str = field(default="", compare=False)
 
     @property
     def image_shape(self) -> ImageShape | OpenClipOnly:
@@ -99,6 +104,7 @@ def resolve_spec(name: str) -> BackboneSpec:
 
     Raises:
         UnknownName: no such architecture, tag or option; the nearest is suggested.
+        ConfigError: an option with a senseless value.
         BackboneError: a folder or file that is missing or holds no usable config.
 
     Example:
@@ -106,101 +112,53 @@ def resolve_spec(name: str) -> BackboneSpec:
         'quickgelu'
     """
     bare, options = _split_options(name)
-    if bare == "mini":
-        architecture, source, config, entry = _mini()
-    elif bare.startswith("local-dir:"):
-        architecture, source, config, entry = _folder(bare.removeprefix("local-dir:"))
-    elif "@" in bare:
-        architecture, _, file = bare.partition("@")
-        architecture = _architecture(architecture, name)
-        if not Path(file).is_file():
-            raise BackboneError(f"backbone '{name}': there is no checkpoint file '{file}'")
-        source, config, entry = f"file:{file}", catalogue.model_config(architecture), {}
-    else:
-        architecture, source, config, entry = _tag(bare)
-    return _assemble(name, architecture, source, config, entry, options)
+    return _assemble(name, find_source(bare), options)
+
+
+def usual_name(name: str) -> str:
+    """A name in its usual spelling, by which rows and overrides know it: `ViT-B/16` as ViT-B-16/openai.
+
+    Raises:
+        ClipbenchError: as `resolve_spec` does.
+    """
+    bare, options = _split_options(name)
+    source = find_source(bare)
+    _assemble(name, source, options)
+    usual = source.pretrained if source.where.startswith("tag:") else bare
+    return usual + name[len(bare) :]
+
+
+def refuse_untagged(spec: BackboneSpec) -> None:
+    """Raise UnknownName where an architecture is named without saying which weights."""
+    if spec.source == UNTAGGED:
+        raise UnknownName("backbone", spec.name, known_tags(spec.architecture), note="; the name says which weights")
 
 
 def _split_options(name: str) -> tuple[str, dict[str, str]]:
-    """`NAME?a=1&b=2` as the bare name and its options."""
+    """`NAME?a=1&b=2` as the bare name and its options; a question mark may also belong to a path."""
     bare, mark, tail = name.rpartition("?")
-    if not mark or "=" not in tail or "/" in tail:
+    if not mark or "/" in tail or ("=" not in tail and "." in tail):
         return name, {}
-    options = {}
+    options: dict[str, str] = {}
     for part in tail.split("&"):
         key, _, value = part.partition("=")
         if key not in OPTIONS:
             raise UnknownName("option of a backbone", key, OPTIONS)
+        if key in options:
+            raise ConfigError(f"backbone '{name}': {key} stands twice")
         options[key] = value
     return bare, options
 
 
-def _architecture(name: str, whole: str) -> str:
-    """An open_clip architecture; OpenAI's spelling `ViT-B/16` is understood."""
-    spelled = name.replace("/", "-")
-    if spelled not in catalogue.architectures():
-        raise UnknownName("architecture of a backbone", name, known_architectures())
-    return spelled
-
-
-def _tag(bare: str) -> tuple[str, str, dict[str, Any], dict[str, Any]]:
-    """`ARCH/TAG` or `ARCH/random`."""
-    architecture, _, tag = bare.rpartition("/")
-    if not architecture and bare not in catalogue.architectures():
-        raise UnknownName("backbone", bare, ["mini", *known_architectures()])
-    if not architecture or (bare.replace("/", "-") in catalogue.architectures()):
-        spelled = _architecture(bare, bare)
-        known = [*catalogue.pretrained_tags().get(spelled, {}), "random"]
-        raise UnknownName("backbone", bare, [f"{spelled}/{tag}" for tag in known])
-    architecture = _architecture(architecture, bare)
-    if tag == "random":
-        return architecture, "random", catalogue.model_config(architecture), {}
-    tags = catalogue.pretrained_tags().get(architecture, {})
-    if catalogue.clean_tag(tag) not in tags:
-        raise UnknownName(f"pretrained tag of {architecture}", tag, [*tags, "random"])
-    entry = tags[catalogue.clean_tag(tag)]
-    return architecture, f"tag:{catalogue.clean_tag(tag)}", catalogue.model_config(architecture), entry
-
-
-def _folder(folder: str) -> tuple[str, str, dict[str, Any], dict[str, Any]]:
-    """`local-dir:FOLDER` with open_clip's config file."""
-    path = Path(folder).expanduser()
-    file = path / CONFIG_FILE
-    if not file.is_file():
-        what = "has no" if path.is_dir() else "does not exist; it would hold"
-        raise BackboneError(f"backbone 'local-dir:{folder}': the folder {what} {CONFIG_FILE} and the weights beside it")
-    try:
-        whole = json.loads(file.read_text())
-        config = whole["model_cfg"]
-        if not {"embed_dim", "vision_cfg", "text_cfg"} <= set(config):
-            raise KeyError("embed_dim, vision_cfg, text_cfg")
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise BackboneError(f"{file} is not an open_clip config ({type(error).__name__}: {error})") from error
-    return path.resolve().name, f"folder:{path}", config, whole.get("preprocess_cfg") or {}
-
-
-def _mini() -> tuple[str, str, dict[str, Any], dict[str, Any]]:
-    """The embedded backbone."""
-    from clipbench.mini import weights
-
-    return "mini", "mini", weights.MODEL_CFG, weights.PREPROCESS_CFG
-
-
-def _assemble(
-    name: str,
-    architecture: str,
-    source: str,
-    config: dict[str, Any],
-    entry: Mapping[str, Any],
-    options: Mapping[str, str],
-) -> BackboneSpec:
+def _assemble(name: str, source: Source, options: Mapping[str, str]) -> BackboneSpec:
     """Put activation, image size, preprocessing and abilities together."""
-    config = json.loads(json.dumps(config))
-    quick = bool(entry.get("quick_gelu", False)) if source.startswith("tag:") else bool(config.get("quick_gelu", False))
+    config: dict[str, Any] = json.loads(json.dumps(source.config))
+    entry = source.entry
+    quick = bool((entry if source.pretrained else config).get("quick_gelu", False))
     if "activation" in options:
         if options["activation"] not in ("gelu", "quickgelu"):
             raise UnknownName("activation", options["activation"], ["gelu", "quickgelu"])
-        if source.startswith("tag:") and (options["activation"] == "quickgelu") != quick:
+        if source.pretrained and (options["activation"] == "quickgelu") != quick:
             right = "quickgelu" if quick else "gelu"
             raise ConfigError(f"backbone '{name}': these weights were trained with {right}; leave out '?activation='")
         quick = options["activation"] == "quickgelu"
@@ -211,17 +169,14 @@ def _assemble(
         raise BackboneError(
             f"backbone '{name}': the input is {size[0]}x{size[1]} pixels, and only squares are supported"
         )
-    image_size = _positive(name, options.get("image_size", native))
+    image_size = _image_size(name, config, options["image_size"], quick) if "image_size" in options else native
     config["vision_cfg"]["image_size"] = image_size
     image, text = image_shape(config, quick), text_shape(config, quick)
-    if image_size != native and isinstance(config["vision_cfg"].get("layers"), list):
-        raise BackboneError(f"backbone '{name}': the attention pool of a ResNet fixes the input at {native} pixels")
-    if isinstance(image, ImageShape) and 0 in image.grid:
-        raise BackboneError(f"backbone '{name}': {image_size} pixels are less than one patch of {image.patch_size[0]}")
+    _refuse_impossible(name, image, text)
     return BackboneSpec(
         name=name,
-        architecture=architecture,
-        source=source,
+        architecture=source.architecture,
+        source=source.where,
         image_size=image_size,
         activation="quickgelu" if quick else "gelu",
         preprocessing=Preprocessing(
@@ -235,18 +190,46 @@ def _assemble(
         config=config,
         resized=image_size != native,
         activation_given="activation" in options,
+        pretrained=source.pretrained if image_size == native else "",
+        own_config=source.own_config,
     )
 
 
-def _positive(name: str, value: str | int) -> int:
-    """A number of pixels."""
-    try:
-        number = int(value)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise ConfigError(f"backbone '{name}': image_size is '{value}', but must be a number of pixels such as 112")
+def _image_size(name: str, config: dict[str, Any], value: str, quick: bool) -> int:
+    """The image size that the user wants.
+
+    Raises:
+        ConfigError: it is not a number of pixels that the image tower can take.
+        BackboneError: the tower takes one size only.
+    """
+    shape = image_shape(config, quick)
+    patch = shape.patch_size[0] if isinstance(shape, ImageShape) else 1
+    largest = LARGEST_IMAGE - LARGEST_IMAGE % patch
+    number = int(value) if re.fullmatch(r"[0-9]{1,9}", value) else 0
+    if not 1 <= number <= LARGEST_IMAGE or number % patch:
+        steps = f", a multiple of the patch of {patch} pixels" if patch > 1 else ""
+        raise ConfigError(
+            f"backbone '{name}': image_size is '{value}', but must be a number of pixels from {patch} to"
+            f" {largest}{steps}, for example {max(patch, 112 - 112 % patch)}"
+        )
+    native = config["vision_cfg"].get("image_size", 224)
+    if isinstance(config["vision_cfg"].get("layers"), list) and number not in (native, [native]):
+        raise BackboneError(f"backbone '{name}': the attention pool of a ResNet fixes the input at {native} pixels")
     return number
+
+
+def _refuse_impossible(name: str, *shapes: ImageShape | TextShape | OpenClipOnly) -> None:
+    """Raise BackboneError for a transformer that cannot be, as a config of one's own may describe."""
+    for shape in shapes:
+        if isinstance(shape, OpenClipOnly):
+            continue
+        blocks = shape.blocks
+        if blocks.heads < 1 or blocks.width % blocks.heads:
+            raise BackboneError(f"backbone '{name}': a width of {blocks.width} is not divided by {blocks.heads} heads")
+        if isinstance(shape, ImageShape) and 0 in shape.grid:
+            raise BackboneError(
+                f"backbone '{name}': {shape.image_size[0]} pixels are less than one patch of {shape.patch_size[0]}"
+            )
 
 
 def _triple(values: Collection[float]) -> tuple[float, float, float]:

@@ -8,9 +8,13 @@ from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any
 
-from clipbench.backbone import catalogue
+from clipbench.backbone import catalogue, hub
+from clipbench.backbone.sources import FOLDER_PREFIX
 from clipbench.backbone.spec import BackboneSpec
 from clipbench.errors import BackboneError
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "spiece.model", "sentencepiece.bpe.model", "vocab.txt")
+GOOGLE = "http://storage.googleapis.com"  # where open_clip takes SigLIP's vocabulary from
 
 
 @lru_cache(maxsize=1)
@@ -52,8 +56,7 @@ class Tokenizer:
         self.known = None if known is None else frozenset(int(token) for token in known)
         text = spec.config["text_cfg"]
         self.context_length = int(text.get("context_length", 77))
-        architecture = spec.architecture.lower()
-        siglip = not spec.source.startswith("folder") and "siglip" in architecture
+        siglip = not spec.own_config and "siglip" in spec.architecture.lower()
         self.simple = "hf_tokenizer_name" not in text and not siglip
         self.pad = int(text.get("pad_id", 0))
         if self.simple:
@@ -63,19 +66,33 @@ class Tokenizer:
 
     def _hugging_face(self) -> tuple[Any, int]:
         """open_clip's wrapper of a Hugging Face tokenizer, and its padding id."""
-        source = self.spec.source
-        name = f"local-dir:{source.partition(':')[2]}" if source.startswith("folder") else self.spec.architecture
+        name = self.spec.own_config or self.spec.architecture
         try:
+            self._refuse_absent(in_folder=name.startswith(FOLDER_PREFIX))
             import open_clip
 
             wrapper = open_clip.get_tokenizer(name)
-        except Exception as error:  # transformers missing, no connection, no files: dozens of types
+        except (ImportError, OSError, ValueError, hub.NotFetched) as error:  # transformers: OSError for what is missing
             raise BackboneError(
-                f"the tokenizer of backbone '{self.spec.name}' cannot be loaded"
-                f" ({type(error).__name__}: {str(error)[:160]}); it needs the package transformers and its files"
+                f"the tokenizer of backbone '{self.spec.name}' cannot be loaded ({hub.gist(error)}); it needs the"
+                " package transformers and the tokenizer's files"
             ) from error
         pad = getattr(wrapper.tokenizer, "pad_token_id", None)
         return wrapper, int(pad) if pad is not None else 0
+
+    def _refuse_absent(self, in_folder: bool) -> None:
+        """Say at once that files of the hub can neither be found nor fetched: transformers would try for minutes.
+
+        Raises:
+            ImportError: transformers are not installed.
+            NotFetched: the tokenizer is not in the hub's cache, and there is no network.
+        """
+        import transformers  # noqa: F401
+
+        repository = self.spec.config["text_cfg"].get("hf_tokenizer_name")
+        if in_folder or (repository and hub.cached(repository, TOKENIZER_FILES) is not None):
+            return
+        hub.refuse_offline(hub.HUB if repository else GOOGLE)
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, start of text to end of text.

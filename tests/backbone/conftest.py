@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from clipbench.backbone import catalogue
 from clipbench.backbone.clip import Backbone, build_backbone
 from tests.backbone.tiny_backbones import TEXT, VISION, write_folder
 
@@ -36,3 +38,22 @@ def tiny(tmp_path: Path) -> Make:
         )
 
     return make
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    """A folder with config and weights."""
+    write_folder(tmp_path / "clip", VISION, TEXT)
+    return tmp_path / "clip"
+
+
+@pytest.fixture
+def architecture(written: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The same as an architecture `Tiny-8` that open_clip would know, with an OpenAI tag."""
+    config = json.loads((written / "open_clip_config.json").read_text())["model_cfg"]
+    file = written / "Tiny-8.json"
+    file.write_text(json.dumps(config))
+    tags = {"openai": {"hf_hub": "nobody/tiny_clip.openai/", "url": "", "quick_gelu": True, "mean": None}}
+    monkeypatch.setattr(catalogue, "architectures", lambda: {"Tiny-8": file})
+    monkeypatch.setattr(catalogue, "pretrained_tags", lambda: {"Tiny-8": tags})
+    return "Tiny-8"

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from clipbench.backbone.clip import describe_backbone
 from clipbench.backbone.random_weights import random_tensors
 
+WEIGHTS = "open_clip_model.safetensors"
 VISION = {"image_size": 16, "patch_size": 8, "width": 24, "layers": 3, "head_width": 8}
 TEXT = {"context_length": 20, "vocab_size": 64, "width": 16, "heads": 2, "layers": 2}
 
@@ -32,7 +33,5 @@ def write_folder(folder: Path, vision: dict[str, Any], text: dict[str, Any], **m
     if empty.logit_bias is not None:
         tensors["logit_bias"] = torch.tensor(-3.0)
     empty.load_state_dict(tensors, assign=True)
-    save_file(
-        {k: v.contiguous() for k, v in empty.to_open_clip_state_dict().items()}, folder / "open_clip_model.safetensors"
-    )
+    save_file({k: v.contiguous() for k, v in empty.to_open_clip_state_dict().items()}, folder / WEIGHTS)
     return name

@@ -1,0 +1,229 @@
+"""The forms in which people name weights, each as a source: which architecture, where its config and its tensors are.
+
+`mini` | `ARCH/TAG` | `ARCH/random` | `ARCH` | `ViT-B/16` (OpenAI's own names) | `ARCH@FILE` | `local-dir:FOLDER` |
+`hf-hub:ORG/NAME` | the path of a folder or file. Nothing here imports torch or opens weights, but for their hash.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from clipbench.backbone import catalogue, hub, memory
+from clipbench.errors import BackboneError, ConfigError, UnknownName
+from clipbench.yaml_files import check_schema
+
+CONFIG_FILE = "open_clip_config.json"
+LARGEST_CONFIG = 1 << 20  # bytes
+FOLDER_PREFIX, HUB_PREFIX = "local-dir:", "hf-hub:"
+RANDOM, UNTAGGED = "random", "untagged"
+
+
+class Source(NamedTuple):
+    """Where a backbone comes from.
+
+    Attributes:
+        architecture: open_clip's name, "mini", or the name of the folder or repository.
+        where: "mini", "random", "untagged", "tag:TAG", "file:PATH", "folder:PATH" or "hub:ORG/NAME".
+        config: open_clip's `model_cfg`.
+        entry: what comes with the weights (mean, std, interpolation, quick_gelu ...).
+        pretrained: `ARCH/TAG` where they are known to be these weights, else "".
+        own_config: where the config is from, as open_clip names the place, else "": one of its own architectures.
+    """
+
+    architecture: str
+    where: str
+    config: dict[str, Any]
+    entry: Mapping[str, Any]
+    pretrained: str = ""
+    own_config: str = ""
+
+
+def find_source(bare: str) -> Source:
+    """The source that a name without options means.
+
+    Raises:
+        UnknownName: no such architecture or tag; the nearest is suggested.
+        BackboneError: a folder or file that is missing or holds no usable config, or a hub that cannot be reached.
+    """
+    if bare == "mini":
+        from clipbench.mini import weights
+
+        return Source("mini", "mini", weights.MODEL_CFG, weights.PREPROCESS_CFG)
+    if bare.startswith(FOLDER_PREFIX):
+        return _folder(bare.removeprefix(FOLDER_PREFIX), bare)
+    if bare.startswith(HUB_PREFIX):
+        return _repository(bare.removeprefix(HUB_PREFIX))
+    if bare in catalogue.OPENAI_NAMES:
+        return _tagged(catalogue.OPENAI_NAMES[bare], "openai")
+    head, at, file = bare.partition("@")
+    if at and _spelled(head) in catalogue.architectures():
+        return _file(_spelled(head), file, bare)
+    if _spelled(bare) in catalogue.architectures():
+        return Source(_spelled(bare), UNTAGGED, catalogue.model_config(_spelled(bare)), {})
+    architecture, slash, tag = bare.rpartition("/")
+    if slash and _spelled(architecture) in catalogue.architectures():
+        return _tagged(_spelled(architecture), tag)
+    path = Path(bare).expanduser()
+    if bare and path.is_dir():
+        return _folder(bare, bare)
+    if bare and (path.exists() or bare.startswith(("~", ".", "/"))):
+        return _plain_file(path, bare)
+    raise _unknown(bare)
+
+
+def _unknown(bare: str) -> ConfigError:
+    """What is said of a name that is none of the forms."""
+    architectures = catalogue.architectures()
+    same = [name for name in (*catalogue.OPENAI_NAMES, *architectures) if name.lower() == bare.lower()]
+    if same:
+        return UnknownName("backbone", bare, same)
+    head = bare.partition("@")[0] if "@" in bare else bare.rpartition("/")[0]
+    if head and (error := UnknownName("architecture of a backbone", head, architectures)).nearest:
+        return error
+    if bare in catalogue.TRANSFORMERS_NAMES:
+        return ConfigError(f"backbone '{bare}': open_clip's name of these weights is {_in_open_clip(bare)}")
+    if "/" in bare or Path(bare).suffix in (".pt", ".pth", ".bin", ".safetensors"):
+        more = f"; a repository of the hub is named '{HUB_PREFIX}{bare}'" if bare.count("/") == 1 else ""
+        return ConfigError(
+            f"backbone '{bare}': there is no file or folder '{bare}', and no architecture of that name{more} (clipbench"
+            " list backbones)"
+        )
+    return UnknownName("backbone", bare, ["mini", *catalogue.OPENAI_NAMES, *architectures])
+
+
+def _in_open_clip(repository: str) -> str:
+    return f"'{catalogue.TRANSFORMERS_NAMES[repository]}'"
+
+
+def _spelled(name: str) -> str:
+    """OpenAI's spelling `ViT-B/16` in open_clip's."""
+    return name.replace("/", "-")
+
+
+def known_tags(architecture: str) -> list[str]:
+    """All names of weights of an architecture."""
+    return [f"{architecture}/{tag}" for tag in [*catalogue.pretrained_tags().get(architecture, {}), RANDOM]]
+
+
+def _tagged(architecture: str, tag: str) -> Source:
+    """`ARCH/TAG` or `ARCH/random`."""
+    config = catalogue.model_config(architecture)
+    if tag == RANDOM:
+        return Source(architecture, RANDOM, config, {})
+    tags, clean = catalogue.pretrained_tags().get(architecture, {}), catalogue.clean_tag(tag)
+    if clean not in tags:
+        raise UnknownName(f"pretrained tag of {architecture}", tag, [*tags, RANDOM])
+    return Source(architecture, f"tag:{clean}", config, tags[clean], f"{architecture}/{clean}")
+
+
+def _file(architecture: str, file: str, name: str) -> Source:
+    """`ARCH@FILE`."""
+    if not file:
+        raise ConfigError(f"backbone '{name}': no file is named after '@'")
+    path = Path(file).expanduser()
+    refuse_no_file(path, name)
+    config = catalogue.model_config(architecture)
+    published = memory.openai_architecture(path)
+    if published is None:
+        return Source(architecture, f"file:{path}", config, {})
+    usual = architecture.removesuffix("-quickgelu")
+    if usual != published:
+        raise BackboneError(
+            f"backbone '{name}': '{path}' is OpenAI's {published}, not {architecture}; name it '{published}@{file}'"
+        )
+    entry = catalogue.pretrained_tags()[published]["openai"]
+    return Source(architecture, f"file:{path}", config, entry, f"{published}/openai")
+
+
+def _plain_file(path: Path, name: str) -> Source:
+    """The path of a file: of OpenAI's own, or with its config beside it."""
+    refuse_no_file(path, name)
+    published = memory.openai_architecture(path)
+    if published is not None:
+        return _file(published, str(path), name)
+    if (path.parent / CONFIG_FILE).is_file():
+        return _folder(str(path.parent), name)._replace(where=f"file:{path}")
+    raise BackboneError(
+        f"backbone '{name}': the file does not say its architecture, and no {CONFIG_FILE} lies beside it; name both,"
+        f" as 'ViT-B-16@{name}' (clipbench list backbones)"
+    )
+
+
+def refuse_no_file(path: Path, name: str) -> None:
+    """Raise BackboneError unless it is a plain file: a pipe would be waited for."""
+    if path.is_file():
+        return
+    if not path.exists():
+        raise BackboneError(f"backbone '{name}': there is no checkpoint file '{path}'")
+    if path.is_dir():
+        raise BackboneError(
+            f"backbone '{name}': '{path}' is a folder; name the checkpoint file in it, or '{FOLDER_PREFIX}{path}' where"
+            f" it holds {CONFIG_FILE}"
+        )
+    raise BackboneError(f"backbone '{name}': '{path}' is a pipe, socket or device, not a file")
+
+
+def _folder(folder: str, name: str) -> Source:
+    """A folder with open_clip's config file."""
+    if not folder:
+        raise ConfigError(f"backbone '{name}': no folder is named after '{FOLDER_PREFIX}'")
+    path = Path(folder).expanduser()
+    file = path / CONFIG_FILE
+    if not file.is_file():
+        raise BackboneError(_without_config(path, name))
+    config, entry = read_config(file)
+    return Source(path.resolve().name, f"folder:{path}", config, entry, own_config=f"{FOLDER_PREFIX}{path}")
+
+
+def _without_config(path: Path, name: str) -> str:
+    """What is said of a folder that has no config of open_clip."""
+    if not path.is_dir():
+        what = "is a file, not a folder" if path.is_file() else "does not exist"
+        return f"backbone '{name}': the folder '{path}' {what}; it would hold {CONFIG_FILE} and the weights beside it"
+    what = "the folder has no"
+    if (path / "config.json").is_file():
+        what = "the folder has a config.json, as models of Hugging Face transformers have, but no"
+    return (
+        f"backbone '{name}': {what} {CONFIG_FILE} with the weights beside it; where the architecture is one of"
+        f" open_clip's, name the file: 'ViT-B-16@{path}/FILE'"
+    )
+
+
+def _repository(repository: str) -> Source:
+    """`hf-hub:ORG/NAME`: as the tag that open_clip has in that repository, else by the config in it."""
+    if repository.count("/") != 1 or not all(repository.split("/")):
+        raise ConfigError(f"backbone '{HUB_PREFIX}{repository}': a repository is named {HUB_PREFIX}ORGANISATION/NAME")
+    if repository in catalogue.TRANSFORMERS_NAMES:
+        raise ConfigError(
+            f"backbone '{HUB_PREFIX}{repository}': that repository is for Hugging Face transformers; open_clip's name"
+            f" of these weights is {_in_open_clip(repository)}"
+        )
+    usual = catalogue.hub_repositories().get(repository)
+    if usual is not None:
+        return _tagged(*usual.split("/"))
+    config, entry = read_config(hub.fetched(repository, [CONFIG_FILE], f"{HUB_PREFIX}{repository}"))
+    name = f"{HUB_PREFIX}{repository}"
+    return Source(repository.partition("/")[2], f"hub:{repository}", config, entry, own_config=name)
+
+
+def read_config(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`model_cfg` and `preprocess_cfg` of an open_clip config.
+
+    Raises:
+        BackboneError: it is damaged, or says what no CLIP is.
+    """
+    try:
+        if file.stat().st_size > LARGEST_CONFIG:
+            raise BackboneError(f"{file} is not an open_clip config: it has {file.stat().st_size / 1e6:.0f} MB")
+        whole = json.loads(file.read_text(encoding="utf-8"))
+        check_schema(whole, Path(__file__).with_name("open_clip_config.schema.json"), "config of open_clip", file.name)
+    except OSError as error:
+        raise BackboneError(f"{file} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # ValueError: also what is not UTF-8
+        raise BackboneError(f"{file} is not an open_clip config (no JSON: {str(error)[:120]})") from error
+    except ConfigError as error:
+        raise BackboneError(f"{file} is not an open_clip config: {error}") from error
+    return whole["model_cfg"], whole.get("preprocess_cfg") or {}
