@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from clipbench.backbone import catalogue, hub, memory
 from clipbench.errors import BackboneError, ConfigError, UnknownName
-from clipbench.yaml_files import check_schema
+from clipbench.schemas import first_fault
 
 CONFIG_FILE = "open_clip_config.json"
 LARGEST_CONFIG = 1 << 20  # bytes
@@ -219,11 +219,10 @@ def read_config(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         if file.stat().st_size > LARGEST_CONFIG:
             raise BackboneError(f"{file} is not an open_clip config: it has {file.stat().st_size / 1e6:.0f} MB")
         whole = json.loads(file.read_text(encoding="utf-8"))
-        check_schema(whole, Path(__file__).with_name("open_clip_config.schema.json"), "config of open_clip", file.name)
     except OSError as error:
         raise BackboneError(f"{file} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # ValueError: also what is not UTF-8
         raise BackboneError(f"{file} is not an open_clip config (no JSON: {str(error)[:120]})") from error
-    except ConfigError as error:
-        raise BackboneError(f"{file} is not an open_clip config: {error}") from error
+    if fault := first_fault(whole, Path(__file__).with_name("open_clip_config.schema.json")):
+        raise BackboneError(f"{file} is not an open_clip config {fault}")
     return whole["model_cfg"], whole.get("preprocess_cfg") or {}
