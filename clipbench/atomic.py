@@ -82,6 +82,13 @@ def write_bytes(path: Path, data: bytes) -> Path:
     return path
 
 
+def remove_temporary(folder: Path, process: int) -> None:
+    """Removes what a process that was killed was still writing below a folder."""
+    with contextlib.suppress(OSError):
+        for path in folder.rglob(f".*.{process}-????????.tmp"):
+            path.unlink(missing_ok=True)
+
+
 def _flush(path: Path) -> None:
     """Waits until the file (or the entry of the folder) is on the disk."""
     handle = os.open(path, os.O_RDONLY)

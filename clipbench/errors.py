@@ -78,5 +78,9 @@ class RecordError(ClipbenchError):
     """A record or run folder that cannot be read or written."""
 
 
+class Terminated(KeyboardInterrupt):
+    """A scheduler's SIGTERM: as Ctrl-C, with an exit status of its own."""
+
+
 class ClipbenchWarning(UserWarning):
     """Something a user should know but that does not stop the work."""

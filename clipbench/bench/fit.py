@@ -9,7 +9,7 @@ from pathlib import Path
 from lightning.pytorch.trainer.states import TrainerStatus
 
 from clipbench.bench.build import ClipbenchCLI, one_sentence, with_whole_path
-from clipbench.bench.stop import StopSignal, StopWhenAsked
+from clipbench.bench.stop import StopSignal, StopWhenAsked, behind
 from clipbench.errors import ConfigError
 from clipbench.methods.weights_file import read_learned
 from clipbench.recipes.recipe import Config
@@ -66,5 +66,5 @@ def run_subcommand(subcommand: str, config: Config, recipe: str) -> None:
         trainer = getattr(RunCLI.live, "trainer", None)
         if trainer is not None and trainer.state.status == TrainerStatus.INTERRUPTED:
             signal.signal(signal.SIGINT, interrupt)
-            raise KeyboardInterrupt from error
+            raise behind(error) from error
         raise

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from clipbench.bench.launchers import Inline, default_jobs
+from clipbench.bench.launchers import Inline, default_jobs, leave_worker_that_begins_anew
 from clipbench.bench.plan import Plan, PlannedCell, estimate, make_plan
 from clipbench.bench.run import Outcome, run_cell
 from clipbench.bench.stop import StopSignal
 from clipbench.recipes.request import Request
-from clipbench.records.store import Record, RecordStore
+from clipbench.records.store import FAILED, NO_RECORD, Record, RecordStore
 
 
 @dataclass
@@ -35,6 +35,7 @@ class Progress:
         self.start = time.perf_counter()
         self.finished = 0
         self.failed = 0
+        self.failures: set[str] = set()
         self.waiting: list[Outcome] = []
 
     def say(self, text: str) -> None:
@@ -52,7 +53,7 @@ class Progress:
             return
         self._line(outcome.planned, outcome.record)
         if self.stop.asked:
-            raise KeyboardInterrupt
+            raise self.stop.exception()
 
     def _line(self, planned: PlannedCell, record: Record) -> None:
         self.finished += 1
@@ -62,6 +63,7 @@ class Progress:
         head = f"[{self.finished:>{len(str(self.total))}}/{self.total}] {cell.recipe} {cell.dataset} seed {cell.seed}"
         if not record.ok:
             self.failed += 1
+            self.failures.add(planned.key)
             self.console.print(f"{head}  FAILED  {record.error}", highlight=False, markup=False)
             return
         scores = "  ".join(f"{name} {record.accuracy(name):6.2f}" for name in record.splits)
@@ -93,13 +95,14 @@ def run_bench(
         console: where to print.
 
     Returns:
-        0 when every cell of the request has a valid record, 1 when cells failed.
+        0 when every cell of the request has a valid record in the end, 1 when cells failed or records are gone.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; finished records are kept.
     """
     import torch
 
+    leave_worker_that_begins_anew()
     console = console or Console()
     plan = make_plan(request, results)
     todo = plan.to_run
@@ -123,6 +126,8 @@ def run_bench(
     progress = Progress(console, len(todo), StopSignal())
     if todo:
         RecordStore(plan.folder).check_writable()
+        for line in repeated(todo):
+            progress.say(line)
         launcher = Inline(jobs)
         try:
             with progress.stop:
@@ -140,7 +145,31 @@ def run_bench(
         console.print(
             f"{progress.failed} cells failed; they are marked missing in the table, the same command tries again"
         )
-    return 1 if progress.failed else 0
+    gone = [] if not todo else _gone(plan, progress.failures)
+    if gone:
+        console.print(
+            f"{len(gone)} finished cells are gone from {plan.folder} (first: {gone[0]}); the same command computes "
+            "them again",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
+    return 1 if progress.failed or gone else 0
+
+
+def repeated(todo: Sequence[PlannedCell], most: int = 10) -> list[str]:
+    """A line for each cell that was computed before and is not any more, and why; for the first few."""
+    lines = [
+        f"{planned.cell} is computed again: {planned.undone}"
+        for planned in todo
+        if planned.undone not in (None, NO_RECORD) and not str(planned.undone).startswith(FAILED)
+    ]
+    return lines[:most] + ([f"and {len(lines) - most} more"] if len(lines) > most else [])
+
+
+def _gone(plan: Plan, failures: set[str]) -> list[str]:
+    """The cells that should have a record by now and have none, with the reason; those that failed have said theirs."""
+    store = RecordStore(plan.folder)
+    found = ((p.cell, store.why_undone(p.cell, p.key)) for p in plan.cells if p.key not in failures)
+    return [f"{cell}: {why}" for cell, why in found if why is not None]
 
 
 def headline(plan: Plan) -> str:

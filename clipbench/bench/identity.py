@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-from pathlib import Path
 from typing import Any
 
 from clipbench.errors import ConfigError, DataError
@@ -25,15 +23,6 @@ def spec_identity(backbone: str) -> dict[str, Any]:
 
     spec = resolve_spec(backbone)
     return {"activation": spec.activation, "preprocessing": dataclasses.asdict(spec.preprocessing)}
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 class DataFingerprints:

@@ -6,23 +6,32 @@ Cells come in running order: one that starts from another's learned weights stan
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 import time
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from clipbench.atomic import remove_temporary
 from clipbench.bench.plan import PlannedCell
 from clipbench.bench.run import Outcome, Say, record_failure, run_cell
+from clipbench.bench.stop import signals_held
+from clipbench.errors import ConfigError
 
 Done = Callable[[Outcome], None]
 DIED = "the worker process died over this cell (out of memory?); try --jobs 1"
+UNGUARDED = 79  # exit status of a worker in which the program began anew
+LONGEST = 70  # bytes of the temporary folder: the path of a socket in it has at most 107
 
 
 class Launcher(typing.Protocol):
@@ -48,7 +57,9 @@ class Inline:
         Raises:
             KeyboardInterrupt: Ctrl-C; the records of finished cells are kept.
             RecordError: records cannot be written.
+            ConfigError: the program would begin anew in each worker.
         """
+        leave_worker_that_begins_anew()
         cells = list(cells)
         if self.jobs == 1 or len(cells) < 2:
             elsewhere: set[str] = set()
@@ -63,6 +74,7 @@ class Inline:
         context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
         if os.name == "posix":
             context.set_forkserver_preload(["clipbench.bench.run"])
+            _start_server(context)
         left = self._pool(context, cells, folder, done, self.jobs)
         while left:
             # a process died; the pool cannot say over which cell, so those that were being run go alone now
@@ -84,11 +96,14 @@ class Inline:
             start = planned.start.key if planned.start else ""
             (blocked.setdefault(start, []) if start in keys else ready).append(planned)
         pending: dict[Future[Outcome], PlannedCell] = {}
+        processes: dict[int, BaseProcess] = {}
         try:
             while ready or pending:
-                while ready:
-                    future = pool.submit(run_cell, ready[0], folder)
-                    pending[future] = ready.pop(0)
+                with signals_held():
+                    while ready:
+                        future = pool.submit(run_cell, ready[0], folder)
+                        pending[future] = ready.pop(0)
+                    processes |= pool._processes or {}
                 for future in wait(pending, return_when=FIRST_COMPLETED).done:
                     outcome = future.result()
                     del pending[future]
@@ -99,12 +114,82 @@ class Inline:
         except BrokenProcessPool:
             return [*pending.values(), *ready, *(planned for some in blocked.values() for planned in some)]
         except KeyboardInterrupt:
-            for process in list((pool._processes or {}).values()):
-                process.terminate()
+            for process in processes.values():  # Lightning would let a fit go on after a SIGTERM
+                process.kill()
+            for process in processes.values():
+                process.join(5)
+                remove_temporary(folder, process.pid or 0)
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
         return []
+
+
+def leave_worker_that_begins_anew() -> None:
+    """End a worker that runs the main program instead of cells: a script without a guard, imported by each worker."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        os._exit(UNGUARDED)
+
+
+def _start_server(context: BaseContext) -> None:
+    """Start the server that forks the workers and wait until it has imported torch; Ctrl-C is heard meanwhile.
+
+    Raises:
+        ConfigError: the program would begin anew in each worker, or there is no place for the server's socket.
+        KeyboardInterrupt: Ctrl-C; the server is gone.
+    """
+    probe, failed = context.Process(target=_nothing), list[Exception]()  # type: ignore[attr-defined]
+
+    def start() -> None:
+        try:
+            probe.start()
+            probe.join()
+        except (OSError, EOFError) as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=start, daemon=True)
+    with _short_temporary_folder():
+        with signals_held():  # what the thread starts inherits that it does not hear Ctrl-C
+            thread.start()
+        try:
+            while thread.is_alive():
+                thread.join(0.1)
+        except KeyboardInterrupt:
+            server = getattr(forkserver._forkserver, "_forkserver_pid", None)
+            if server:
+                os.kill(server, signal.SIGKILL)
+            raise
+    if failed:
+        raise failed[0]
+    if probe.exitcode == UNGUARDED:
+        raise ConfigError(
+            'each worker begins the script anew: put the call below `if __name__ == "__main__":`, or ask for --jobs 1'
+        )
+
+
+def _nothing() -> None:
+    """What the first process does."""
+
+
+@contextlib.contextmanager
+def _short_temporary_folder() -> Iterator[None]:
+    """Let multiprocessing put its socket where the path is short enough for one, whatever TMPDIR says.
+
+    Raises:
+        ConfigError: there is no such place.
+    """
+    usual = tempfile.gettempdir()
+    if len(os.fsencode(usual)) <= LONGEST:
+        yield
+        return
+    places = [place for place in ("/tmp", "/var/tmp", "/dev/shm") if os.access(place, os.W_OK | os.X_OK)]  # noqa: S108
+    if not places:
+        raise ConfigError(f"TMPDIR '{usual}' is too long for the sockets of workers: name a shorter one, or --jobs 1")
+    tempfile.tempdir = places[0]
+    try:
+        yield
+    finally:
+        tempfile.tempdir = usual
 
 
 def _hold_back(planned: PlannedCell, blocked: dict[str, list[PlannedCell]], done: Done) -> None:

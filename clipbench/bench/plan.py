@@ -13,12 +13,13 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from clipbench.bench.fingerprint import class_path, code_of
-from clipbench.bench.identity import DataFingerprints, file_digest, numeric_versions, spec_identity
+from clipbench.bench.identity import DataFingerprints, numeric_versions, spec_identity
 from clipbench.errors import DataError
 from clipbench.recipes.cell_config import cell_config, data_context
 from clipbench.recipes.recipe import Config, Recipe, known_recipes, load_recipe, matches, merge
 from clipbench.recipes.request import Request
 from clipbench.recipes.start import start_of
+from clipbench.records.learned import file_digest
 from clipbench.records.settings import flat
 from clipbench.records.store import Cell, RecordStore, content_key, run_folder
 
@@ -84,10 +85,12 @@ def make_plan(request: Request, results: Path) -> Plan:
 
     Raises:
         DataError: data of any dataset are missing or damaged: all that is wrong, in one message.
-        ClipbenchError: a wrong recipe, backbone or setting.
+        ClipbenchError: a wrong recipe, backbone or setting, or a folder where no results can be.
     """
     folder = run_folder(results, request.suite.name, request.protocol)
-    planner = _Planner(request, RecordStore(folder))
+    store = RecordStore(folder)
+    store.check_place()
+    planner = _Planner(request, store)
     for recipe in request.recipes:
         for dataset in request.suite.choose(list(request.datasets)):
             planner.asked |= {planned.key for planned in planner.cells_of(recipe, dataset, request.user).values()}

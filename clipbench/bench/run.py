@@ -19,11 +19,13 @@ from clipbench.bench.build import ClipbenchCLI, build
 from clipbench.bench.cost import PeakMemory, StepClock, inference_overhead
 from clipbench.bench.environment import environment
 from clipbench.bench.plan import PlannedCell
+from clipbench.bench.stop import behind
 from clipbench.data.task import Task
 from clipbench.errors import ClipbenchError, MethodError, RecordError
 from clipbench.methods import method_class
 from clipbench.methods.base import Method
 from clipbench.records.correctness import pack_bits
+from clipbench.records.learned import file_digest
 from clipbench.records.store import SCHEMA, Record, RecordStore, write_record
 
 Say = Callable[[str], None]
@@ -137,9 +139,11 @@ def _measured(planned: PlannedCell, store: RecordStore, say: Say | None) -> dict
     at_end = time.perf_counter()
     peak = memory.bytes()
     splits = split_outcomes(method, data.task)
-    stored = 0  # what a failed cell learned is not left behind
+    stored, left = 0, {}  # what a failed cell learned is not left behind
     if trained:
-        stored = method.save(store.weights_for(planned.cell, planned.key), planned.cell.recipe)
+        file = store.weights_for(planned.cell, planned.key)
+        stored = method.save(file, planned.cell.recipe)
+        left = {"weights": {"sha256": file_digest(file)}}
     overhead = _overhead(method, data) if trained else 0.0
     losses = {name: float(term) for name, term in method.last_losses.items()}
     return {
@@ -158,6 +162,7 @@ def _measured(planned: PlannedCell, store: RecordStore, say: Say | None) -> dict
             "inference_overhead": overhead,
         },
         "losses": losses,
+        **left,
         "diagnostics": method.diagnostics,
         "provenance": planned.provenance | {"epochs": trainer.current_epoch, "steps": len(clock.seconds)},
     }
@@ -205,7 +210,7 @@ def interruptible(cli: ClipbenchCLI, work: Callable[[], Any]) -> None:
     except SystemExit as error:
         if cli.trainer.state.status == TrainerStatus.INTERRUPTED:
             signal.signal(signal.SIGINT, before)
-            raise KeyboardInterrupt from error
+            raise behind(error) from error
         raise
 
 

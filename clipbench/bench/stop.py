@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import lightning as L
 
+from clipbench.errors import Terminated
+
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+
 
 class StopSignal:
-    """The signals as KeyboardInterrupt; remembered, since one that is raised inside a destructor or a callback of C is
-    swallowed."""
+    """The signals as KeyboardInterrupt (SIGTERM as `Terminated`); remembered, since one that is raised inside a
+    destructor or a callback of C is swallowed."""
 
     def __init__(self) -> None:
         self.asked = False
+        self._number: int = signal.SIGINT
 
     def __enter__(self) -> StopSignal:
-        self._before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {number: signal.signal(number, self._stop) for number in STOPPING}
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _stop(self, *_: object) -> None:
-        self.asked = True
-        raise KeyboardInterrupt
+    def _stop(self, number: int, _: object) -> None:
+        self.asked, self._number = True, number
+        raise self.exception()
+
+    def exception(self) -> KeyboardInterrupt:
+        """The exception of the signal that came."""
+        return Terminated() if self._number == signal.SIGTERM else KeyboardInterrupt()
 
 
 class StopWhenAsked(L.Callback):
@@ -41,7 +53,7 @@ class StopWhenAsked(L.Callback):
     def on_train_batch_end(self, *_: Any) -> None:
         """Raise KeyboardInterrupt where the user asked to stop."""
         if self.stop.asked:
-            raise KeyboardInterrupt
+            raise self.stop.exception()
 
     def on_validation_batch_end(self, *_: Any) -> None:
         """As in training."""
@@ -50,3 +62,31 @@ class StopWhenAsked(L.Callback):
     def on_test_batch_end(self, *_: Any) -> None:
         """As in training."""
         self.on_train_batch_end()
+
+
+def behind(exit_: SystemExit) -> KeyboardInterrupt:
+    """The signal that made Lightning exit: it catches it and leaves with status 1."""
+    return exit_.__context__ if isinstance(exit_.__context__, KeyboardInterrupt) else KeyboardInterrupt()
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """Let a signal wait until the end of the block, and processes that are started inside never see Ctrl-C.
+
+    Does nothing outside of the main thread, where no signal arrives.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in STOPPING}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING) if hasattr(signal, "pthread_sigmask") else None
+    try:
+        yield
+    finally:
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from clipbench import __version__
-from clipbench.errors import ClipbenchError
+from clipbench.errors import ClipbenchError, Terminated
 
 # in the order of `clipbench --help`
 COMMANDS = ("fit", "bench", "study", "table", "list", "show", "data", "analyze", "predict")
@@ -36,7 +36,7 @@ codecs.register_error(PLAIN, _plain)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit status.
 
-    0: everything asked for was done; 1: something failed; 2: a wrong call; 130: stopped by Ctrl-C.
+    0: everything asked for was done; 1: something failed; 2: a wrong call; 130: stopped by Ctrl-C, 143: by SIGTERM.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
@@ -54,9 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ClipbenchError as error:
         print(f"clipbench: {error}", file=sys.stderr)
         return error.exit_status
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("clipbench: stopped", file=sys.stderr)
-        return 130
+        return 143 if isinstance(stop, Terminated) else 130
     except BrokenPipeError:  # `clipbench list methods | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +20,8 @@ from clipbench.recipes.recipe import (
     read_setting,
 )
 from clipbench.recipes.suites import Suite, load_suite
+
+LAST_SEED, MOST_SHOTS = 2**32 - 1, 1_000_000  # as in study.schema.json
 
 
 @dataclass(frozen=True)
@@ -67,14 +70,14 @@ def request_from(options: argparse.Namespace) -> Request:
         raise ConfigError("--method names no recipe (clipbench list methods)")
     if options.jobs is not None and options.jobs < 1:
         raise ConfigError(f"--jobs {options.jobs}: at least one process is needed")
-    if options.shots < 1:
-        raise ConfigError(f"--shots {options.shots}: at least one image per class is needed")
-    try:
-        seeds = tuple(int(word) for word in requested_names(options.seeds))
-    except ValueError as error:
-        raise ConfigError(f"--seeds '{options.seeds}': seeds are whole numbers separated by commas") from error
-    if not seeds or min(seeds) < 0:
-        raise ConfigError(f"--seeds '{options.seeds}': at least one seed, none below 0")
+    if not 1 <= options.shots <= MOST_SHOTS:
+        raise ConfigError(f"--shots {options.shots}: images per class, from 1 to {MOST_SHOTS}")
+    words = requested_names(options.seeds)
+    if not all(re.fullmatch(r"-?[0-9]+", word) for word in words):
+        raise ConfigError(f"--seeds '{options.seeds}': seeds are whole numbers separated by commas")
+    if not words or any(word.startswith("-") or len(word) > 10 or int(word) > LAST_SEED for word in words):
+        raise ConfigError(f"--seeds '{options.seeds}': at least one seed, each from 0 to {LAST_SEED}")
+    seeds = tuple(map(int, words))
     user: list[Config] = [
         {key: value for key, value in read_config(name)[1].items() if key not in ABOUT} for name in options.config
     ]

@@ -187,8 +187,9 @@ def study_from(content: Any, origin: str, folder: Path | None = None) -> Study:
 
 
 def _recipe(name: str, folder: Path | None) -> str:
-    """A recipe's name as it is; a file that is relative lies beside the study."""
-    return str((folder or Path()) / name) if is_yaml(name) else name
+    """A recipe's name as it is; a file that is relative lies beside the study, or else in the working directory."""
+    beside = (folder or Path()) / name
+    return str(beside) if is_yaml(name) and (beside.is_file() or not Path(name).is_file()) else name
 
 
 def _axis(name: str, entry: Mapping[str, Any], variants: Sequence[Variant], origin: str) -> Axis:
@@ -217,6 +218,10 @@ def _check_variants(variants: Sequence[Variant], origin: str) -> None:
         if what in seen:
             raise ConfigError(f"{origin}: '{variant.label}' and '{seen[what]}' are the same run")
         seen[what] = variant.label
+    labels = [variant.label for variant in variants]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise ConfigError(f"{origin}: two of its recipes are called '{label}'")
 
 
 def _number(text: str) -> float | None:

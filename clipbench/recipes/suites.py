@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,11 +79,11 @@ def _data_section(value: Any, folder: Path) -> dict[str, Any]:
     arguments = dict(value.get("init_args", {}))
     for key in ("path", "root"):
         if key in arguments:
-            arguments[key] = str(folder / Path(arguments[key]).expanduser())
+            arguments[key] = str(folder / os.path.expanduser(arguments[key]))
     return {"class_path": value["class_path"], "init_args": arguments}
 
 
 def _relative(backbone: str, folder: Path) -> str:
     """A `local-dir:` that is relative means: beside the suite file."""
     kind, colon, place = backbone.partition(":")
-    return f"{kind}:{folder / Path(place).expanduser()}" if colon and kind == "local-dir" else backbone
+    return f"{kind}:{folder / os.path.expanduser(place)}" if colon and kind == "local-dir" else backbone

@@ -40,9 +40,9 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Readable and safe in a file name; unique within a run folder only together with the key."""
+        """Readable and safe in a file name, also one with a key and a suffix; unique only together with the key."""
         text = f"{self.recipe}-{self.dataset}-s{self.shots}-seed{self.seed}"
-        return re.sub(r"[^A-Za-z0-9._+-]", "_", text).lstrip(".")
+        return re.sub(r"[^A-Za-z0-9._+-]", "_", text).lstrip(".")[:200]
 
     def __str__(self) -> str:
         return f"{self.recipe} on {self.dataset}, {self.shots} shots, seed {self.seed}"

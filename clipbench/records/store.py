@@ -14,9 +14,14 @@ from clipbench.json_files import kind_of
 from clipbench.printable import printable
 from clipbench.records.cell import Cell, Record, comparable, content_key
 from clipbench.records.correctness import pack_bits, unpack_bits
+from clipbench.records.learned import why_not_left
 from clipbench.records.reading import SCHEMA, NewerRecord, parse_record, read_record
 
+NO_RECORD, FAILED = "no record yet", "failed before"  # why a cell is undone
+
 __all__ = [
+    "FAILED",
+    "NO_RECORD",
     "SCHEMA",
     "Cell",
     "NewerRecord",
@@ -85,7 +90,7 @@ class RecordStore:
     """The records and learned weights of one run folder (`<results>/<suite>/<protocol>`).
 
     A cell is done when its record parses, its status is ok, its cell and key match, and its learned weights (where some
-    were stored) lie beside it. Anything else is run again.
+    were stored) lie beside it as it left them. Anything else is run again.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -124,7 +129,7 @@ class RecordStore:
             if file.exists() and (kind := kind_of(file)):
                 raise RecordError(f"'{file.name}' in {file.parent} is {kind} where a file belongs; move it away")
         if not path.exists():
-            return "no record yet"
+            return NO_RECORD
         try:
             record = read_record(path)
         except NewerRecord:
@@ -134,10 +139,10 @@ class RecordStore:
         if record.cell != cell or record.key != key:
             return f"record '{path.name}' is of another cell or key"
         if not record.ok:
-            return f"failed before ({record.error})"
-        if record.cost.get("stored_bytes") and not (weights.is_file() and weights.stat().st_size):
-            return f"its learned weights '{weights.name}' are missing"
-        return record
+            return f"{FAILED} ({record.error})"
+        stored, left = record.cost.get("stored_bytes"), record.data.get("weights") or {}
+        why = why_not_left(weights, stored, left.get("sha256")) if stored else None
+        return why or record
 
     def scan(self) -> Scan:
         """All records, in order of file names, with the files that cannot be read named one by one."""
@@ -154,6 +159,20 @@ class RecordStore:
     def all(self) -> list[Record]:
         """All records that can be read, failed cells included."""
         return self.scan().records
+
+    def check_place(self) -> None:
+        """Refuses a folder that can neither be there nor be made, without making anything.
+
+        Raises:
+            RecordError: its name is too long, a file stands in its way, or it is behind a loop of links.
+        """
+        records = self.folder / "records"
+        try:
+            records.stat()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise cannot_write(records, error) from error
 
     def check_writable(self) -> None:
         """Finds out before any work starts whether records can be written.

@@ -274,3 +274,63 @@ def test_two_benches_on_one_results_folder(tmp_path: Path) -> None:
     assert len(locks) == 3, "no bench took a lock"
     assert len(records(tmp_path)) == 3
     assert all(read_record(path).ok for path in records(tmp_path))
+
+
+TWO = ["--method", "zero_shot", "--datasets", "eurosat,dtd", "--seeds", "1,2", "--jobs", "2", "--shots", "1"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("seconds", [0.1, 2.0])
+def test_a_signal_while_the_workers_start_leaves_nothing(
+    seconds: float, number: signal.Signals, status: int, tmp_path: Path
+) -> None:
+    words = [*BENCH, *TWO, "--results", str(tmp_path / "runs")]
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    assert "4 cells" in process.stdout.readline()
+    time.sleep(seconds)
+    os.killpg(process.pid, number)  # as a terminal and a scheduler do
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == status, said
+    assert "stopped" in said
+    assert "Traceback" not in said
+    assert len(said.splitlines()) < 6, said
+    deadline = time.monotonic() + 20
+    while _group_lives(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not _group_lives(process.pid)
+    assert not list((tmp_path / "runs").rglob("*.tmp"))
+
+
+def _group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_is_told_what_to_write(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    words = ["bench", *TWO, "--results", str(tmp_path / "runs")]
+    script.write_text(f"import sys\nfrom clipbench.commands import main\nsys.exit(main({words!r}))\n")
+    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stderr.splitlines() == [
+        'clipbench: each worker begins the script anew: put the call below `if __name__ == "__main__":`, or ask for '
+        "--jobs 1"
+    ]
+
+
+@pytest.mark.slow
+def test_workers_start_below_a_temporary_folder_with_a_long_path(tmp_path: Path) -> None:
+    folder = tmp_path / ("t" * 100)
+    folder.mkdir()
+    words = [*BENCH, *TWO, "--results", str(tmp_path / "runs")]
+    run = subprocess.run(words, capture_output=True, text=True, env=os.environ | {"TMPDIR": str(folder)})
+    assert run.returncode == 0, run.stderr
+    assert len(records(tmp_path)) == 4

@@ -114,6 +114,20 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     (changed(datasets=["eurosatt"]), "did you mean 'eurosat'"),
     (changed(protocol="base2novel"), "did you mean 'base_to_novel'"),
     (changed(seeds=[]), "is not a study at seeds"),
+    (changed(seeds=[-1]), r"is not a study at seeds\.0"),
+    (changed(seeds=[2**32]), r"is not a study at seeds\.0"),
+    (changed(seeds=[True]), r"is not a study at seeds\.0"),
+    (changed(shots=10**9), "is not a study at shots"),
+    (changed(name="../x"), "is not a study at name"),
+    (changed(name="x\n"), "is not a study at name"),
+    (changed(name="x" * 101), "is not a study at name"),
+    (changed(suite=5), "is not a study at suite"),
+    (changed(backbone=[]), "is not a study at backbone"),
+    (changed(default=[]), "is not a study at default"),
+    (changed(default={"label": "plain", "recipe": "no.yaml"}), r"unknown recipe or config file 'no\.yaml'"),
+    (changed(axes=[]), "is not a study at axes"),
+    (changed(variants={}), "is not a study at variants"),
+    (changed(references="zero_shot"), "is not a study at references"),
     (changed(shots=0), "is not a study at shots"),
     (changed(minutes=31), "is not a study at minutes"),
     (changed(question=None), "'question' is a required property"),
@@ -137,6 +151,24 @@ def test_wrong_studies(content: dict[str, Any], says: str) -> None:
     with pytest.raises(ClipbenchError, match=says) as caught:
         study_from(content, "parts.yaml")
     assert "\n" not in str(caught.value)
+
+
+def test_recipes_of_ones_own_lie_beside_the_study_or_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = "model: {class_path: ZeroShot, init_args: {template_set: %s}}\ntrainer: {max_epochs: 0}\n"
+    for place, name, templates in (("studies", "mine", "single"), ("here", "mine", "coop"), ("here", "other", "coop")):
+        (tmp_path / place).mkdir(exist_ok=True)
+        (tmp_path / place / f"{name}.yaml").write_text(recipe % templates)
+    (tmp_path / "studies/s.yaml").write_text(yaml.safe_dump(changed(references=["mine.yaml", "other.yaml"])))
+    monkeypatch.chdir(tmp_path / "here")
+    found = {recipe.name: recipe for recipe in load_study("../studies/s.yaml").request().recipes}
+    assert found["mine"].sections["model"]["init_args"] == {"template_set": "single"}, "beside the study first"
+    assert found["other"].sections["model"]["init_args"] == {"template_set": "coop"}
+    twice = changed(references=["mine.yaml", str(tmp_path / "here/mine.yaml")])
+    (tmp_path / "studies/s.yaml").write_text(yaml.safe_dump(twice))
+    with pytest.raises(ClipbenchError, match="two of its recipes are called 'mine'"):
+        load_study("../studies/s.yaml")
 
 
 def test_an_unknown_study_and_a_file_that_is_none(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from clipbench.recipes.recipe import load_recipe, read_setting
 from clipbench.recipes.suites import load_suite
 from clipbench.yaml_files import parse_yaml, read_yaml
 
+OUTSIDE = ("../../x", "/abs", "..", ".", ".x", '""', '"x\\n"', '"a b"', "é", "x/y", '"x\\0"', "x" * 101)
 SUITE = "name: mine\nbackbone: mini\ndatasets:\n  dtd: mini/dtd\n"
 
 
@@ -96,15 +97,33 @@ def test_what_is_no_recipe(text: str, said: str, tmp_path: Path) -> None:
         ({"  dtd": "  5: mini/dtd"}, "not a suite at datasets"),
         ({"datasets": "dataset:"}, "unknown key of suite .* 'dataset'; did you mean 'datasets'"),
         ({"  dtd": "  {}"}, "not a suite at datasets"),
+        *[({"name": f"name: {name}"}, "not a suite at name") for name in OUTSIDE],
+        *[({"  dtd": f"  {name}: mini/dtd"}, "not a suite at datasets") for name in OUTSIDE],
+        *[
+            ({"  dtd": f"  dtd: {{class_path: {path}, init_args: {{root: x}}}}"}, r"not a suite at datasets\.dtd")
+            for path in ("os.path", "subprocess.Popen", "ImageFolders", '"Manifest\\n"', "5", "[ImageFolder]")
+        ],
+        *[
+            ({"  dtd": f"  dtd: {{class_path: ImageFolder, init_args: {{{key}: {value}}}}}"}, r"datasets\.dtd")
+            for key in ("root", "path", "dataset", "template")
+            for value in ("5", "null", "[x]", "{x: 1}", "true", '""', ".nan", "2026-11-27")
+        ],
     ],
 )
-def test_what_is_no_suite(change: dict[str, str], said: str, tmp_path: Path) -> None:
+def test_what_is_no_suite_is_said_with_the_place(change: dict[str, str], said: str, tmp_path: Path) -> None:
     lines = SUITE.splitlines()
     ((start, line),) = change.items()
     text = "\n".join(line if one.startswith(start) else one for one in lines)
     (tmp_path / "s.yaml").write_text(text)
     with pytest.raises(ConfigError, match=said):
         load_suite(str(tmp_path / "s.yaml"))
+
+
+@pytest.mark.parametrize("root", ["photos", "~nobody-of-that-name/x", "x" * 300])
+def test_a_place_in_a_suite_is_beside_its_file(root: str, tmp_path: Path) -> None:
+    dataset = f"{{class_path: ImageFolder, init_args: {{root: {root}}}}}"
+    (tmp_path / "s.yaml").write_text(SUITE.replace("mini/dtd", dataset))
+    assert load_suite(str(tmp_path / "s.yaml")).datasets["dtd"]["init_args"]["root"] == str(tmp_path / root)
 
 
 @pytest.mark.parametrize("value", ["model.lr=[", "model.lr=!!python/name:os.system", "model.lr=a: b: c"])

@@ -144,20 +144,6 @@ def test_a_failed_cell_is_a_record_but_not_done(tmp_path: Path) -> None:
     assert [found.ok for found in store.all()] == [False]
 
 
-def test_a_missing_or_empty_file_of_weights_makes_its_cell_undone(tmp_path: Path) -> None:
-    of, key, _ = put(tmp_path, cost={"stored_bytes": 1234})
-    store = RecordStore(tmp_path)
-    weights = store.weights_for(of, key)
-    assert weights.stem == store.path_for(of, key).stem
-    assert store.find(of, key) is None
-    assert weights.name in str(store.why_undone(of, key))
-    weights.parent.mkdir()
-    weights.touch()
-    assert store.find(of, key) is None
-    weights.write_bytes(b"x")
-    assert store.find(of, key) is not None
-
-
 def test_a_record_of_schema_1_is_read_with_its_findings_as_diagnostics(tmp_path: Path) -> None:
     of, key, path = put(tmp_path, diagnostics={"lr": 2.0})
     former = json.loads(path.read_text())
