@@ -44,6 +44,11 @@ class Difference(NamedTuple):
     data: str
 
 
+def is_of_earlier_version(provenance: Mapping[str, Any]) -> bool:
+    """Whether a cell was computed before records said what its recipe was, beyond its name."""
+    return "variant" not in provenance and "recipe_digest" not in provenance
+
+
 def settings_of(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """The dotted settings in which a cell differs from the packaged recipe."""
     if "variant" in provenance:

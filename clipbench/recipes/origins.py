@@ -1,0 +1,86 @@
+"""What would be computed: the settings of one cell, and which layer each comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from clipbench.recipes.cell_config import BENCH_TRAINER, cell_config, data_context
+from clipbench.recipes.recipe import MATCHES, Config, Recipe, from_dotted, matches
+from clipbench.recipes.request import Request
+from clipbench.records.settings import flat
+
+PARTS = ("model", "data", "trainer")
+
+
+class Setting(NamedTuple):
+    """One setting: its dotted name, its value, the layer that it comes from, and the source that this states."""
+
+    name: str
+    value: Any
+    origin: str
+    source: str = ""
+
+
+def layers_of(request: Request, recipe: Recipe, dataset: str) -> Iterator[tuple[str, str, Config]]:
+    """The layers of a cell's config in rising priority, as `cell_config` merges them: name, stated source, content."""
+    suite = request.suite
+    section, backbone = suite.datasets[dataset], request.backbone or suite.backbone
+    yield f"suite {suite.name}", "", {"model": {"init_args": {"backbone": suite.backbone}}, "data": section}
+    if request.backbone:
+        yield "--backbone", "", {"model": {"init_args": {"backbone": backbone}}}
+    if request.data_root:
+        yield "--root", "", {"data": {"init_args": {"root": request.data_root}}}
+    yield "bench", "", {"trainer": BENCH_TRAINER}
+    yield f"recipe {recipe.name}", "", recipe.sections
+    context = data_context(section, suite.name, dataset) | {
+        "protocol": request.protocol, "shots": request.shots, "backbone": backbone,
+    }  # fmt: skip
+    for entry in recipe.overrides:
+        if matches(entry, context) and not (request.setting == "fixed" and "dataset" in entry):
+            what = ", ".join(f"{name} {_several(entry[name])}" for name in MATCHES if name in entry)
+            place = f"recipe {recipe.name}, for {what or 'every cell'}"
+            yield place, str(entry.get("source", "")), from_dotted(entry.get("set", {}))
+    for layer in request.user:
+        yield "--set", "", layer
+    axes = {"shots": request.shots, "seed": request.seeds[0], "protocol": request.protocol}
+    yield "the cell", "", {"data": {"init_args": axes}}
+    if section["class_path"].rpartition(".")[2] == "FewShotDataModule":
+        from clipbench.data.cards import load_card
+
+        card = load_card(section["init_args"]["dataset"])
+        if card.augmentation:  # it acts in place of the config's own
+            yield f"card {card.id}", "", {"data": {"init_args": dict(card.augmentation)}}
+
+
+def settings_with_origins(request: Request, recipe: Recipe, dataset: str, resolved: Mapping[str, Any]) -> list[Setting]:
+    """The settings of a cell with where each comes from.
+
+    Args:
+        request: the grid.
+        recipe: one of its recipes.
+        dataset: key of the suite.
+        resolved: the config with every default.
+    """
+    values = flat({part: resolved[part] for part in PARTS})
+    origins: dict[str, tuple[str, str]] = {}
+    for origin, source, layer in layers_of(request, recipe, dataset):
+        for name, value in flat({part: layer[part] for part in PARTS if layer.get(part)}).items():
+            origins |= {inner: (origin, source) for inner in values if inner == name or inner.startswith(f"{name}.")}
+            if origin.startswith("card "):
+                values[name] = value
+    return [Setting(name, value, *origins.get(name, ("default", ""))) for name, value in values.items()]
+
+
+def datasets_that_differ(request: Request, recipe: Recipe, dataset: str) -> list[str]:
+    """The other datasets of the suite for which the recipe says something else."""
+
+    def said(name: str) -> Config:
+        config = cell_config(request, recipe, name, request.suite.datasets[name], request.seeds[0])
+        return {part: config[part] for part in ("model", "trainer")}
+
+    return [name for name in request.suite.datasets if said(name) != said(dataset)]
+
+
+def _several(value: Any) -> str:
+    return " or ".join(map(str, value)) if isinstance(value, list) else str(value)
