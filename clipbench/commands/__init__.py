@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from clipbench import __version__
 from clipbench.errors import ClipbenchError, Terminated
+from clipbench.printable import printable
 
 # in the order of `clipbench --help`
 COMMANDS = ("fit", "bench", "study", "table", "list", "show", "data", "analyze", "predict")
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser().parse_args(words)
         return options.run(options)
     except ClipbenchError as error:
-        print(f"clipbench: {error}", file=sys.stderr)
+        print("clipbench: " + printable(str(error), keep="\n"), file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt as stop:
         print("clipbench: stopped", file=sys.stderr)

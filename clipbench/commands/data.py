@@ -4,25 +4,37 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from clipbench.errors import ConfigError
+
+if TYPE_CHECKING:
+    from clipbench.data.cards import Card
 
 
 def add_parser(commands: Any) -> None:
     """The words of the command."""
     parser = commands.add_parser("data", help="what is on disk, and the few-shot draw")
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="status|verify|draw")
-    for name, text in (("status", "what is there and what is missing"), ("verify", "every path, count and hash")):
+    about = {
+        "status": "what is there, what is missing and where to get it",
+        "verify": "every path, count and hash, and how the folders must look",
+    }
+    for name, text in about.items():
         one = kinds.add_parser(name, help=text)
-        one.add_argument("datasets", nargs="*", help="cards (default: all real ones)")
-        one.add_argument("--root", type=Path, default=None, help="data root (default: $CLIPBENCH_DATA, else ./data)")
+        one.add_argument("datasets", nargs="*", help="cards, or suites of them (default: all real ones)")
+        one.add_argument("--root", type=_folder, help="data root (default: $CLIPBENCH_DATA, else ./data)")
+        if name == "verify":
+            one.add_argument("--images", action="store_true", help="also open every image")
         one.set_defaults(run=check)
     drawn = kinds.add_parser("draw", help="the drawn files of a dataset; needs the split file, not the images")
     drawn.add_argument("dataset")
     drawn.add_argument("--shots", type=int, default=16)
     drawn.add_argument("--seed", type=int, default=1)
-    drawn.add_argument("--root", type=Path, default=None)
-    drawn.add_argument("--splits", type=Path, default=None, help="a folder of split files, plain or gzipped")
+    drawn.add_argument("--root", type=_folder, help="data root (default: $CLIPBENCH_DATA, else ./data)")
+    drawn.add_argument("--splits", type=_folder, help="a folder of split files, plain or gzipped")
     drawn.add_argument("--format", default="text", choices=["text", "json"])
     drawn.set_defaults(run=draw)
 
@@ -33,28 +45,59 @@ def check(options: argparse.Namespace) -> int:
     Raises:
         ClipbenchError: an unknown card.
     """
-    from clipbench.data.cards import list_cards, load_card
     from clipbench.data.status import status, verify
+    from clipbench.printable import printable
     from clipbench.resources import data_root
 
-    names = options.datasets or [name for name in list_cards() if not name.startswith("mini/")]
-    cards = [load_card(name) for name in names]
+    cards = _cards(options.datasets)
     root = options.root or data_root()
-    text, good = (status if options.kind == "status" else verify)(cards, root)
-    print(text)
+    if options.kind == "status":
+        text, good = status(cards, root)
+    else:
+        text, good = verify(cards, root, _open if options.images else None)
+    print(printable(text, keep="\n"))
     return 0 if good else 1
+
+
+def _open(card: Card, paths: Sequence[Path]) -> list[str]:
+    from clipbench.data.opening import check_all
+
+    return check_all(paths, card.id)
+
+
+def _cards(names: list[str]) -> list[Card]:
+    """The cards of that name, or of suites of that name; all real ones where none is named."""
+    from clipbench.data.cards import list_cards, load_card
+
+    if not names:
+        return [load_card(name) for name in list_cards() if not name.startswith("mini/")]
+    suites: dict[str, list[Card]] = {}
+    if set(names) - set(list_cards()):
+        for card in map(load_card, list_cards()):
+            suites.setdefault(card.suite, []).append(card)
+    return [card for name in names for card in suites.get(name) or [load_card(name)]]
+
+
+def _folder(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"no home of that name is known: '{text}'") from error
 
 
 def draw(options: argparse.Namespace) -> int:
     """Print the drawn files of a dataset.
 
     Raises:
-        ClipbenchError: an unknown card, or no split file.
+        ClipbenchError: an unknown card, no split file, or a draw that cannot be.
     """
     from clipbench.data.cards import load_card
     from clipbench.data.draw import draw_listing
+    from clipbench.printable import printable
     from clipbench.resources import data_root
 
+    if options.splits is not None and not options.splits.is_dir():
+        raise ConfigError(f"--splits {options.splits}: there is no such folder")
     listing = draw_listing(
         load_card(options.dataset), options.shots, options.seed, options.root or data_root(), options.splits
     )
@@ -63,5 +106,5 @@ def draw(options: argparse.Namespace) -> int:
     else:
         for part in ("train", "val"):
             for item in listing[part]:
-                print(f"{part}\t{item['label']}\t{item['path']}")
+                print(f"{part}\t{item['label']}\t{printable(item['path'])}")
     return 0

@@ -49,7 +49,7 @@ def draw(split: Split, shots: int, seed: int) -> Draw:
         seed: of the draw.
 
     Raises:
-        ConfigError: when `shots` is below 1.
+        ConfigError: when `shots` is below 1 or `seed` below 0.
         DataError: when there is no train image, or a marked seed leaves a class without one.
 
     Source:
@@ -57,6 +57,8 @@ def draw(split: Split, shots: int, seed: int) -> Draw:
     """
     if shots < 1:
         raise ConfigError(f"shots is {shots}; at least one image per class is needed")
+    if seed < 0:
+        raise ConfigError(f"seed is {seed}; it must be at least 0, since the generator would draw as for {-seed}")
     if not split.train:
         raise DataError("nothing can be drawn: this dataset has no train images (it is a test set only)")
     rng = random.Random(seed)  # noqa: S311 (the reference's generator)

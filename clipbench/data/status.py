@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from clipbench.data.readers import reader
 from clipbench.data.splits import OWN, PARTS, Split, differences
 from clipbench.errors import DataError
 
+WIDTH = 15  # of the longest name of a packaged card
 LISTED = ("imagenet", "class_folders", "image_folder")  # readers that list the folders: what they return is there
 
 
@@ -27,6 +30,7 @@ class Inspection:
         split: the split, when it could be read.
         lacks_images: whether images are missing (and their archive is what to get).
         lacks_files: names of the text files that are missing or differ.
+        missing: paths of the images that are not there, by part of the split.
     """
 
     card: Card
@@ -35,6 +39,7 @@ class Inspection:
     split: Split | None = None
     lacks_images: bool = False
     lacks_files: list[str] = field(default_factory=list)
+    missing: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def state(self) -> str:
@@ -43,37 +48,66 @@ class Inspection:
             return "rendered"
         if not self.problems:
             return "ready"
-        return "incomplete" if self.card.folder_in(self.root).exists() else "absent"
+        return "incomplete" if os.path.exists(self.card.folder_in(self.root)) else "absent"
+
+    def line(self) -> str:
+        """State, name and what the dataset holds."""
+        card = self.card
+        images = ", ".join(f"{card.counts[part]:,} {part}" for part in PARTS if card.counts[part])
+        return f"{self.state:<10}  {card.id:<{WIDTH}}  {card.title}: {len(card.classnames)} classes, {images}"
+
+    def summary(self) -> list[str]:
+        """What is wrong in a line, and what to get from where, a line for each file; nothing where all is there."""
+        lines = []
+        if self.missing and self.split is not None:
+            number = sum(map(len, self.missing.values()))
+            total = sum(len(self.split.part(part)) for part in PARTS)
+            first = next(iter(self.missing.values()))[0]
+            images = self.card.image_dir(self.root)
+            lines = [f"{number:,} of {total:,} images are not below {images}, for example {first}"]
+        elif self.problems and self.state != "absent":
+            more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
+            lines = [textwrap.shorten(self.problems[0], 200, placeholder=" ...") + more]
+        take, _ = sources_for(self.card, self.lacks_images, self.lacks_files)
+        places: dict[str, list[Source]] = {}
+        for source in take:
+            places.setdefault(source.url, []).append(source)
+        for url, sources in places.items():
+            names = " and ".join(source.file for source in sources if source.file)
+            into = " and ".join("the data root" if one.into == "." else f"{one.into}/" for one in sources if one.into)
+            lines.append(f"get {f'{names} from ' if names else ''}{url}{f' into {into}' if into else ''}")
+        return lines
 
     def message(self) -> str:
         """All problems, where the missing things come from, and how the folder must look; several lines."""
         card, number = self.card, len(self.problems)
         lines = [f"{card.id} ({card.title}): {number} problem{'s' * (number != 1)} below {self.root}"]
         lines += [f"  - {problem}" for problem in self.problems]
-        wanted = sources_for(card, self.lacks_images, self.lacks_files)
-        if wanted:
-            lines.append("what to get:")
-            lines += [f"  - {_fetch(source, self.root)}" for source in wanted]
+        for title, sources in zip(
+            ("what to get", "other places"), sources_for(card, self.lacks_images, self.lacks_files), strict=True
+        ):
+            if sources:
+                lines.append(f"{title}:")
+                lines += [f"  - {_fetch(source, self.root)}" for source in sources]
         if card.layout and (self.lacks_images or self.lacks_files):
             lines.append(f"how it must lie below {self.root}:")
             lines += [f"  {line}" for line in card.layout.rstrip("\n").splitlines()]
         return "\n".join(lines)
 
 
-def inspect(card: Card, root: Path | str, thorough: bool = True, sizes: bool = False) -> Inspection:
-    """Looks at one dataset.
+def inspect(card: Card, root: Path | str, sizes: bool = False) -> Inspection:
+    """Looks at one dataset: folders, text files with their hashes, the split, and every path.
 
     Args:
         card: the dataset.
         root: the data root.
-        thorough: whether to read the split and look for every path; otherwise folders and text files only.
         sizes: whether to look for empty image files as well.
     """
     found = Inspection(card, Path(root))
     if not card.rendered:
         _folders(found)
         _files(found)
-    if thorough and not found.problems:
+    if not found.problems:
         _content(found, sizes)
     return found
 
@@ -96,69 +130,84 @@ def open_split(card: Card, root: Path | str) -> Split:
 
 
 def status(cards: Iterable[Card], root: Path | str) -> tuple[str, bool]:
-    """A quick look at several datasets: folders and text files with their hashes; no image folder is listed.
+    """What is there of several datasets, on a screen: a line each, and below it what is wrong and what to get.
 
     Returns:
-        One line per dataset, then all problems with what to get from where; and whether all can be used.
+        The lines; and whether all can be used.
     """
-    return _report([inspect(card, root, thorough=False) for card in cards])
+    found = [inspect(card, root) for card in cards]
+    good = not any(one.problems for one in found)
+    place = f"{root}" if os.path.isdir(root) else f"{root}, which {_no_folder(Path(root))}"
+    more = "" if good else " (`clipbench data verify NAME` says all that is wrong, and how the folder must look)"
+    lines = [f"below {place}{more}:"]
+    for one in found:
+        lines += [one.line(), *(f"            {line}" for line in one.summary())]
+    return "\n".join(lines), good
 
 
-def verify(cards: Iterable[Card], root: Path | str) -> tuple[str, bool]:
+def verify(
+    cards: Iterable[Card], root: Path | str, look: Callable[[Card, Sequence[Path]], list[str]] | None = None
+) -> tuple[str, bool]:
     """A full look at several datasets: hashes, class names, counts, every path, empty files.
+
+    Args:
+        cards: the datasets.
+        root: the data root.
+        look: opens images and says which cannot be used; None opens none.
 
     Returns:
         One line per dataset, then all problems with what to get from where; and whether all are right.
     """
-    return _report([inspect(card, root, sizes=True) for card in cards])
-
-
-def _report(found: list[Inspection]) -> tuple[str, bool]:
-    """Lines and blocks of several datasets."""
-    width = max((len(one.card.id) for one in found), default=0)
-    lines = []
+    found = [inspect(card, root, sizes=True) for card in cards]
     for one in found:
-        card = one.card
-        images = ", ".join(f"{card.counts[part]:,} {part}" for part in PARTS if card.counts[part])
-        about = f"{card.title}: {len(card.classnames)} classes, {images}"
-        lines.append(f"{one.state:<10}  {card.id:<{width}}  {about}")
+        if look and one.split and not one.card.rendered:
+            folder, gone = one.card.image_dir(one.root), {path for paths in one.missing.values() for path in paths}
+            items = {item.path: None for part in PARTS for item in one.split.part(part) if item.path not in gone}
+            damaged = look(one.card, [folder / path for path in items])
+            if damaged:
+                lines = "".join(f"\n      {line}" for line in damaged)
+                one.problems.append(f"{len(damaged):,} of {len(items):,} images cannot be used:{lines}")
+                one.lacks_images = True
     blocks = [one.message() for one in found if one.problems]
-    return "\n\n".join(["\n".join(lines), *blocks]), not blocks
+    return "\n\n".join(["\n".join(one.line() for one in found), *blocks]), not blocks
 
 
-def sources_for(card: Card, images: bool, files: Iterable[str]) -> list[Source]:
-    """What to get for what is missing: archives when images are, else the text files alone; mirrors last."""
-    texts = {file.name for file in card.files}
-    wanted = set(files)
-    return [
-        source
-        for source in (*card.sources, *card.mirrors)
-        if (source.file in wanted) or (images and source.file not in texts) or (wanted and not _names(card, wanted))
-    ]
+def sources_for(card: Card, images: bool, files: Iterable[str]) -> tuple[list[Source], list[Source]]:
+    """Where what is missing comes from: archives when images are, else the text files alone.
 
-
-def _names(card: Card, files: set[str]) -> bool:
-    """Whether some source names one of these files (FGVC's lists come inside the archive)."""
-    return any(source.file in files for source in (*card.sources, *card.mirrors))
+    Returns:
+        The ones to take, one for each file; and the others.
+    """
+    texts, wanted, every = {file.name for file in card.files}, set(files), (*card.sources, *card.mirrors)
+    inside = bool(wanted) and not any(source.file in wanted for source in every)  # FGVC's lists are in the archive
+    archives = [source for source in every if source.file not in texts] if images or inside else []
+    marked = [source for source in archives if source.take]
+    take = marked or [source for source in archives if source in card.sources] or archives
+    take += [source for file in sorted(wanted) for source in every if source.file == file][:1]
+    return take, [source for source in every if source not in take and (source in archives or source.file in wanted)]
 
 
 def _fetch(source: Source, root: Path) -> str:
     """One line: what, from where, into which folder."""
     into = f" into {root / source.into}" if source.into else ""
-    remarks = "; ".join([*([f"MD5 {source.md5}"] if source.md5 else []), *([source.note] if source.note else [])])
-    return f"{f'{source.file} from ' if source.file else ''}{source.url}{into}{f' ({remarks})' if remarks else ''}"
+    more = "; ".join(one for one in (source.md5 and f"MD5 {source.md5}", source.note) if one)
+    return f"{f'{source.file} from ' if source.file else ''}{source.url}{into}{f' ({more})' if more else ''}"
+
+
+def _no_folder(path: Path) -> str:
+    return "is no folder" if os.path.lexists(path) else "does not exist"
 
 
 def _folders(found: Inspection) -> None:
     """The dataset's folder, its image folders, and known other layouts."""
     card, root = found.card, found.root
-    if not root.is_dir():
-        found.problems.append(f"the data root {root} does not exist (set $CLIPBENCH_DATA or name another root)")
+    if not os.path.isdir(root):
+        found.problems.append(f"the data root {root} {_no_folder(root)} (set $CLIPBENCH_DATA or name another root)")
         found.lacks_images = True
         found.lacks_files = [file.name for file in card.files if file.needed]
         return
     for other in card.wrong_layouts:
-        if (root / other.found).exists() and not (root / other.instead_of).exists():
+        if os.path.exists(root / other.found) and not os.path.exists(root / other.instead_of):
             why = f" ({other.why})" if other.why else ""
             found.problems.append(
                 f"found {root / other.found}, expected {root / other.instead_of}{why}: rename or link it"
@@ -166,18 +215,18 @@ def _folders(found: Inspection) -> None:
     wanted = [card.image_dir(root)]
     if card.reader == "imagenet":
         wanted = [card.image_dir(root) / part for part in ("train", "val")]
-    if not card.folder_in(root).is_dir():
+    if not os.path.isdir(card.folder_in(root)):
         wanted = [card.folder_in(root)]
     for folder in wanted:
-        if not folder.is_dir():
-            found.problems.append(f"the folder {folder} does not exist")
+        if not os.path.isdir(folder):
+            found.problems.append(f"the folder {folder} {_no_folder(folder)}")
             found.lacks_images = True
 
 
 def _files(found: Inspection) -> None:
     """The split file and its companions: there, and the published ones."""
     card = found.card
-    if card.reader in OWN or not found.root.is_dir():
+    if card.reader in OWN or not os.path.isdir(found.root):
         return
     for file in card.files:
         path = find(card, file, found.root)
@@ -216,6 +265,7 @@ def _content(found: Inspection, sizes: bool) -> None:
         items = split.part(part)
         missing, empty = absent(images, (item.path for item in items), sizes)
         if missing:
+            found.missing[part] = missing
             found.problems.append(
                 f"{part}: {len(missing):,} of {len(items):,} images do not exist below {images}: {few(missing)}"
             )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import shutil
 
 import pytest
 
-from clipbench.data.cards import load_card
+from clipbench.data import opening
+from clipbench.data.cards import Source, list_cards, load_card
+from clipbench.data.opening import check_all
 from clipbench.data.status import inspect, open_split, problems, sources_for, status, verify
 from clipbench.errors import DataError
 from clipbench.testing.cards import fake_tree
@@ -75,7 +79,8 @@ def test_only_what_is_missing_is_to_be_got(tmp_path):
 
 def test_the_lists_of_fgvc_come_with_its_archive():
     card = load_card("fgvc_aircraft")
-    assert [source.file for source in sources_for(card, False, ["variants.txt"])] == ["fgvc-aircraft-2013b.tar.gz"]
+    take, others = sources_for(card, False, ["variants.txt"])
+    assert ([source.file for source in take], others) == (["fgvc-aircraft-2013b.tar.gz"], [])
 
 
 def test_another_split_file_is_named_with_both_hashes(tmp_path):
@@ -150,12 +155,117 @@ def test_report_of_several_datasets_drops_none(tmp_path):
     names = ["caltech101", "fgvc_aircraft", "mini/dtd"]
     text, all_there = status([good, *map(load_card, names)], tmp_path)
     assert not all_there
-    head = text.split("\n\n")[0].splitlines()
+    head = [line for line in text.splitlines()[1:] if not line.startswith(" ")]
     assert [line.split()[:2] for line in head] == [
         ["ready", "eurosat"], ["absent", "caltech101"], ["absent", "fgvc_aircraft"], ["rendered", "mini/dtd"],
     ]  # fmt: skip
     assert "caltech-101.zip from" in text
     assert "fgvc-aircraft-2013b.tar.gz from" in text
+
+
+REAL = [name for name in list_cards() if not name.startswith("mini/")]
+
+
+@pytest.mark.parametrize("root", [".", "absent", "file"])
+def test_all_that_is_missing_stands_on_a_screen(tmp_path, root):
+    (tmp_path / "file").touch()
+    text, good = status(map(load_card, REAL), tmp_path / root)
+    assert not good
+    assert len(text.splitlines()) <= 40
+    for name in REAL:
+        assert f"absent      {name} " in text
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_of_several_sources_one_is_to_be_taken(name):
+    card = load_card(name)
+    needed = [file.name for file in card.files if file.needed]
+    take, others = sources_for(card, True, needed)
+    archives = [source for source in take if source.file not in needed]
+    assert len(archives) == (2 if name == "imagenet" else 1)
+    assert [source.file for source in take if source.file in needed] == (needed if name != "fgvc_aircraft" else [])
+    assert not set(take) & set(others)
+    assert sources_for(card, False, []) == ([], [])
+
+
+def test_a_card_that_marks_no_source_names_the_authors_ones_first():
+    card = dataclasses.replace(
+        load_card("dtd"), sources=(Source("https://a"), Source("https://b")), mirrors=(Source("https://c"),)
+    )
+    take, others = sources_for(card, True, [])
+    assert ([one.url for one in take], [one.url for one in others]) == (["https://a", "https://b"], ["https://c"])
+    take, others = sources_for(dataclasses.replace(card, sources=()), True, [])
+    assert [one.url for one in take] == ["https://c"]
+
+
+@pytest.mark.parametrize("look", [status, verify])
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+def test_ready_means_that_no_image_is_missing(tmp_path, look, part):
+    card = fake_tree(load_card("eurosat"), tmp_path)
+    split = open_split(card, tmp_path)
+    text, good = look([card], tmp_path)
+    assert good
+    assert "ready       eurosat" in text
+    (card.image_dir(tmp_path) / split.part(part)[-1].path).unlink()
+    text, good = look([card], tmp_path)
+    assert not good
+    assert "incomplete  eurosat" in text
+    assert split.part(part)[-1].path in text
+    assert "EuroSAT.zip from https://huggingface.co" in text
+
+
+def test_status_counts_what_is_missing_over_all_parts(tmp_path):
+    card = fake_tree(load_card("eurosat"), tmp_path)
+    shutil.rmtree(card.image_dir(tmp_path) / "Forest")
+    text, _ = status([card], tmp_path)
+    assert f"6 of 60 images are not below {card.image_dir(tmp_path)}, for example Forest/" in text
+
+
+def test_a_folder_of_images_may_be_a_link_to_elsewhere(tmp_path):
+    card = fake_tree(load_card("eurosat"), tmp_path / "elsewhere")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "eurosat").symlink_to(tmp_path / "elsewhere" / "eurosat")
+    assert status([card], tmp_path / "data")[1]
+
+
+@pytest.mark.parametrize("kind", ["folder", "link to nowhere", "pipe"])
+def test_what_is_no_file_is_no_image(tmp_path, kind):
+    card = fake_tree(load_card("eurosat"), tmp_path)
+    path = card.image_dir(tmp_path) / open_split(card, tmp_path).train[0].path
+    path.unlink()
+    {"folder": path.mkdir, "pipe": lambda: os.mkfifo(path)}.get(kind, lambda: path.symlink_to("nowhere"))()
+    text, good = status([card], tmp_path)
+    assert not good
+    assert "1 of 60 images are not below" in text
+
+
+def test_verify_opens_every_image_where_it_is_asked_to(tmp_path):
+    card = fake_tree(load_card("eurosat"), tmp_path)
+    split = open_split(card, tmp_path)
+    damaged = [card.image_dir(tmp_path) / part[0].path for part in (split.train, split.val, split.test)]
+    for path in damaged:
+        path.write_bytes(path.read_bytes()[:200])
+    assert verify([card], tmp_path)[1], "hashes and counts are right"
+    text, good = verify([card], tmp_path, lambda card, paths: check_all(paths, card.id))
+    assert not good
+    assert "3 of 60 images cannot be used:" in text
+    assert all(f"{path}: cannot be decoded" in text for path in damaged)
+    damaged[0].unlink()
+    text, _ = verify([card], tmp_path, lambda card, paths: check_all(paths, card.id))
+    assert "1 of 30 images do not exist" in text, "what is missing and what is damaged stand in one message"
+    assert "2 of 59 images cannot be used" in text
+
+
+def test_rendered_datasets_have_no_image_to_open(tmp_path):
+    assert verify([load_card("mini/dtd")], tmp_path, lambda *_: pytest.fail("opened"))[1]
+
+
+def test_long_work_says_how_far_it_is(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(opening, "PAUSE", -1)
+    assert check_all([tmp_path / str(number) for number in range(130)], "x", lambda paths: list(map(str, paths)))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("clipbench: 64 of 130 images of x opened, about ")
+    assert lines[-1].startswith("clipbench: 130 of 130 images of x opened, about 0 s left")
 
 
 def test_a_split_file_that_cannot_be_read(tmp_path):
