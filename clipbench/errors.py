@@ -3,7 +3,8 @@
 ClipbenchError
 |- ConfigError        a wrong call or a wrong file of settings (exit status 2)
 |  |- UnknownName     a name that is not known; suggests the nearest one
-|  `- UnreadSetting   a setting that nothing would read
+|  |- UnreadSetting   a setting that nothing would read
+|  `- NotHere         a right word for what this machine does not have (exit status 1)
 |- DataError          missing, damaged or surprising data
 |- BackboneError      weights that cannot be loaded, or a tower without the ability that is asked for
 |- MethodError        a method that cannot go on (a loss that is not finite, weights of another backbone)
@@ -60,6 +61,12 @@ class UnreadSetting(ConfigError):
     def __init__(self, name: str, value: object, reason: str) -> None:
         super().__init__(f"{name}={value!r} is read by nothing: {reason}; leave {name} out (null)")
         self.name = name
+
+
+class NotHere(ConfigError):
+    """A right word for something that this machine does not have."""
+
+    exit_status = 1
 
 
 class DataError(ClipbenchError):

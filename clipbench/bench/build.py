@@ -4,33 +4,39 @@ from __future__ import annotations
 
 import argparse
 import functools
+import importlib.util
 import json
 import logging
+import math
 import os
-import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import lightning as L
 import torch
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from clipbench.backbone.clip import describe_backbone
+from clipbench.bench.parser_messages import CLASSES, one_sentence
+from clipbench.bench.trainer import check_trainer, make_trainer
 from clipbench.data import module as data_modules
 from clipbench.data.module import DataModule
 from clipbench.data.task import Task
-from clipbench.errors import ConfigError, UnknownName
+from clipbench.errors import ClipbenchError, ConfigError, UnknownName
 from clipbench.methods import method_class
 from clipbench.methods.arguments import settings_of
 from clipbench.methods.base import Method
 from clipbench.protocols import protocol
 from clipbench.recipes.recipe import Config, merge
+from clipbench.records.settings import flat
 
 # Lightning's CLI calls jsonargparse by names that are on their way out; that is for its next release to mend
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 # the others cast what is trained in place
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+SHORT_PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}  # as Lightning reads them
 DATA_MODULES = ("FewShotDataModule", "ImageFolder", "Manifest")
 
 
@@ -75,8 +81,38 @@ class ClipbenchCLI(LightningCLI):
         """Build; the data module is told what the backbone wants, for loaders opened outside of a trainer."""
         if not self._build:
             return
-        super().instantiate_classes()
+        refused: list[ClipbenchError] = []
+        for kind in (Method, DataModule):
+            self.parser.add_instantiator(_Constructor(refused), kind, subclasses=True)
+        try:
+            super().instantiate_classes()
+        except ValueError:  # jsonargparse's, around what a constructor raised
+            if refused:
+                raise refused[0] from None
+            raise
         self.datamodule.preprocessing = self.model.preprocessing
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[L.Callback]) -> L.Trainer:
+        self.trainer_class = _trainer
+        return super()._instantiate_trainer(config, callbacks)
+
+
+class _Constructor:
+    """Calls the class of a method or data module, and keeps a refusal that jsonargparse would wrap."""
+
+    def __init__(self, refused: list[ClipbenchError]) -> None:
+        self._refused = refused
+
+    def __call__(self, kind: Callable[..., Any], *args: Any, **settings: Any) -> Any:
+        try:
+            return kind(*args, **settings)
+        except ClipbenchError as error:
+            self._refused.append(error)
+            raise
+
+
+def _trainer(**settings: Any) -> L.Trainer:
+    return make_trainer(settings)
 
 
 def build(config: Config) -> ClipbenchCLI:
@@ -101,15 +137,94 @@ def resolved(config: Config) -> Config:
     """
     check_keys(config)
     quiet_lightning()
-    parser = _parser()
+    namespace = _parsed(config)
+    result = json.loads(_parser().dump(namespace, format="json", skip_none=False))
+    whole = {key: value for key, value in result.items() if key not in ("config", "seed_everything", "optimizer")}
+    refuse_not_finite(whole)
+    section = json.dumps(whole["trainer"], sort_keys=True)
+    if section not in _taken:
+        try:
+            settings = _parser().instantiate_classes(Namespace(trainer=namespace.trainer)).trainer
+        except ValueError as error:  # a callback or logger that refuses its settings
+            raise ConfigError(f"trainer: {one_sentence(str(error))}") from error
+        check_trainer(settings.as_dict())
+        _taken.add(section)
+    return whole
+
+
+def printed(config: Config, flags: Sequence[str] = ()) -> str:
+    """The config with every default as YAML that `--config` reads again.
+
+    Args:
+        config: merged.
+        flags: of LightningCLI's `--print_config`: `skip_null`, `skip_default`, `comments`.
+
+    Raises:
+        ConfigError: a key or value that does not fit, or comments without the package that writes them.
+    """
+    if "comments" in flags and importlib.util.find_spec("ruamel") is None:
+        raise ConfigError("--print_config=comments needs the package ruamel.yaml; --model.help shows the same")
+    resolved(config)
+    namespace = _parsed(config)
+    for key in ("config", "seed_everything"):
+        namespace.pop(key, None)
+    given = {"skip_none": "skip_null" in flags, "skip_default": "skip_default" in flags}
+    return _parser().dump(namespace, format="yaml", with_comments="comments" in flags, **given)
+
+
+def print_help(subcommand: str, option: str, name: str) -> None:
+    """What a class takes, from LightningCLI's parser.
+
+    Args:
+        subcommand: of the usage line.
+        option: that takes the class, as `model` or `trainer.logger`; `trainer` itself is shown whole.
+        name: of the class; empty: a method or data module without what only some have.
+
+    Raises:
+        ConfigError: no such option or class.
+    """
+    parser = LightningArgumentParser(prog=f"clipbench {subcommand}", exit_on_error=False, add_help=False)
+    parser.add_lightning_class_args(L.Trainer, "trainer")
+    if option == "trainer":
+        parser.print_help()
+        return
+    parser.add_lightning_class_args(Method, "model", subclass_mode=True)
+    parser.add_lightning_class_args(DataModule, "data", subclass_mode=True)
+    if option == "model" and name:
+        name = with_whole_path({"model": {"class_path": name}})["model"]["class_path"]
+    if option == "data" and "." not in name and name not in DATA_MODULES:
+        if name:
+            raise UnknownName("data module", name, DATA_MODULES)
+        name = DATA_MODULES[0]
     try:
-        namespace = parser.parse_object(_for_parser(config))
+        parser.parse_args([f"--{option}.help", *([name] if name else [])])
+    except argparse.ArgumentError as error:
+        said = str(error)
+        if "unrecognized" in said or "ambiguous" in said:
+            known = ("model", "data", "trainer", *CLASSES)
+            raise UnknownName("option with a help of its own", option, known) from error
+        raise ConfigError(one_sentence(said)) from error
+    except SystemExit as end:
+        if end.code:
+            raise
+
+
+_taken: set[str] = set()  # sections of the trainer that Lightning has taken
+
+
+def _parsed(config: Config) -> Namespace:
+    try:
+        return _parser().parse_object(_for_parser(config))
     except argparse.ArgumentError as error:
         raise ConfigError(one_sentence(str(error))) from error
-    result = parser.dump(namespace, format="json", skip_none=False)
-    return {
-        key: value for key, value in json.loads(result).items() if key not in ("config", "seed_everything", "optimizer")
-    }
+
+
+def refuse_not_finite(config: Config) -> None:
+    """Raise ConfigError, with the key, for a setting that no record could hold."""
+    for key, value in flat(config).items():
+        for number in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ConfigError(f"{key} is {number}: a setting is a finite number")
 
 
 @functools.cache
@@ -134,15 +249,10 @@ def with_whole_path(config: Config) -> Config:
 
 def with_precision(config: Config) -> Config:
     """The config with the precision of this device where none is set: bf16-mixed where CUDA is, float32 elsewhere."""
-    return merge({"trainer": {"precision": "bf16-mixed" if torch.cuda.is_available() else "32-true"}}, config)
-
-
-def one_sentence(text: str) -> str:
-    """jsonargparse's message as one line, without the type zoo."""
-    lines = [line.strip(" -") for line in text.splitlines()]
-    noise = r"(Subtypes|Errors|Expected a <class 'NoneType'>|Does not validate against any|Given value( type|: Name))"
-    useful = [line for line in lines if line and not re.match(noise, line)]
-    return "; ".join(useful)
+    default = "bf16-mixed" if torch.cuda.is_available() else "32-true"
+    given = (config.get("trainer") or {}).get("precision")
+    precision = default if given is None else SHORT_PRECISIONS.get(str(given), given)
+    return merge(config, {"trainer": {"precision": precision}})
 
 
 def check_keys(config: Config) -> None:
@@ -155,8 +265,12 @@ def check_keys(config: Config) -> None:
     for key in config:
         if key == "protocol":
             raise ConfigError("the protocol is a setting of the data: data.init_args.protocol")
-        if key not in known:
-            raise UnknownName("config key", key, (*known, "protocol"))  # on the command line a word of its own
+        if key in known:
+            continue
+        for section_name, kind in _classes_of(config):
+            if key in settings_of(kind):
+                raise ConfigError(f"'{key}' is no key of a config; did you mean '{section_name}.{key}'?")
+        raise UnknownName("config key", key, (*known, "protocol"))  # on the command line a word of its own
     for section in ("model", "data", "trainer"):
         if not isinstance(config.get(section) or {}, dict):
             raise ConfigError(f"'{section}' is a section of settings, not '{config[section]}'")
@@ -184,6 +298,15 @@ def check_keys(config: Config) -> None:
             raise UnknownName("setting of the trainer", key, settings_of(L.Trainer))
     if trainer.get("precision") not in (None, *PRECISIONS):
         raise UnknownName("trainer.precision (what is trained stays float32)", str(trainer["precision"]), PRECISIONS)
+
+
+def _classes_of(config: Config) -> Iterator[tuple[str, type]]:
+    """The classes whose settings stand in a config, as far as they are known, with their sections."""
+    model, data = (section if isinstance(section := config.get(key), dict) else {} for key in ("model", "data"))
+    if "class_path" in model:
+        yield "model", method_class(str(model["class_path"]))
+    yield "data", getattr(data_modules, str(data.get("class_path")).rpartition(".")[2], data_modules.FewShotDataModule)
+    yield "trainer", L.Trainer
 
 
 def method_without_weights(kind: type[Method], arguments: Mapping[str, Any], classes: int) -> Method:

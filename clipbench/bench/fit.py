@@ -8,7 +8,8 @@ from pathlib import Path
 
 from lightning.pytorch.trainer.states import TrainerStatus
 
-from clipbench.bench.build import ClipbenchCLI, one_sentence, with_whole_path
+from clipbench.bench.build import ClipbenchCLI, with_whole_path
+from clipbench.bench.parser_messages import one_sentence
 from clipbench.bench.stop import StopSignal, StopWhenAsked, behind
 from clipbench.errors import ConfigError
 from clipbench.methods.weights_file import read_learned

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from clipbench.backbone.names import kind_of, parse_name
-from clipbench.recipes.recipe import from_dotted, load_recipe, merge, read_setting
+from clipbench.recipes.recipe import load_recipe, merge
+from clipbench.recipes.settings import from_dotted, read_setting
 
 
 def trained_by(config_name: str, backbone: str | None, settings: Sequence[str] = ()) -> dict[str, Any]:
@@ -28,12 +29,14 @@ def trained_by(config_name: str, backbone: str | None, settings: Sequence[str] =
         BackboneError: the backbone lacks an ability that the method needs.
     """
     recipe = load_recipe(config_name)
-    config = merge(recipe.sections, from_dotted(dict(read_setting(text) for text in settings)))
-    from clipbench.bench.build import check_keys, method_without_weights
+    config = merge(recipe.sections, from_dotted(read_setting(text) for text in settings))
+    from clipbench.bench.build import method_without_weights, resolved
     from clipbench.methods import method_class
 
-    check_keys({"model": config["model"]})
-    kind, arguments = method_class(config["model"]["class_path"]), dict(config["model"].get("init_args") or {})
+    given = set(config["model"].get("init_args") or {})
+    model = resolved({"model": config["model"], "data": {"class_path": "FewShotDataModule"}})["model"]
+    kind = method_class(model["class_path"])
+    arguments = {name: value for name, value in model["init_args"].items() if name in given}
     arguments["backbone"] = backbone or arguments.get("backbone", "mini")
     start = arguments.get("start")
     if kind.derived:

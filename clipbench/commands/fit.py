@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from clipbench.commands import LIGHTNING
 from clipbench.data.preprocessing import backbone_of_suite
 from clipbench.errors import ConfigError
-from clipbench.recipes.arguments import choose_recipe, split_arguments
+from clipbench.recipes.arguments import OF_TRAINER_METHODS, RIGHT_WORDS, CommandLine, choose_recipe, read_words
 from clipbench.recipes.cell_config import data_context
 from clipbench.recipes.recipe import Config, Recipe, known_recipes, merge, resolve
+from clipbench.recipes.settings import plain
 from clipbench.recipes.start import start_of
 
-OF_TRAINER_METHODS = ("ckpt_path", "verbose", "weights_only")
 ALONE: Config = {"devices": 1, "log_every_n_steps": 1, "num_sanity_val_steps": 0}
 
 
@@ -35,9 +32,19 @@ def merged_config(words: Sequence[str]) -> tuple[Config, Config, str]:
     Raises:
         ConfigError: a wrong word, key or value.
     """
-    configs, settings = split_arguments(words)
-    of_method = {key: settings.pop(key) for key in OF_TRAINER_METHODS if key in settings}
-    recipe, layers = choose_recipe(configs, settings)
+    return merged(read_words(words))
+
+
+def merged(line: CommandLine) -> tuple[Config, Config, str]:
+    """`merged_config` of words that have been read."""
+    for key, _ in line.settings:
+        if key in RIGHT_WORDS:
+            raise ConfigError(f"there is no option --{key}: {RIGHT_WORDS[key]}")
+    recipe, layers = choose_recipe(line.configs, line.settings)
+    of_method: Config = {}
+    for layer in layers:
+        of_method |= {key: layer.pop(key) for key in OF_TRAINER_METHODS if key in layer}
+    of_method |= line.of_method
     top: Config = {}
     for layer in layers:
         top = merge(top, layer)
@@ -59,7 +66,7 @@ def _context(config: Config) -> dict[str, Any]:
     folder = Path(str(arguments.get("root") or arguments.get("path") or "own")).stem
     context = data_context(data, "own", folder) | {
         "protocol": arguments.get("protocol", "base_to_novel"),
-        "shots": arguments.get("shots", 16),
+        "shots": plain(arguments.get("shots", 16)),
     }
     given = (model.get("init_args") or {}).get("backbone")
     return context | ({"backbone": given} if given else {})
@@ -75,43 +82,68 @@ def run(subcommand: str, words: Sequence[str]) -> int:
         print(USAGE.format(subcommand=subcommand))
         print("recipes:", ", ".join(known_recipes()))
         return 0
-    words = list(words)
-    print_config = "--print_config" in words
-    if print_config:
-        words.remove("--print_config")
-    config, of_method, name = merged_config(words)
+    line = read_words(words)
+    if line.help is not None:
+        return _help(subcommand, line)
+    config, of_method, name = merged(line)
     if isinstance(start_of(config, name), Recipe):
         start = config["model"]["init_args"]["start"]
         raise ConfigError(
             f"'{name}' starts from recipe '{start}', which `clipbench bench --method {name}` runs first; "
             f"`clipbench {subcommand}` takes a file of learned weights: --model.start FILE"
         )
-    if not print_config and of_method.get("ckpt_path") and not Path(str(of_method["ckpt_path"])).is_file():
-        raise ConfigError(f"there is no checkpoint '{of_method['ckpt_path']}'")
-    from clipbench.bench.build import resolved, with_precision
+    if line.print_config is None:
+        _check_checkpoint(of_method.get("ckpt_path"))
+    from clipbench.bench.build import printed, resolved, with_precision
 
     config = with_precision(config)
-    whole = resolved(config)
-    if print_config:
-        yaml.safe_dump(whole, sys.stdout, sort_keys=False)
+    if line.print_config is not None:
+        print(printed(config, line.print_config), end="")
         return 0
+    resolved(config)
     from clipbench.bench.fit import run_subcommand
 
     run_subcommand(subcommand, config | of_method, name)
     return 0
 
 
+def _help(subcommand: str, line: CommandLine) -> int:
+    """What a class takes, as LightningCLI prints it; the recipe's method where none is named."""
+    assert line.help is not None
+    option, named = line.help
+    if option == "model" and not named and (line.configs or line.settings):
+        named = merged(line)[0]["model"]["class_path"]
+    from clipbench.bench.build import print_help
+
+    print_help(subcommand, option, named)
+    return 0
+
+
+def _check_checkpoint(path: str | None) -> None:
+    """Raises ConfigError where there is no such file."""
+    if path in ("best", "last", "hpc", "registry"):
+        found = sorted(Path("lightning_logs").rglob("*.ckpt"), key=lambda file: file.stat().st_mtime)
+        newest = f", the newest here is {found[-1]}" if found else ""
+        raise ConfigError(f"--ckpt_path {path}: a run knows no checkpoint of another; give its file{newest}")
+    if path and not Path(path).is_file():
+        raise ConfigError(f"there is no checkpoint '{path}'")
+
+
 USAGE = """usage: clipbench {subcommand} --config RECIPE [--config FILE ...] [--SECTION.KEY VALUE ...]
 
 One LightningCLI run. RECIPE is a packaged recipe or a YAML file with model, data, trainer and overrides.
 
+  -c, --config NAME                   a recipe; then files whose settings win over it
   --model NAME --model.KEY VALUE      the method and its settings
   --data NAME --data.KEY VALUE        FewShotDataModule (default), ImageFolder or Manifest, and its settings
   --trainer.KEY VALUE                 any argument of Lightning's Trainer
+  --trainer.callbacks+=CLASS          one more callback; --trainer.callbacks.KEY VALUE sets the last one
   --protocol NAME                     base_to_novel (default) or few_shot; short for --data.protocol
   --weights FILE                      start from, or test, what was learned before
   --ckpt_path FILE                    resume from a checkpoint
-  --print_config                      print the resolved config and stop
+  --print_config[=skip_null]          print the whole config, for --config to read again, and stop
+  --model.help [NAME], --data.help [NAME], --trainer.help, --trainer.logger.help NAME
+                                      every setting with its type, default and meaning
 
 example: clipbench {subcommand} --config clipfit --data.dataset mini/dtd --trainer.max_epochs 5
 """

@@ -2,59 +2,130 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
+from clipbench.errors import ConfigError, UnknownName
+from clipbench.recipes.recipe import (
+    Config,
+    Recipe,
+    check_recipe,
+    is_yaml,
+    known_recipes,
+    merge,
+    read_config,
+    recipe_of,
+)
+from clipbench.recipes.settings import from_dotted, shortened, typed_value
 
-from clipbench.errors import ConfigError
-from clipbench.recipes.recipe import Config, Recipe, from_dotted, load_recipe, merge, read_config
+OF_TRAINER_METHODS = ("ckpt_path", "verbose", "weights_only")
+# what LightningCLI writes into a config beside the sections of a recipe
+BESIDE = ("seed_everything", "optimizer", "lr_scheduler", "weights", *OF_TRAINER_METHODS)
+# words of LightningCLI and of the bench that mean something else here
+RIGHT_WORDS = {
+    "optimizer": "the optimiser is a setting of the method: model.optimizer, with model.lr beside it",
+    "lr_scheduler": "the schedule is a setting of the method: model.schedule",
+    "seed_everything": "nothing depends on global state: data.seed drives the draw and the training",
+    "method": "a recipe is named with --config NAME, and a method without one with --model CLASS",
+    "recipe": "a recipe is named with --config NAME",
+    "datasets": "one run takes one dataset: --data.dataset NAME",
+    "seeds": "one run takes one seed: --data.seed NUMBER",
+    "set": "a setting is an option of its own, as --model.lr 0.01",
+}
+PRINT_FLAGS = ("comments", "skip_default", "skip_null")
 
 
-def split_arguments(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """The `--config` values in order, and all other `--key value` or `--key=value` pairs with their YAML values.
+@dataclass
+class CommandLine:
+    """The words after `clipbench fit`.
+
+    Attributes:
+        configs: the `--config` values in order.
+        settings: all other options, key and value, in order.
+        of_method: the arguments of the trainer's method: `ckpt_path`, `verbose`, `weights_only`.
+        help: an option whose help is asked for and the class, as `("model", "CLIPFit")`.
+        print_config: flags of `--print_config`; None where it is not asked for.
+    """
+
+    configs: list[str] = field(default_factory=list)
+    settings: list[tuple[str, Any]] = field(default_factory=list)
+    of_method: Config = field(default_factory=dict)
+    help: tuple[str, str] | None = None
+    print_config: list[str] | None = None
+
+
+def read_words(words: Sequence[str]) -> CommandLine:
+    """The words of a LightningCLI command line.
 
     Raises:
-        ConfigError: a word that belongs to no option, or an option without its value.
+        ConfigError: a word that belongs to no option, an option without its value, or a value that cannot be read.
     """
-    configs: list[str] = []
-    settings: dict[str, Any] = {}
+    line = CommandLine()
     rest = list(words)
     while rest:
         word = rest.pop(0)
-        if not word.startswith("--"):
-            raise ConfigError(f"'{word}' belongs to no option; options look like --model.lr 0.01")
-        key, equals, text = word[2:].partition("=")
+        option, equals, text = word.partition("=")
+        if not option.startswith("--") and option != "-c":
+            raise ConfigError(f"'{shortened(word)}' belongs to no option{_meant(word)}")
+        key = option.lstrip("-")
+        if key == "print_config":
+            line.print_config = _flags(text)
+            continue
+        owner, _, last = key.rpartition(".")
+        if last == "help" and owner:
+            if not equals and rest and not rest[0].startswith("-"):
+                text = rest.pop(0)
+            line.help = (owner, text)
+            continue
         if not equals:
             if not rest or rest[0].startswith("--"):
-                raise ConfigError(f"option --{key} needs a value")
+                raise ConfigError(f"option {option} needs a value")
             text = rest.pop(0)
         if key in ("config", "c"):
-            configs.append(text)
+            line.configs.append(text)
+        elif key in OF_TRAINER_METHODS:
+            line.of_method[key] = typed_value(key, text, option)
         else:
-            settings[key] = yaml.safe_load(text) if text else ""
-    return configs, settings
+            line.settings.append((key, typed_value(key, text, option)))
+    return line
 
 
-def choose_recipe(configs: Sequence[str], settings: dict[str, Any]) -> tuple[Recipe, list[Config]]:
+def _meant(word: str) -> str:
+    if word in known_recipes() or is_yaml(word):
+        return f"; did you mean --config {word}?"
+    return "; options look like --model.lr 0.01"
+
+
+def _flags(text: str) -> list[str]:
+    flags = [flag for flag in text.split(",") if flag]
+    for flag in flags:
+        if flag not in PRINT_FLAGS:
+            raise UnknownName("flag of --print_config", flag, PRINT_FLAGS)
+    return flags
+
+
+def choose_recipe(
+    configs: Sequence[str], settings: Mapping[str, Any] | Iterable[tuple[str, Any]]
+) -> tuple[Recipe, list[Config]]:
     """The recipe of a command line and the layers above it.
 
     The last config that names a method is the recipe; those before it that name one are gone, whole. A `--model X` of
     another class keeps the recipe's data and trainer and drops all that it says of its method.
 
     Raises:
-        ConfigError: no method is named at all.
+        ConfigError: no method is named at all, or a file does not fit.
     """
     recipe: Recipe | None = None
+    of_recipe: Config = {}
     layers: list[Config] = []
     for name in configs:
-        _, content = read_config(name)
+        stem, content, beside = _read_layer(name)
         if "class_path" in (content.get("model") or {}):
-            recipe = load_recipe_or_saved(name, content)
+            recipe, of_recipe = recipe_of(stem, content), beside
             layers = [{key: value for key, value in layer.items() if key != "model"} for layer in layers]
         else:
-            layers.append(protocol_of_data(content))
+            layers.append(content | beside)
     command_line = protocol_of_data(from_dotted(settings))
     chosen = (command_line.get("model") or {}).get("class_path")
     if recipe is None:
@@ -67,15 +138,19 @@ def choose_recipe(configs: Sequence[str], settings: dict[str, Any]) -> tuple[Rec
             for entry in recipe.overrides
         ]
         recipe = Recipe(recipe.name, recipe.sections | {"model": {"class_path": chosen}}, tuple(kept), recipe.about)
-    return recipe, [*layers, command_line]
+    return recipe, [*([of_recipe] if of_recipe else []), *layers, command_line]
 
 
-def load_recipe_or_saved(name: str, content: Config) -> Recipe:
-    """A recipe, or the resolved config that a run saved (which has top-level keys of the command line too)."""
-    if "seed_everything" not in content:
-        return load_recipe(name)
-    content = protocol_of_data(content)
-    return Recipe(Path(name).stem, {key: content.get(key) or {} for key in ("model", "data", "trainer")}, (), {})
+def _read_layer(name: str) -> tuple[str, Config, Config]:
+    """A recipe, a layer of settings, or what a run saved: its name, its sections, and what stands beside them."""
+    stem, content = read_config(name)
+    for key in ("seed_everything", "optimizer", "lr_scheduler"):
+        if content.get(key):
+            raise ConfigError(f"'{name}': {RIGHT_WORDS[key]}")
+    beside = {key: content[key] for key in ("weights", *OF_TRAINER_METHODS) if content.get(key) is not None}
+    content = protocol_of_data({key: value for key, value in content.items() if key not in BESIDE})
+    check_recipe(content, name)
+    return stem, content, beside
 
 
 def protocol_of_data(config: Config) -> Config:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from clipbench.errors import ConfigError
 from clipbench.recipes.recipe import Config, Recipe, merge, resolve
 from clipbench.recipes.request import Request
+from clipbench.recipes.settings import plain
 
 BENCH_TRAINER: Config = {
     "devices": 1,
@@ -63,14 +64,14 @@ WHOLE: Config = {
 def refuse_partial_runs(trainer: Config) -> None:
     """Raise ConfigError where a trainer would fit or test on a part, or take no step: its accuracy is no cell's."""
     for key, values in WHOLE.items():
-        value = trainer.get(key, values[0])
+        value = plain(trainer.get(key, values[0]))
         if isinstance(value, int) and not isinstance(value, bool) and key != "overfit_batches":
             whole = False  # a whole number counts batches
         else:
             whole = value in values
         if not whole:
             raise ConfigError(f"a bench cell is a whole run: trainer.{key} {value} is for `clipbench fit`")
-    if trainer.get("max_steps") == 0:
+    if plain(trainer.get("max_steps")) == 0:
         raise ConfigError("a bench cell is a whole run: trainer.max_steps 0 trains nothing")
 
 

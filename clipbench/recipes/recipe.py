@@ -7,7 +7,6 @@ reaches another.
 
 from __future__ import annotations
 
-import copy
 import functools
 import importlib.util
 import os
@@ -19,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from clipbench.errors import ClipbenchWarning, ConfigError, UnknownName
+from clipbench.recipes.settings import SECTIONS, Config, from_dotted, merge, settled
 from clipbench.resources import configs_dir
-from clipbench.yaml_files import check_schema, parse_yaml, read_yaml
+from clipbench.yaml_files import check_schema, read_yaml
 
 SCHEMA_FILE = Path(__file__).with_name("recipe.schema.json")
-SECTIONS = ("model", "data", "trainer")
 ABOUT = ("title", "paper", "published_as", "needs", "parameters", "description")
 MATCHES = ("suite", "protocol", "dataset", "shots", "backbone")
-Config = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,9 @@ def read_config(name: str) -> tuple[str, Config]:
     path = known.get(name, Path(name))
     if not path.is_file():
         raise UnknownName("recipe or config file", name, known)
-    content = read_yaml(path) or {}
+    content = read_yaml(path)
+    if content is None or content == {}:
+        raise ConfigError(f"'{path}' is empty: a config has the sections {', '.join(SECTIONS)}")
     if not isinstance(content, dict):
         raise ConfigError(f"'{path}' is not a config: it holds {type(content).__name__} instead of sections")
     return path.stem, content
@@ -144,60 +144,23 @@ def load_recipe(name: str) -> Recipe:
         ConfigError: not a recipe.
     """
     stem, content = read_config(name)
-    check_schema(content, SCHEMA_FILE, "recipe", name)
+    check_recipe(content, name)
     if "class_path" not in (content.get("model") or {}):
         raise ConfigError(f"recipe '{name}' names no method: it needs model.class_path")
+    return recipe_of(stem, content)
+
+
+def check_recipe(content: Config, name: str) -> None:
+    """Raise ConfigError, with the place, where content has not the form of a recipe or of a part of one."""
+    check_schema(content, SCHEMA_FILE, "recipe", name)
+
+
+def recipe_of(name: str, content: Config) -> Recipe:
+    """A recipe of content that has been checked."""
     return Recipe(
-        stem, {key: content.get(key) or {} for key in SECTIONS}, tuple(content.get("overrides") or ()),
+        name, {key: content.get(key) or {} for key in SECTIONS}, tuple(content.get("overrides") or ()),
         {key: content[key] for key in ABOUT if key in content},
     )  # fmt: skip
-
-
-def merge(low: Config, high: Mapping[str, Any]) -> Config:
-    """`high` over `low`; a new `class_path` drops the `init_args` that stood with the former one."""
-    result = dict(low)
-    replaced = "class_path" in high and _class(low.get("class_path")) not in (None, _class(high["class_path"]))
-    if replaced:
-        result.pop("init_args", None)
-    for key, value in high.items():
-        if isinstance(value, Mapping) and isinstance(result.get(key), dict):
-            result[key] = merge(result[key], value)
-        else:
-            result[key] = copy.deepcopy(dict(value) if isinstance(value, Mapping) else value)
-    return result
-
-
-def _class(path: Any) -> str | None:
-    return None if path is None else str(path).rpartition(".")[2]
-
-
-def from_dotted(settings: Mapping[str, Any]) -> Config:
-    """`{"model.lr": 1}` to `{"model": {"init_args": {"lr": 1}}}`; `--model X` names a class."""
-    result: Config = {}
-    for dotted, value in settings.items():
-        section, *rest = dotted.split(".")
-        if section in ("model", "data"):
-            if not rest:
-                rest = ["class_path"]
-            elif rest[0] not in ("class_path", "init_args"):
-                rest = ["init_args", *rest]
-        nested: Any = value
-        for key in reversed(rest):
-            nested = {key: nested}
-        result = merge(result, {section: nested})
-    return result
-
-
-def read_setting(text: str) -> tuple[str, Any]:
-    """`model.lr=0.01` as its key and its YAML value.
-
-    Raises:
-        ConfigError: there is no equals sign, or the value is not YAML.
-    """
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise ConfigError(f"--set '{text}': a setting looks like model.lr=0.01")
-    return key, parse_yaml(value, f"--set '{text}': the value is not YAML")
 
 
 def matches(entry: Mapping[str, Any], context: Mapping[str, Any]) -> bool:
@@ -235,4 +198,4 @@ def resolve(
         for entry in layer.get("overrides") or ():
             if matches(entry, context):
                 config = merge(config, from_dotted(entry.get("set", {})))
-    return config
+    return settled(config)

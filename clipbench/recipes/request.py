@@ -13,12 +13,11 @@ from clipbench.recipes.recipe import (
     ABOUT,
     Config,
     Recipe,
-    from_dotted,
     known_recipes,
     load_recipe,
     read_config,
-    read_setting,
 )
+from clipbench.recipes.settings import from_dotted, read_setting
 from clipbench.recipes.suites import Suite, load_suite
 
 LAST_SEED, MOST_SHOTS = 2**32 - 1, 1_000_000  # as in study.schema.json
@@ -81,7 +80,7 @@ def request_from(options: argparse.Namespace) -> Request:
     user: list[Config] = [
         {key: value for key, value in read_config(name)[1].items() if key not in ABOUT} for name in options.config
     ]
-    user.append(from_dotted(dict(read_setting(text) for text in options.set)))
+    user.append(from_dotted(read_setting(text) for text in options.set))
     return Request(
         recipes=tuple(load_recipe(name) for name in dict.fromkeys(recipes)),
         suite=suite, datasets=datasets, seeds=tuple(dict.fromkeys(seeds)), shots=options.shots,

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from clipbench.errors import ConfigError, UnknownName
-from clipbench.recipes.arguments import choose_recipe, split_arguments
+from clipbench.recipes.arguments import choose_recipe
 from clipbench.recipes.recipe import (
     Recipe,
     from_dotted,
@@ -85,20 +85,6 @@ def test_priority_of_layers() -> None:
         "momentum": 3,
         "weight_decay": 4,
     }
-
-
-def test_command_line_words() -> None:
-    configs, settings = split_arguments(
-        ["--config", "clipfit", "--model.lr=0.01", "--trainer.max_epochs", "3", "--data", "Manifest"]
-    )
-    assert configs == ["clipfit"]
-    assert settings == {"model.lr": 0.01, "trainer.max_epochs": 3, "data": "Manifest"}
-
-
-@pytest.mark.parametrize("words", [["fit"], ["--model.lr"], ["--model.lr", "--config"]])
-def test_command_line_words_that_make_no_sense(words: list[str]) -> None:
-    with pytest.raises(ConfigError):
-        split_arguments(words)
 
 
 def test_a_second_recipe_leaves_nothing_of_the_first() -> None:

@@ -1,0 +1,65 @@
+"""Lightning's Trainer: one process and one device whatever the environment says, and what it refuses in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.accelerators import AcceleratorRegistry
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies import SingleDeviceStrategy
+
+from clipbench.errors import ConfigError, NotHere
+
+# what Lightning raises for a value that it does not take, or a thing that is not installed
+REFUSALS = (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError, KeyError, AssertionError)
+
+
+def make_trainer(settings: Mapping[str, Any]) -> L.Trainer:
+    """The trainer of these settings.
+
+    In a job of Slurm, torchrun or MPI, whose variables Lightning would read, each call of clipbench still is one
+    process that does the whole work.
+
+    Raises:
+        ConfigError: Lightning refuses a value, or it asks for more than one device.
+        NotHere: an accelerator that this machine does not have.
+    """
+    rank_zero_only.rank = 0  # type: ignore[attr-defined]
+    plugins = settings.get("plugins") or []
+    plugins = [*plugins] if isinstance(plugins, list | tuple) else [plugins]
+    try:
+        trainer = L.Trainer(**{**settings, "plugins": [*plugins, LightningEnvironment()]})
+    except REFUSALS as error:
+        said = " ".join(str(error).split())
+        accelerator = str(settings.get("accelerator"))
+        if accelerator in {"gpu", *AcceleratorRegistry.available_accelerators()} - {"cpu"}:
+            raise NotHere(f"trainer.accelerator {accelerator}: this machine has none ({said})") from error
+        raise ConfigError(f"{_named(settings, said)}: {said}") from error
+    if not isinstance(trainer.strategy, SingleDeviceStrategy) or trainer.num_devices * trainer.num_nodes != 1:
+        usual = {"devices": ("auto", 1, "1"), "num_nodes": (None, 1), "strategy": ("auto",)}
+        given = [f"trainer.{key} {settings[key]}" for key in usual if settings.get(key, "auto") not in usual[key]]
+        raise ConfigError(f"a run takes one device (trainer.devices 1), not {', '.join(given) or 'all there are'}")
+    return trainer
+
+
+def check_trainer(settings: Mapping[str, Any]) -> None:
+    """Raise what `make_trainer` raises, and leave the flags of torch as they were."""
+    strict, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    try:
+        make_trainer(settings)
+    finally:
+        torch.use_deterministic_algorithms(strict, warn_only=warn)
+        torch.backends.cudnn.benchmark = benchmark
+
+
+def _named(settings: Mapping[str, Any], said: str) -> str:
+    """The settings that a message of Lightning speaks of, by their name, else by their value."""
+    given = {key: value for key, value in settings.items() if value is not None}
+    meant = [key for key in given if key in said] or [key for key in given if repr(given[key]) in said]
+    return ", ".join(f"trainer.{key} {given[key]}" for key in meant) or "the trainer"
