@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from clipbench.backbone.spec import Preprocessing, resolve_spec
-from clipbench.data.cards import read_yaml
 from clipbench.resources import configs_dir
+from clipbench.yaml_files import read_yaml
 
 REAL = "clip11"  # whose backbone holds for data that is part of no packaged suite
 

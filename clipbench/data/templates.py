@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import functools
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipbench.data.cards import read_yaml
 from clipbench.errors import ConfigError, UnknownName
 from clipbench.resources import configs_dir
+from clipbench.yaml_files import check_schema, read_yaml
 
 if TYPE_CHECKING:
     from clipbench.data.task import Task
 
 GENERIC = "a photo of a {}."
+SCHEMA_FILE = Path(__file__).with_name("templates.schema.json")
 
 
 @dataclass(frozen=True)
@@ -49,34 +51,26 @@ def template_set(name: str) -> TemplateSet:
         UnknownName: when there is none; names the nearest one.
         ConfigError: when the file is not right.
     """
+    if name not in list_template_sets():  # a name, never a path
+        raise UnknownName("template set", str(name), list_template_sets())
     path = configs_dir() / "templates" / f"{name}.yaml"
-    if not path.is_file():
-        raise UnknownName("template set", name, list_template_sets())
     data = read_yaml(path)
-    try:
-        listed = {key: _checked(value, path, key) for key, value in data["templates"].items()}
-        default = _checked(data.get("default", [GENERIC]), path, "default")
-        return TemplateSet(name, str(data["description"]).strip(), str(data["source"]).strip(), listed, default)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path} must have the keys description, source and templates: {error!r}") from error
-
-
-def _checked(templates: object, path: Path, key: str) -> tuple[str, ...]:
-    if not isinstance(templates, list) or not templates or not all(isinstance(text, str) for text in templates):
-        raise ConfigError(f"{path}: the templates of '{key}' must be a list of sentences")
-    for text in templates:
-        check_template(text, f"{path}: {key}")
-    return tuple(templates)
+    check_schema(data, SCHEMA_FILE, "template set", str(path))
+    listed = {key: tuple(sentences) for key, sentences in data["templates"].items()}
+    default = tuple(data.get("default", [GENERIC]))
+    return TemplateSet(name, data["description"].strip(), data["source"].strip(), listed, default)
 
 
 def check_template(template: str, where: str) -> str:
-    """The template itself, when it has exactly one `{}` and no other brace.
+    """The template itself, when it is one line with exactly one `{}` and no other brace.
 
     Raises:
         ConfigError: otherwise.
     """
-    if template.count("{}") != 1 or template.count("{") != 1 or template.count("}") != 1:
+    if not isinstance(template, str) or template.count("{}") != 1 or template.count("{") + template.count("}") != 2:
         raise ConfigError(f"{where}: a template needs '{{}}' exactly once, for the class name, but is '{template}'")
+    if any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in template):
+        raise ConfigError(f"{where}: a template is one line of text, without control characters, but is {template!r}")
     return template
 
 
