@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import sys
 from pathlib import Path
 
 from lightning.pytorch.trainer.states import TrainerStatus
@@ -11,7 +12,7 @@ from lightning.pytorch.trainer.states import TrainerStatus
 from clipbench.bench.build import ClipbenchCLI, with_whole_path
 from clipbench.bench.parser_messages import one_sentence
 from clipbench.bench.stop import StopSignal, StopWhenAsked, behind
-from clipbench.errors import ConfigError
+from clipbench.errors import ConfigError, DataError
 from clipbench.methods.weights_file import read_learned
 from clipbench.recipes.recipe import Config
 
@@ -30,11 +31,27 @@ class RunCLI(ClipbenchCLI):
         if path:
             self.model.setup(learned=read_learned(Path(path)))
 
-    before_validate = before_test = _prepared
+    before_test = _prepared
+
+    def before_validate(self) -> None:
+        """Load what was learned before.
+
+        Raises:
+            DataError: there is nothing to validate on.
+        """
+        self._prepared()
+        data = self.datamodule
+        if not any(item.label in data.train_labels for item in data.draw.val):
+            raise DataError(
+                f"'{data.dataset}' has no val images of the classes trained on, so nothing can be validated; "
+                "`clipbench test` takes the test images"
+            )
 
     def before_fit(self) -> None:
-        """Load what was learned before; the config and its files are laid down by Lightning."""
+        """Load what was learned before and say what the data holds; Lightning lays down the config."""
         self._prepared()
+        for line in self.datamodule.source.about():
+            print(f"clipbench: {line}", file=sys.stderr)
 
     def after_fit(self) -> None:
         """Save what was learned beside Lightning's own files."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from clipbench.data import walk
+from clipbench.data.classnames import name_faults
+from clipbench.data.paths import IMAGE_SUFFIXES
 from clipbench.errors import ConfigError, DataError
-
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 
 
 def add_parser(commands: Any) -> None:
@@ -53,27 +55,29 @@ def run(options: argparse.Namespace) -> int:
 
 
 def find_images(places: Sequence[str]) -> list[Path]:
-    """Files as given, folders searched through, sorted.
+    """Files as given, folders searched through as data modules do, sorted; says what is passed over.
 
     Raises:
-        DataError: a place that does not exist, or no image anywhere.
+        DataError: a place that does not exist or cannot be read, or no image anywhere.
     """
     found: list[Path] = []
+    faults: list[str] = []
     for place in map(Path, places):
         if place.is_dir():
-            found += sorted(p for p in place.rglob("*") if p.suffix.lower() in ENDINGS and _is_shown(p, place))
-        elif place.is_file():
+            listed = walk.find_images(place)
+            found += [place / path for path in listed.images]
+            faults += listed.faults
+            for note in walk.passed_over_notes(listed):
+                print(f"clipbench: {place}: {note}", file=sys.stderr)
+        elif place.exists():
             found.append(place)
         else:
-            raise DataError(f"there is no image or folder '{place}'")
+            faults.append(f"there is no image or folder '{place}'")
+    if faults:
+        raise DataError("\n".join(faults))
     if not found:
-        raise DataError(f"no image below {', '.join(places)} (endings: {' '.join(ENDINGS)})")
+        raise DataError(f"no image below {', '.join(places)} (endings: {' '.join(sorted(IMAGE_SUFFIXES))})")
     return found
-
-
-def _is_shown(path: Path, place: Path) -> bool:
-    """Whether it is a file that is not hidden, nor in a hidden folder, as data modules pass over these too."""
-    return path.is_file() and not any(part.startswith(".") for part in path.relative_to(place).parts)
 
 
 def predict(
@@ -98,8 +102,10 @@ def predict(
         raise ConfigError(f"--top {top}: at least one class is to be named")
     if classnames is not None and len(classnames) < 2:
         raise ConfigError("--classes needs at least two names, separated by commas")
+    if faults := name_faults(classnames or ()):
+        raise ConfigError(f"--classes: {'; '.join(faults)}")
     files = find_images(places)
-    from clipbench.data.images import check_images
+    from clipbench.data.decoding import check_images
     from clipbench.methods.base import Method
     from clipbench.methods.weights_file import read_header
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from clipbench.data.augmentation import ImagePolicy, augmented_image, plain_image
-from clipbench.data.images import DamagedImages, ImageStore, Pixels
+from clipbench.data.decoding import DamagedImages
+from clipbench.data.images import ImageStore, Pixels
 from clipbench.data.splits import Item
 from clipbench.errors import DataError
 

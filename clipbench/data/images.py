@@ -1,8 +1,7 @@
 """Decoded pixels: image files, or an array that is already decoded, as uint8 RGB by position.
 
-As in the reference implementation an image is opened and converted to RGB first, before anything is resized, and an
-EXIF orientation is ignored: a photo stored sideways stays sideways. Nothing is skipped: a file that cannot be decoded
-is an error that names its path, and a set of files is checked as a whole, so that all bad ones stand in one message.
+Nothing is skipped: a file that cannot be decoded is an error that names its path, and a set of files is checked as a
+whole, so that all bad ones stand in one message.
 """
 
 from __future__ import annotations
@@ -11,32 +10,20 @@ import errno
 import mmap
 import os
 import tempfile
-import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from PIL import Image
 
 from clipbench import resources
 from clipbench.atomic import REASONS
+from clipbench.data.decoding import DamagedImages, check_images, decode
 from clipbench.errors import DataError
 
 MEMORY_BUDGET = 2 * 2**30  # bytes of decoded images kept in memory; what is beyond goes into a memory map
 VAL_BUDGET = MEMORY_BUDGET // 5  # of it for the val draw, which has at most four images a class
 CHUNK = 2**28  # bytes of one memory-mapped scratch file
-
-
-class DamagedImages(DataError):
-    """Images that cannot be decoded; the message names each path and the reason.
-
-    A loader's worker process hands an error over as the text of its traceback; only the sentence at its end is for the
-    user.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message.rpartition(f"{type(self).__qualname__}: ")[2].rstrip("\n"))
 
 
 class Pixels(Protocol):
@@ -50,61 +37,6 @@ class Pixels(Protocol):
 
     def preload(self) -> None:
         """Decodes what is worth keeping; raises one `DamagedImages` for all bad files."""
-
-
-def decode(path: str | os.PathLike[str]) -> np.ndarray:
-    """Decodes one image file as the reference does: RGB first, EXIF orientation ignored.
-
-    Args:
-        path: any file that Pillow reads.
-
-    Returns:
-        uint8 (H, W, 3), RGB, read-only.
-
-    Raises:
-        DamagedImages: the file is missing, empty, truncated, not an image, or so large that Pillow takes it for a
-            decompression bomb (its warning, at 89 million pixels, is an error here).
-
-    Source: Dassl, `read_image`: `Image.open(path).convert("RGB")`.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                pixels = np.asarray(image.convert("RGB"))
-    except Exception as error:  # a decoder that is fed damaged bytes raises whatever it likes
-        raise DamagedImages(f"{os.fspath(path)}: {_reason(path, error)}") from error
-    if pixels.size == 0:
-        raise DamagedImages(f"{os.fspath(path)}: the image has no pixels")
-    pixels.flags.writeable = False
-    return pixels
-
-
-def _reason(path: str | os.PathLike[str], error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "the file does not exist"
-    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return f"too many pixels, taken for a decompression bomb ({error})"
-    if os.path.isfile(path) and os.path.getsize(path) == 0:
-        return "the file is empty (0 bytes)"
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "not an image that can be read"
-    return f"cannot be decoded ({error})"
-
-
-def check_images(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
-    """Decodes every file and says which cannot be used.
-
-    Returns:
-        One line "path: reason" for each bad file, in the order given; empty when all are good.
-    """
-    bad = []
-    for path in paths:
-        try:
-            decode(path)
-        except DamagedImages as error:
-            bad.append(str(error))
-    return bad
 
 
 def _refuse(bad: Sequence[str], total: int) -> None:

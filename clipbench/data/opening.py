@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from clipbench.data.images import check_images
+from clipbench.data.decoding import check_images
 
 CHUNK = 64  # images that a thread opens before it says so
 PAUSE = 10.0  # seconds between two lines of progress

@@ -37,9 +37,11 @@ def folder_dataset(
     """
     root = Path(root).expanduser()
     check_template(template, "template")
-    found, names, file = read_folder(root, split, split_seed)
+    found, names = read_folder(root, split, split_seed)
     options: dict[str, object] = {"split": split, "split_seed": split_seed} if split is not None else {}
-    about = f"Images of the folder {root.name}" + (f", split {split} with seed {split_seed}." if file else ".")
+    about = f"Images of the folder {root.name}" + (
+        f", split {split} with seed {split_seed}." if split is not None else "."
+    )
     return _card("image_folder", root, names, found, template, key or root.resolve().name, about, None, options), found
 
 

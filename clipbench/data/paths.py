@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
+    (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".ppm", ".pgm", ".pbm")
 )
 
 
@@ -49,17 +49,6 @@ def few(things: Sequence[object], limit: int = 10) -> str:
     """
     shown = ", ".join(map(str, things[:limit]))
     return f"{shown} and {len(things) - limit:,} more" if len(things) > limit else shown
-
-
-def readable_image(path: Path) -> bool:
-    """Whether the header of the file is that of an image that Pillow knows (the pixels are not decoded)."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            return image.size[0] > 0
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError):
-        return False
 
 
 def list_images(folder: Path) -> tuple[list[str], list[str]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from clipbench.backbone.spec import Preprocessing
 from clipbench.data.augmentation import ImagePolicy, plain_image
-from clipbench.data.images import check_images, decode
+from clipbench.data.decoding import as_rgb, check_images, decode
 from clipbench.errors import ConfigError, DataError
 
 
@@ -52,4 +52,4 @@ def _decoded(image: Any) -> Any:
         return decode(Path(image))
     if not isinstance(image, Image.Image):
         raise ConfigError(f"an image is a path or a PIL image, not {type(image).__name__}")
-    return np.asarray(image.convert("RGB"))
+    return as_rgb(image)

@@ -18,7 +18,7 @@ from clipbench.data.cards import Card, load_card
 from clipbench.data.draw import Draw, draw
 from clipbench.data.files import find
 from clipbench.data.readers.manifest import read_manifest
-from clipbench.data.splits import Item, Split
+from clipbench.data.splits import PARTS, Item, Split
 from clipbench.data.templates import GENERIC, check_template
 from clipbench.errors import DataError
 
@@ -96,6 +96,16 @@ class ImageSource:
             DataError: everything that is missing, empty or different.
         """
         return {"split_hash": self.split.hash, "draw_digest": self.draw.digest, "files_digest": self.files_digest}
+
+    def about(self) -> list[str]:
+        """What was found: classes and images of each part, what is drawn, then what was passed over, a line each."""
+        split, draw = self.split, self.draw
+        counts = ", ".join(f"{len(split.part(part)):,} {part}" for part in PARTS)
+        drawn = f"{len(draw.train):,} train and {len(draw.val):,} val images for {self.shots} shots"
+        first = (
+            f"{len(self.card.classnames)} classes with {counts} images; drawn are {drawn} and seed {self.split_seed}"
+        )
+        return [f"{self.card.key}: {line}" for line in (first, *split.notes)]
 
     def augmentation(self, crop_scale: Sequence[float], crop_ratio: Sequence[float], flip: float) -> dict[str, Any]:
         """How train images are augmented: what the card says where it says something, else what is asked for.

@@ -35,12 +35,14 @@ class Split:
         train, val, test: the images; empty where a part does not exist.
         marks: for the seeds whose few-shot images are named by the data themselves (a manifest's column `draws`):
             the positions of these images in `train` and in `val`.
+        notes: what was passed over when a user's folder was read, one sentence each.
     """
 
     train: tuple[Item, ...]
     val: tuple[Item, ...]
     test: tuple[Item, ...]
     marks: Marks = field(default_factory=dict)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     def part(self, name: str) -> tuple[Item, ...]:
         """The part of that name: `train`, `val` or `test`."""
@@ -50,10 +52,10 @@ class Split:
         return part
 
     @classmethod
-    def of(cls, parts: Mapping[str, Iterable[Item]], marks: Marks | None = None) -> Split:
+    def of(cls, parts: Mapping[str, Iterable[Item]], marks: Marks | None = None, notes: Sequence[str] = ()) -> Split:
         """A split from its parts by name; a part that is not named is empty."""
         train, val, test = (tuple(parts.get(part, ())) for part in PARTS)
-        return cls(train, val, test, marks or {})
+        return cls(train, val, test, marks or {}, tuple(notes))
 
     @functools.cached_property
     def hash(self) -> str:

@@ -1,4 +1,4 @@
-"""Decoding: as the reference does it, nothing skipped, few-shot images kept within a budget."""
+"""Decoded images: few-shot images kept within a budget, all bad files named together."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import errno
 import io
 import os
 import pickle
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,8 @@ import pytest
 from PIL import Image
 
 from clipbench.data import images
-from clipbench.data.images import ArrayImages, DamagedImages, ImageStore, check_images, decode, kept_images
+from clipbench.data.decoding import DamagedImages, decode
+from clipbench.data.images import ArrayImages, ImageStore, kept_images
 from clipbench.errors import DataError
 
 
@@ -38,62 +38,6 @@ def truncated(tmp_path: Path) -> Path:
     path = tmp_path / "cut.jpg"
     path.write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
     return path
-
-
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "LA"])
-def test_every_mode_becomes_rgb_as_pillow_converts_it(tmp_path: Path, mode: str) -> None:
-    source = picture(1).convert("RGBA" if mode == "RGBA" else "L" if mode == "LA" else "RGB").convert(mode)
-    path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
-    source.save(path)
-    pixels = decode(path)
-    assert pixels.dtype == np.uint8
-    assert pixels.shape == (20, 30, 3)
-    np.testing.assert_array_equal(pixels, np.asarray(Image.open(path).convert("RGB")))
-
-
-def test_exif_orientation_is_ignored_as_in_the_reference(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # "turn by a quarter to look at it"
-    picture(1).save(tmp_path / "turned.jpg", exif=exif)
-    picture(1).save(tmp_path / "plain.jpg")
-    np.testing.assert_array_equal(decode(tmp_path / "turned.jpg"), decode(tmp_path / "plain.jpg"))
-    assert decode(tmp_path / "turned.jpg").shape == (20, 30, 3)
-
-
-def test_a_truncated_jpeg_is_named(truncated: Path) -> None:
-    with pytest.raises(DataError, match=r"cut\.jpg: cannot be decoded \(.*truncated"):
-        decode(truncated)
-
-
-def test_an_empty_file_a_text_file_and_a_missing_file_are_named(tmp_path: Path) -> None:
-    (tmp_path / "empty.jpg").touch()
-    (tmp_path / "text.jpg").write_text("no picture")
-    lines = check_images([tmp_path / "empty.jpg", tmp_path / "text.jpg", tmp_path / "gone.jpg"])
-    assert len(lines) == 3
-    assert "empty.jpg: the file is empty (0 bytes)" in lines[0]
-    assert "text.jpg: not an image" in lines[1]
-    assert "gone.jpg: the file does not exist" in lines[2]
-
-
-@pytest.mark.parametrize("limit", [500, 200])
-def test_a_decompression_bomb_is_an_error_also_where_pillow_only_warns(
-    files: list[Path], monkeypatch: pytest.MonkeyPatch, limit: int
-) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)  # 600 pixels: a warning above 500, an error above 2 x 200
-    with pytest.raises(DataError, match=r"0\.png: too many pixels, taken for a decompression bomb"):
-        decode(files[0])
-
-
-def test_decoding_leaves_the_callers_warning_filters_alone(files: list[Path]) -> None:
-    before = list(warnings.filters)
-    decode(files[0])
-    assert warnings.filters == before
-
-
-def test_check_images_counts_all_bad_files_in_order(files: list[Path], truncated: Path) -> None:
-    assert check_images(files) == []
-    lines = check_images([files[0], truncated, files[1], truncated.with_name("gone.jpg")])
-    assert [line.split(":")[0] for line in lines] == [str(truncated), str(truncated.with_name("gone.jpg"))]
 
 
 def test_preload_names_every_bad_file_in_one_message(files: list[Path], truncated: Path) -> None:
@@ -216,5 +160,5 @@ def test_array_images_are_rows_of_the_array() -> None:
 
 def test_a_workers_traceback_is_cut_to_the_sentence() -> None:
     traceback = "Caught DamagedImages in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
-    error = DamagedImages(traceback + "clipbench.data.images.DamagedImages: a.jpg: cannot be decoded (truncated)\n")
+    error = DamagedImages(traceback + "clipbench.data.decoding.DamagedImages: a.jpg: cannot be decoded (truncated)\n")
     assert str(error) == "a.jpg: cannot be decoded (truncated)"

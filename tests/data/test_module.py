@@ -287,8 +287,8 @@ def test_fit_opens_no_test_image_and_test_opens_each_once(
     zhou: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
-    plain = Image.open
-    monkeypatch.setattr(Image, "open", lambda path, *rest: opened.append(Path(path).name) or plain(path, *rest))
+    plain = images.decode
+    monkeypatch.setattr(images, "decode", lambda path: opened.append(Path(path).name) or plain(path))
     data, model = toys(zhou), Recorder()
     data.fingerprint()
     assert (data.classnames, data.templates("coop"), opened) == (CLASSES, ("a photo of a {}.",), [])

@@ -11,15 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from clipbench.data import own
 from clipbench.data.cards import load_card
 from clipbench.data.draw import draw
 from clipbench.data.own import folder_dataset, manifest_dataset
-from clipbench.data.readers import read_split
-from clipbench.data.readers.image_folder import parse_shares
+from clipbench.data.readers import divide, read_split
+from clipbench.data.readers.divide import parse_shares
 from clipbench.data.readers.zhou import dump, parse
 from clipbench.data.splits import PARTS, Item, Split, differences, halves
-from clipbench.errors import ConfigError, DataError, UnknownName
+from clipbench.errors import ConfigError, DataError, RecordError, UnknownName
 from clipbench.testing.cards import fake_image, fake_split, fake_tree
 
 JSON = ["caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101", "sun397", "dtd", "eurosat", "ucf101"]
@@ -451,19 +450,22 @@ def test_a_class_keeps_its_images_when_another_class_comes(tmp_path):
 def test_a_read_only_folder_keeps_its_split_in_the_cache(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CLIPBENCH_CACHE", str(tmp_path / "cache"))
     root = classes(tmp_path / "data", {"ash": 6, "oak": 6})
-    write = own.read_folder.__globals__["_write"]
+    write, places = divide.atomic.write_bytes, [root]
 
     def refuse(path, data):
-        if path.parent == root:
-            raise PermissionError(13, "Permission denied")
+        if path.parent in places or None in places:
+            raise RecordError("read-only")
         return write(path, data)
 
-    monkeypatch.setitem(own.read_folder.__globals__, "_write", refuse)
+    monkeypatch.setattr(divide.atomic, "write_bytes", refuse)
     _, split = folder_dataset(root, split="0.5,0.2,0.3")
     kept = list((tmp_path / "cache").rglob("*.json"))
     assert len(kept) == 1
     assert str(kept[0]) in capsys.readouterr().err
     assert folder_dataset(root, split="0.5,0.2,0.3")[1] == split
+    places.append(None)
+    with pytest.raises(DataError, match=r"can be kept neither there nor in .*: make one of them writable, or name"):
+        folder_dataset(root, split="0.4,0.3,0.3")
 
 
 def test_a_class_folder_without_a_readable_image(tmp_path):

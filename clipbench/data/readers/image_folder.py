@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import random
-import sys
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from clipbench.data.cards import Card
-from clipbench.data.paths import few, list_images, readable_image
-from clipbench.data.readers.zhou import dump, parse
+from clipbench.data.classnames import as_prompted, name_faults, normal
+from clipbench.data.paths import few
+from clipbench.data.readers.divide import Shares, divided, parse_shares
 from clipbench.data.splits import PARTS, Item, Split
+from clipbench.data.walk import (
+    Found,
+    Identity,
+    find_images,
+    has_ending,
+    is_text,
+    passed_over,
+    passed_over_notes,
+    same_file,
+    shown,
+)
 from clipbench.errors import ConfigError, DataError
-from clipbench.randomness import key
-from clipbench.resources import cache_dir
+
+NAMED = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 
 
 def read(card: Card, root: Path, splits_dir: Path | None = None) -> Split:
@@ -29,11 +38,12 @@ def read(card: Card, root: Path, splits_dir: Path | None = None) -> Split:
 
 def read_folder(
     root: Path, split: str | Sequence[float] | None = None, split_seed: int = 1
-) -> tuple[Split, tuple[str, ...], Path | None]:
-    """The split of a folder, its class names (folder names, sorted), and the split file where one is used.
+) -> tuple[Split, tuple[str, ...]]:
+    """The split of a folder, and its class names (folder names, sorted).
 
     Args:
-        root: holds `train/`, `test/` and perhaps `val/` with the same class folders; with `split`, class folders.
+        root: holds `train/`, `test/` and perhaps `val/` with the same class folders (`valid/`, `validation/`,
+            `training/`, `testing/` and capitals are understood); with `split`, class folders.
         split: shares of train, val and test (`0.5,0.2,0.3`); written to a file once and read ever after.
         split_seed: of that split.
 
@@ -44,163 +54,196 @@ def read_folder(
     root = Path(root).expanduser()
     if not root.is_dir():
         raise DataError(f"there is no folder {root}")
-    divided = [part for part in PARTS if (root / part).is_dir() and _folders(root / part)]
+    parts = _part_folders(root)
+    there = " and ".join(f"{folder}/" for part, folder in parts.items() if part != "val")
     if split is not None:
         shares = parse_shares(split)
-        if {"train", "test"} <= set(divided):
-            raise ConfigError(
-                f"{root} is split already (it holds train/ and test/ with class folders): leave out 'split'"
-            )
+        if {"train", "test"} <= set(parts):
+            raise ConfigError(f"{root} is split already (it holds {there} with class folders): leave out 'split'")
         return _read_undivided(root, shares, split_seed)
-    if "train" not in divided or "test" not in divided:
+    if "train" not in parts or "test" not in parts:
         found = _folders(root)
         raise DataError(
             f"{root} must hold train/ and test/ (and perhaps val/) with one folder per class, but holds "
-            f"{few([f'{name}/' for name in found]) or 'no folder'}; if these {len(found)} folders are the classes, "
-            "give split=0.5,0.2,0.3 and split_seed=1 to have them split once"
+            f"{few([f'{shown(name)}/' for name in found]) or 'no folder'}; if these {len(found)} folders are the "
+            "classes, give split=0.5,0.2,0.3 and split_seed=1 to have them split once"
         )
-    return _read_divided(root, divided)
-
-
-def parse_shares(split: str | Sequence[float]) -> tuple[float, float, float]:
-    """Shares of train, val and test.
-
-    Raises:
-        ConfigError: unless they are three numbers, train and test above 0, that sum to 1.
-
-    Example:
-        >>> parse_shares("0.5,0.2,0.3")
-        (0.5, 0.2, 0.3)
-    """
-    try:
-        shares = [float(share) for share in (split.split(",") if isinstance(split, str) else split)]
-        train, val, test = shares
-    except ValueError as error:
-        raise ConfigError(
-            f"split must be three shares of train, val and test such as 0.5,0.2,0.3, but is '{split}'"
-        ) from error
-    if not (train > 0 and val >= 0 and test > 0 and abs(sum(shares) - 1) < 1e-6):
-        raise ConfigError(
-            "the shares of train, val and test must sum to 1, train and test above 0, "
-            f"but are {train:g},{val:g},{test:g}"
-        )
-    return train, val, test
+    return _read_divided(root, parts)
 
 
 def _folders(root: Path) -> list[str]:
-    return sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path.name for path in root.iterdir() if path.is_dir() and not passed_over(path.name))
 
 
-def _read_divided(root: Path, divided: list[str]) -> tuple[Split, tuple[str, ...], None]:
-    """`train/ val/ test/` with class folders; the classes are those of train."""
-    names = _folders(root / "train")
-    faults = []
-    parts: dict[str, tuple[Item, ...]] = {part: () for part in PARTS}
-    for part in divided:
-        unknown = sorted(set(_folders(root / part)) - set(names))
-        if unknown:
-            faults.append(f"{len(unknown)} class folders of {part}/ do not exist in train/: {few(unknown)}")
-        wanted = names if part == "train" else [name for name in names if (root / part / name).is_dir()]
-        images, found = _class_images(root / part, wanted)
-        faults += found
-        parts[part] = tuple(
-            Item(f"{part}/{name}/{path}", names.index(name), name) for name in wanted for path in images.get(name, ())
+def _part_folders(root: Path) -> dict[str, str]:
+    """The folder of each part, under one of the names that it is known by.
+
+    Raises:
+        DataError: two of them are there.
+    """
+    parts, names = {}, _folders(root)
+    for part, known in NAMED.items():
+        found = [name for name in names if name.lower() in known and _folders(root / name)]
+        if len(found) > 1:
+            both = " and ".join(f"{name}/" for name in found)
+            raise DataError(f"{root} holds {both}, which both mean {part}: keep one of them there")
+        if found:
+            parts[part] = found[0]
+    return parts
+
+
+@dataclass
+class _Classes:
+    """The class folders of one part, or of a folder that is not divided.
+
+    Attributes:
+        folders: class name to its folder.
+        images: class name to its images and what each is on the disk.
+        faults: what is wrong.
+        notes: what was passed over.
+        nested: class folders whose images lie in folders inside.
+    """
+
+    base: Path
+    prefix: str
+    folders: dict[str, str] = field(default_factory=dict)
+    images: dict[str, dict[str, Identity]] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    nested: list[str] = field(default_factory=list)
+
+    def files(self) -> dict[str, Identity]:
+        """All images by their path below the root."""
+        return {
+            f"{self.prefix}{self.folders[name]}/{path}": identity
+            for name, images in self.images.items()
+            for path, identity in images.items()
+        }
+
+
+def _look(root: Path, prefix: str = "") -> _Classes:
+    """The classes below a folder, with everything that is wrong or passed over."""
+    found = _Classes(root / prefix, prefix)
+    for folder in _folders(found.base):
+        if not is_text(folder):
+            found.faults.append(f"the name of the class folder {shown(str(found.base / folder))} is not UTF-8")
+        elif normal(folder) in found.folders:
+            found.faults.append(f"two class folders of {found.base} are called {folder}, in two Unicode forms")
+        else:
+            found.folders[normal(folder)] = folder
+    passed, repeated = Found(), 0
+    for name, folder in found.folders.items():
+        listed = find_images(found.base / folder)
+        found.faults += listed.faults
+        passed.others += [f"{prefix}{folder}/{path}" for path in listed.others]
+        passed.loops += [f"{prefix}{folder}/{path}" for path in listed.loops]
+        again = {path for group in same_file(listed.images) for path in group[1:]}
+        repeated += len(again)
+        found.images[name] = {path: identity for path, identity in listed.images.items() if path not in again}
+        found.faults += _unreadable(found.base / folder, listed)
+        if inner := sorted({path.partition("/")[0] for path in found.images[name] if "/" in path}):
+            found.nested.append(f"{prefix}{folder}/ ({few([f'{one}/' for one in inner], 3)})")
+    stray, lost = _beside(found.base)
+    found.faults += [f"{found.base / name}: the link leads nowhere" for name in lost]
+    if stray:
+        found.notes.append(
+            f"{len(stray)} images of {found.base} lie in no class folder and are not read: {few(stray, 3)}"
         )
-    _raise(root, names, faults)
-    return Split.of(parts), tuple(names), None
+    found.notes += passed_over_notes(passed)
+    if repeated:
+        found.notes.append(f"{repeated} files of {found.base} are links to an image of the same class, taken once")
+    return found
 
 
-def _class_images(base: Path, names: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
-    """Image paths of each class, and what is wrong: a class without an image that can be opened."""
-    images, faults = {}, []
-    for name in names:
-        paths, others = list_images(base / name)
-        if not any(readable_image(base / name / path) for path in paths):
-            there = paths + others
+def _beside(base: Path) -> tuple[list[str], list[str]]:
+    """Images that lie beside the class folders, and links there that lead nowhere."""
+    entries = sorted((path for path in base.iterdir() if not passed_over(path.name)), key=lambda path: path.name)
+    stray = [path.name for path in entries if has_ending(path.name) and path.is_file()]
+    return stray, [path.name for path in entries if path.is_symlink() and not path.exists()]
+
+
+def _unreadable(folder: Path, listed: Found) -> list[str]:
+    """A class folder of which no image can be opened."""
+    from clipbench.data.decoding import check_header
+
+    if listed.faults or not all(check_header(folder / path) for path in listed.images):
+        return []
+    files = [*listed.images, *listed.others]
+    there = f"{len(files)} files: {few(files, 3)}" if files else "it is empty"
+    return [f"the class folder {folder} holds no readable image ({there})"]
+
+
+def _read_divided(root: Path, parts: Mapping[str, str]) -> tuple[Split, tuple[str, ...]]:
+    """`train/ val/ test/` with class folders; the classes are those of train."""
+    looked = {part: _look(root, f"{parts[part]}/") for part in PARTS if part in parts}
+    names = list(looked["train"].folders)
+    label = {name: number for number, name in enumerate(names)}
+    faults = [fault for found in looked.values() for fault in found.faults]
+    notes = _notes(list(looked.values()))
+    items: dict[str, list[Item]] = {}
+    for part, found in looked.items():
+        if unknown := [name for name in found.folders if name not in label]:
             faults.append(
-                f"the class folder {base / name} holds no readable image "
-                + (f"({len(there)} files: {few(there, 3)})" if there else "(it is empty)")
+                f"{len(unknown)} class folders of {parts[part]}/ do not exist in {parts['train']}/: "
+                + few([_with_nearest(name, names) for name in unknown])
             )
-        images[name] = paths
-    return images, faults
+        if lacking := [name for name in names if name not in found.folders]:
+            notes.append(f"{parts[part]}/ has no images of {len(lacking)} of {len(names)} classes: {few(lacking)}")
+        items[part] = [
+            Item(f"{parts[part]}/{folder}/{path}", label[name], name)
+            for name, folder in found.folders.items()
+            if name in label
+            for path in found.images[name]
+        ]
+    faults += _in_two_places(list(looked.values()))
+    _raise(root, names, faults)
+    if beside := [name for name in _folders(root) if name not in parts.values()]:
+        notes.append(
+            f"{few([f'{name}/' for name in beside])} beside {few([f'{name}/' for name in parts.values()])} is not read"
+        )
+    return Split.of(items, notes=notes), tuple(names)
+
+
+def _notes(looked: Sequence[_Classes]) -> list[str]:
+    """Everything that was passed over, and class folders that hold folders: perhaps those were meant."""
+    nested = [one for found in looked for one in found.nested]
+    inner = f"{len(nested)} class folders hold folders, whose images all count as theirs: {few(nested, 3)}"
+    return [*(note for found in looked for note in found.notes), *([inner] if nested else [])]
+
+
+def _with_nearest(name: str, names: Sequence[str]) -> str:
+    near = [other for other in names if as_prompted(other) == as_prompted(name)]
+    return f"{name} (there it is {near[0]})" if near else name
+
+
+def _in_two_places(looked: Sequence[_Classes]) -> list[str]:
+    """Files that are, by links, in two parts or two classes."""
+    if groups := same_file({path: identity for found in looked for path, identity in found.files().items()}):
+        shown_ = [" is ".join(group[:3]) for group in groups]
+        return [f"{len(groups)} image files stand in two parts or two classes, by links: {few(shown_, 5)}"]
+    return []
 
 
 def _raise(root: Path, names: Sequence[str], faults: list[str]) -> None:
+    faults = [*name_faults(names), *faults]
     if len(names) < 2:
         faults = [f"{len(names)} class folders; at least two are needed", *faults]
     if faults:
         raise DataError(f"{root} cannot be used: " + "; ".join(faults))
 
 
-def _read_undivided(root: Path, shares: tuple[float, float, float], seed: int) -> tuple[Split, tuple[str, ...], Path]:
+def _read_undivided(root: Path, shares: Shares, seed: int) -> tuple[Split, tuple[str, ...]]:
     """Class folders alone: the split file is read where there is one, else written."""
-    names = _folders(root)
-    images, faults = _class_images(root, names)
+    found = _look(root)
     needed = 3 if shares[1] else 2
+    faults = [*found.faults, *_in_two_places([found])]
     faults += [
-        f"the class folder {root / name} has {len(paths)} images, too few for {needed} parts"
-        for name, paths in images.items()
-        if 0 < len(paths) < needed
+        f"the class folder {root / found.folders[name]} has {len(images)} images, too few for {needed} parts"
+        for name, images in found.images.items()
+        if 0 < len(images) < needed
     ]
+    names = tuple(found.folders)
     _raise(root, names, faults)
-    file_name = "clipbench_split_" + "-".join(f"{share:g}" for share in shares) + f"_seed{seed}.json"
-    elsewhere = cache_dir() / "splits" / f"{root.name}-{key(0, 'split file', str(root.resolve())):016x}"
-    for path in (root / file_name, elsewhere / file_name):
-        if path.is_file():
-            split = parse(path.read_bytes(), path)
-            _same_images(root, path, split, names, images)
-            return split, tuple(names), path
-    split = _divide(names, images, shares, seed)
-    try:
-        path = _write(root / file_name, dump(split))
-    except OSError:  # data folders are often read-only
-        elsewhere.mkdir(parents=True, exist_ok=True)
-        path = _write(elsewhere / file_name, dump(split))
-    counts = ", ".join(f"{len(split.part(part)):,} {part}" for part in PARTS)
-    print(f"clipbench: the images of {root} are split now ({counts}); the split is kept in {path}", file=sys.stderr)
-    return split, tuple(names), path
-
-
-def _divide(names: Sequence[str], images: dict[str, list[str]], shares: tuple[float, float, float], seed: int) -> Split:
-    """Shuffles each class by itself and cuts it, at least one image for every part that has a share."""
-    parts: dict[str, list[Item]] = {part: [] for part in PARTS}
-    for label, name in enumerate(names):
-        paths = list(images[name])
-        random.Random(key(seed, "image_folder", name)).shuffle(paths)  # noqa: S311 (a split, not a secret)
-        val = max(round(len(paths) * shares[1]), 1) if shares[1] else 0
-        train = min(max(round(len(paths) * shares[0]), 1), len(paths) - val - 1)
-        cuts = {"train": paths[:train], "val": paths[train : train + val], "test": paths[train + val :]}
-        for part, chosen in cuts.items():
-            parts[part] += [Item(f"{name}/{path}", label, name) for path in chosen]
-    return Split.of(parts)
-
-
-def _same_images(root: Path, path: Path, split: Split, names: Sequence[str], images: dict[str, list[str]]) -> None:
-    """A split file must be about the images that are there: never a silent new split."""
-    listed = {item.path for part in PARTS for item in split.part(part)}
-    there = {f"{name}/{image}" for name in names for image in images[name]}
-    faults = [
-        f"{len(found)} {what}: {few(sorted(found))}"
-        for what, found in (("images are gone", listed - there), ("images are new", there - listed))
-        if found
-    ]
-    if faults:
-        raise DataError(
-            f"the images of {root} are not those of its split file {path}: "
-            + "; ".join(faults)
-            + "; delete that file to split anew"
-        )
-
-
-def _write(path: Path, data: bytes) -> Path:
-    """Writes a file in one step."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
+    images = {name: list(paths) for name, paths in found.images.items()}
+    split = divided(root, found.folders, images, shares, seed)
+    return Split(split.train, split.val, split.test, split.marks, tuple(_notes([found]))), names
