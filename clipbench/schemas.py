@@ -52,7 +52,11 @@ class Misfit(NamedTuple):
 
 
 def misfits(content: Any, schema: Path) -> Iterator[Misfit]:
-    """Everything that does not fit, the outermost first."""
+    """Everything that does not fit, the outermost first, each once."""
+    return iter(dict.fromkeys(_misfits(content, schema)))
+
+
+def _misfits(content: Any, schema: Path) -> Iterator[Misfit]:
     for error in sorted(validator(schema).iter_errors(content), key=lambda one: len(one.absolute_path)):
         stated: Mapping[str, Any] = error.schema
         place = place_of(error.absolute_path)

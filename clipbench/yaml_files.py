@@ -32,9 +32,11 @@ class _Strict(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.YAMLError(f"the key in line {key.start_mark.line + 1} is a list or mapping, not a word")
             if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
                 raise yaml.YAMLError(f"key '{key.value}' stands twice, again in line {key.start_mark.line + 1}")
-            seen.add(key.value if isinstance(key.value, str) else id(key))
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 

@@ -178,6 +178,9 @@ def schema_errors(data: object) -> list[str]:
         found.append(f"class_folders has {len(folders)} entries for {classes} classes")
     if twice := [folder for folder, times in Counter(folders).items() if times > 1]:
         found.append(f"class_folders names {len(twice)} folders twice: {few(twice)}")
+    for name, bounds in (data.get("augmentation") or {}).items():
+        if isinstance(bounds, list) and bounds[0] > bounds[1]:
+            found.append(f"augmentation.{name}: {bounds[0]} to {bounds[1]} is no range")
     for part in ("train", "val", "test"):
         halves = [counts.get(f"{part}_{half}") for half in ("base", "novel")]
         if None not in halves and sum(halves) != counts[part]:
@@ -201,8 +204,13 @@ def card_from_mapping(data: object, id: str, path: Path | None = None) -> Card:
         ConfigError: when the content does not fit the schema; every fault in one message.
     """
     faults = schema_errors(data)
+    packaged = path is not None and path.is_relative_to(datasets_dir() / "mini")
+    if not faults and isinstance(data, dict) and data["reader"] == "mini" and not packaged:
+        faults = ["reader: mini renders the packaged datasets mini/... only"]
     if faults or not isinstance(data, dict):
-        raise ConfigError(f"card '{id}'{f' ({path})' if path else ''} is not valid: " + "; ".join(faults))
+        more = f"; and {len(faults) - 10} more" if len(faults) > 10 else ""
+        where = f" ({path})" if path else ""
+        raise ConfigError(f"card '{id}'{where} is not valid: " + "; ".join(faults[:10]) + more)
     known = data.get("split_sha256")
     return Card(
         id=id,

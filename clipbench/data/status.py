@@ -64,7 +64,7 @@ class Inspection:
             total = sum(len(self.split.part(part)) for part in PARTS)
             first = next(iter(self.missing.values()))[0]
             images = self.card.image_dir(self.root)
-            lines = [f"{number:,} of {total:,} images are not below {images}, for example {first}"]
+            lines = [f"{number:,} of {total:,} images are not below {images}, for example {first[:200]}"]
         elif self.problems and self.state != "absent":
             more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
             lines = [textwrap.shorten(self.problems[0], 200, placeholder=" ...") + more]

@@ -115,6 +115,18 @@ def test_unknown_dataset_names_the_nearest(asked, nearest):
         (lambda card: card.update(reader="zhou_jsn"), "did you mean 'zhou_json'?"),
         (lambda card: card["class_folders"].__setitem__(0, "blotchy"), "class_folders names 1 folders twice: blotchy"),
         (lambda card: card.update(augmentation={"flip": float("nan")}), "augmentation.flip: nan is not of type"),
+        (
+            lambda card: card.update(augmentation={"crop_scale": [0.9, 0.1]}),
+            "augmentation.crop_scale: 0.9 to 0.1 is no",
+        ),
+        (lambda card: card.update(split_file=None), "split_file: the reader zhou_json needs the name of a split file"),
+        (lambda card: card.pop("split_file"), "'split_file' is a required property"),
+        (lambda card: card.update(reader="imagenet") or card.pop("class_folders"), "'class_folders' is a required"),
+        (
+            lambda card: card.update(reader="class_folders") or card.pop("class_folders"),
+            "'class_folders' is a required",
+        ),
+        (lambda card: card.update(reader="mini"), "reader: mini renders the packaged datasets mini/... only"),
         (lambda card: card["counts"].update(train=2820.0), "counts.train: 2820.0 is not of type 'integer'"),
         (lambda card: card.update(split_sha256="abc"), "split_sha256"),
         (lambda card: card["classnames"].pop(), "counts.classes is 47, but 46 class names are given"),
@@ -175,7 +187,7 @@ def test_nothing_in_a_card_leads_out_of_the_data_root(place, change, value):
     assert [fault for fault in schema_errors(card) if fault.startswith(place)], value
 
 
-@pytest.mark.parametrize("text", ["a\nb", "a\n", "\x1b[31mred", "\u202egnp", "\ud800", "", 5, None], ids=repr)
+@pytest.mark.parametrize("text", ["a\nb", "a\n", " ", "\x1b[31mred", "\u202egnp", "\ud800", "", 5, None], ids=repr)
 @pytest.mark.parametrize("name", ["title", "licence", "citation", "published_name", "description", "classnames"])
 def test_what_is_shown_of_a_card_is_one_line_of_text(name, text):
     card = copy.deepcopy(read_yaml(load_card("dtd").path))
@@ -204,6 +216,8 @@ def test_the_schema_knows_the_readers():
         (b"key: dtd\nkey: dtd", "key 'key' stands twice, again in line 2"),
         (b"[" * 3000, "more than 50 levels of nesting"),
         (b"a: &a [*a]", "is not YAML"),
+        (b"[a]: 1", "the key in line 1 is a list or mapping, not a word"),
+        (b"5: 1\nnull: 2", "unknown key '5'"),
         (b"<!doctype html><html>", "the card: .* is not of type 'object'"),
     ],
 )
@@ -234,6 +248,13 @@ def test_what_stands_in_place_of_a_card_is_named_not_waited_for(kind, tmp_path):
 def test_a_name_leads_to_no_file_outside_the_cards(name):
     with pytest.raises(UnknownName, match="unknown dataset"):
         load_card(name)
+
+
+def test_a_thousand_faults_are_counted():
+    card = copy.deepcopy(read_yaml(load_card("imagenet").path))
+    card["classnames"] = list(range(1000))
+    with pytest.raises(ConfigError, match="; and 990 more$"):
+        card_from_mapping(card, "mine")
 
 
 def test_all_faults_of_a_card_are_in_one_message():
