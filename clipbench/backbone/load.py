@@ -12,7 +12,7 @@ from torch import Tensor
 from clipbench.backbone import catalogue, hub, memory
 from clipbench.backbone.checkpoint import INDEX, read_tensors
 from clipbench.backbone.sources import refuse_no_file
-from clipbench.backbone.spec import BackboneSpec, refuse_untagged
+from clipbench.backbone.spec import BackboneSpec, refuse_untagged, resolve_spec
 from clipbench.errors import BackboneError
 
 PREFERRED = (
@@ -50,6 +50,23 @@ def weights_file(spec: BackboneSpec) -> Path | None:
     if kind == "tag":
         return _in_caches(catalogue.pretrained_tags()[spec.architecture][rest])
     return None
+
+
+def known_weights(spec: BackboneSpec) -> str:
+    """`ARCH/TAG` of published weights, where a spec's are these and used as published; "" otherwise.
+
+    By name, or by the SHA-256 of the file, which OpenAI's addresses state, wherever it lies.
+    """
+    if spec.pretrained or not spec.own_config or spec.resized:
+        return spec.pretrained
+    file = weights_file(spec)
+    architecture = memory.openai_architecture(file) if file is not None else None
+    if architecture is None:
+        return ""
+    name = f"{architecture}/openai"
+    published = resolve_spec(name)
+    mine, theirs = ((one.activation, one.preprocessing, one.image_shape, one.text_shape) for one in (spec, published))
+    return name if mine == theirs else ""
 
 
 def _in_folder(folder: Path) -> Path | None:

@@ -126,12 +126,12 @@ def build_text(spec: BackboneSpec, reason: str, prefix: str) -> OpenClipTextTowe
     Raises:
         BackboneError: a library that it needs is missing, or it cannot be built.
     """
-    from open_clip.model import _build_text_tower
-
     config = dict(spec.config["text_cfg"])
     if config.get("hf_model_name"):
         config["hf_model_pretrained"] = False
         _refuse_absent(spec, str(config["hf_model_name"]))
+    from open_clip.model import _build_text_tower
+
     module = _built(spec, "text", lambda: _build_text_tower(spec.config["embed_dim"], config, _quick(spec)))
     return OpenClipTextTower(module, reason, prefix, config.get("context_length", 77), config.get("pad_id", 0))
 

@@ -54,10 +54,10 @@ def find_source(bare: str) -> Source:
         return Source("mini", "mini", weights.MODEL_CFG, weights.PREPROCESS_CFG)
     if bare.startswith(FOLDER_PREFIX):
         return _folder(bare.removeprefix(FOLDER_PREFIX), bare)
+    if usual := usual_tag(bare):
+        return _tagged(*usual.split("/"))
     if bare.startswith(HUB_PREFIX):
         return _repository(bare.removeprefix(HUB_PREFIX))
-    if bare in catalogue.OPENAI_NAMES:
-        return _tagged(catalogue.OPENAI_NAMES[bare], "openai")
     head, at, file = bare.partition("@")
     if at and _spelled(head) in catalogue.architectures():
         return _file(_spelled(head), file, bare)
@@ -96,6 +96,24 @@ def _unknown(bare: str) -> ConfigError:
 
 def _in_open_clip(repository: str) -> str:
     return f"'{catalogue.TRANSFORMERS_NAMES[repository]}'"
+
+
+def usual_tag(bare: str) -> str:
+    """The `ARCH/TAG` that a name is another spelling of, or is itself; "" for any other name.
+
+    Example:
+        >>> usual_tag("ViT-B/16"), usual_tag("ViT-B/32/laion2b-s34b-b79k")
+        ('ViT-B-16/openai', 'ViT-B-32/laion2b_s34b_b79k')
+    """
+    if bare == "mini" or bare.startswith(FOLDER_PREFIX):
+        return ""
+    if bare in catalogue.OPENAI_NAMES:
+        return f"{catalogue.OPENAI_NAMES[bare]}/openai"
+    if bare.startswith(HUB_PREFIX):
+        return catalogue.hub_repositories().get(bare.removeprefix(HUB_PREFIX), "")
+    architecture, _, tag = bare.rpartition("/")
+    architecture, tag = _spelled(architecture), catalogue.clean_tag(tag)
+    return f"{architecture}/{tag}" if tag in catalogue.pretrained_tags().get(architecture, {}) else ""
 
 
 def _spelled(name: str) -> str:
@@ -193,7 +211,7 @@ def _without_config(path: Path, name: str) -> str:
 
 
 def _repository(repository: str) -> Source:
-    """`hf-hub:ORG/NAME`: as the tag that open_clip has in that repository, else by the config in it."""
+    """`hf-hub:ORG/NAME`, by the config in it."""
     if repository.count("/") != 1 or not all(repository.split("/")):
         raise ConfigError(f"backbone '{HUB_PREFIX}{repository}': a repository is named {HUB_PREFIX}ORGANISATION/NAME")
     if repository in catalogue.TRANSFORMERS_NAMES:
@@ -201,9 +219,6 @@ def _repository(repository: str) -> Source:
             f"backbone '{HUB_PREFIX}{repository}': that repository is for Hugging Face transformers; open_clip's name"
             f" of these weights is {_in_open_clip(repository)}"
         )
-    usual = catalogue.hub_repositories().get(repository)
-    if usual is not None:
-        return _tagged(*usual.split("/"))
     config, entry = read_config(hub.fetched(repository, [CONFIG_FILE], f"{HUB_PREFIX}{repository}"))
     name = f"{HUB_PREFIX}{repository}"
     return Source(repository.partition("/")[2], f"hub:{repository}", config, entry, own_config=name)

@@ -14,7 +14,7 @@ from typing import Any
 
 from clipbench.backbone import catalogue
 from clipbench.backbone.shapes import ImageShape, OpenClipOnly, TextShape, image_shape, text_shape
-from clipbench.backbone.sources import UNTAGGED, Source, find_source, known_tags
+from clipbench.backbone.sources import UNTAGGED, Source, find_source, known_tags, usual_tag
 from clipbench.errors import BackboneError, ConfigError, UnknownName
 
 OPTIONS = ("image_size", "activation")
@@ -116,16 +116,14 @@ def resolve_spec(name: str) -> BackboneSpec:
 
 
 def usual_name(name: str) -> str:
-    """A name in its usual spelling, by which rows and overrides know it: `ViT-B/16` as ViT-B-16/openai.
+    """A name in its usual spelling, by which rows and overrides know it; any other name as it is.
 
-    Raises:
-        ClipbenchError: as `resolve_spec` does.
+    Example:
+        >>> usual_name("ViT-B/16?image_size=112")
+        'ViT-B-16/openai?image_size=112'
     """
-    bare, options = _split_options(name)
-    source = find_source(bare)
-    _assemble(name, source, options)
-    usual = source.pretrained if source.where.startswith("tag:") else bare
-    return usual + name[len(bare) :]
+    bare, mark, options = name.partition("?")
+    return (usual_tag(bare) or bare) + mark + options
 
 
 def refuse_untagged(spec: BackboneSpec) -> None:

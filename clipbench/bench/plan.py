@@ -12,6 +12,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
+from clipbench.backbone.spec import resolve_spec, usual_name
 from clipbench.bench.fingerprint import class_path, code_of
 from clipbench.bench.identity import DataFingerprints, numeric_versions, spec_identity
 from clipbench.errors import DataError
@@ -175,7 +176,7 @@ class _Planner:
                     "sha256": file_digest(start), "version": inner.version,
                     "class_path": class_path(inner), "code": code_of(inner),
                 }  # fmt: skip
-            row = {"variant": variant, "recipe_digest": digest}
+            row = {"variant": variant, "recipe_digest": digest} | published_weights(full)
             if isinstance(start, Path):  # by its content, wherever it lies
                 row["variant"] = variant | {"model.start": f"{start.name} {identity['start']['sha256'][:6]}"}
             elif parents:
@@ -272,6 +273,15 @@ class _Planner:
         )
         undone = self.store.why_undone(cell, key)
         return self.planned.setdefault(key, PlannedCell(cell, key, config, full, identity | row, undone, parent))
+
+
+def published_weights(full: Config) -> dict[str, str]:
+    """Which published weights a file of the user's holds, where its name does not say it; part of no key."""
+    from clipbench.backbone.load import known_weights
+
+    name = full["model"]["init_args"]["backbone"]
+    known = known_weights(resolve_spec(name))
+    return {"pretrained": known} if known and known != usual_name(name) else {}
 
 
 def callback_versions(callbacks: Sequence[Config]) -> dict[str, int]:

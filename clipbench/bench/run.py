@@ -21,7 +21,7 @@ from clipbench.bench.environment import environment
 from clipbench.bench.plan import PlannedCell
 from clipbench.bench.stop import behind
 from clipbench.data.task import Task
-from clipbench.errors import ClipbenchError, MethodError, RecordError
+from clipbench.errors import BackboneError, ClipbenchError, MethodError, RecordError
 from clipbench.methods import method_class
 from clipbench.methods.base import Method
 from clipbench.records.correctness import pack_bits
@@ -128,6 +128,7 @@ def _measured(planned: PlannedCell, store: RecordStore, say: Say | None) -> dict
     if say is not None:
         callbacks.append(EpochLines(say))
     method.setup(task=data.task, train_seed=data.train_seed)
+    check_backbone(method, planned)
     memory = PeakMemory()  # from here on: the first cell of a process also loads the backbone
     trained = sum(parameter.numel() for parameter in method.trainable.values())
     at_fit = time.perf_counter()
@@ -166,6 +167,20 @@ def _measured(planned: PlannedCell, store: RecordStore, say: Say | None) -> dict
         "diagnostics": method.diagnostics,
         "provenance": planned.provenance | {"epochs": trainer.current_epoch, "steps": len(clock.seconds)},
     }
+
+
+def check_backbone(method: Method, planned: PlannedCell) -> None:
+    """Refuse tensors that are not those of the plan, whose hash may have been remembered; no record states another.
+
+    Raises:
+        BackboneError: the weights are others; a new plan knows them.
+    """
+    loaded, wanted = method.backbone.hash, planned.provenance["backbone_hash"]
+    if loaded != wanted:
+        raise BackboneError(
+            f"the weights of backbone '{planned.cell.backbone}' have the hash {loaded[:12]}, not {wanted[:12]} as when"
+            " this was planned: their file was changed; the same command again plans with what is there now"
+        )
 
 
 def check_finite(method: Method) -> None:

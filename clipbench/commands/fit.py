@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from clipbench.backbone.spec import usual_name
 from clipbench.commands import LIGHTNING
 from clipbench.data.preprocessing import backbone_of_suite
 from clipbench.errors import ConfigError
@@ -69,7 +70,7 @@ def _context(config: Config) -> dict[str, Any]:
         "shots": plain(arguments.get("shots", 16)),
     }
     given = (model.get("init_args") or {}).get("backbone")
-    return context | ({"backbone": given} if given else {})
+    return context | ({"backbone": usual_name(str(given))} if given else {})
 
 
 def run(subcommand: str, words: Sequence[str]) -> int:

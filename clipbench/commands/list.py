@@ -7,6 +7,15 @@ import json
 from typing import Any
 
 Rows = list[dict[str, Any]]
+FORMS = {
+    "ViT-B/16, RN50, ViT-L/14@336px": "OpenAI's own names of its weights, as ViT-B-16/openai",
+    "ARCH/TAG": "one of the tags above, taken from the cache or downloaded once",
+    "ARCH@FILE": "a checkpoint of an architecture above: safetensors, torch.save, TorchScript, an index of shards",
+    "FOLDER, FILE": "open_clip_config.json with weights beside it; local-dir:FOLDER says the same",
+    "hf-hub:ORG/NAME": "a repository of the Hugging Face hub with open_clip_config.json",
+    "ARCH/random, ARCH": "random weights; none, where none are needed (show params)",
+    "...?image_size=112": "positions resampled for another image size; ?activation=gelu or quickgelu for files",
+}
 
 
 def add_parser(commands: Any) -> None:
@@ -104,7 +113,7 @@ def list_studies() -> Rows:
 
 
 def list_backbones() -> Rows:
-    """A row per backbone: the embedded one, then every open_clip architecture that our towers take, with its tags."""
+    """A row per backbone: the embedded one, every open_clip architecture with its tags, then other ways to name one."""
     from clipbench.backbone import catalogue
     from clipbench.errors import BackboneError
 
@@ -116,10 +125,7 @@ def list_backbones() -> Rows:
         except BackboneError:
             towers = "refused"
         rows.append({"backbone": architecture, "towers": towers, "weights": " ".join(tags[architecture])})
-    rows.append(
-        {"backbone": "local-dir:FOLDER", "towers": "", "weights": "a folder with open_clip_config.json and weights"}
-    )
-    return rows
+    return [*rows, *({"backbone": form, "towers": "", "weights": what} for form, what in FORMS.items())]
 
 
 def _towers(name: str) -> str:

@@ -35,6 +35,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ClipbenchError: an unknown suite, dataset or recipe, or no record to show.
     """
+    from clipbench.backbone.spec import usual_name
     from clipbench.recipes.request import requested_names
     from clipbench.recipes.suites import load_suite
     from clipbench.resources import runs_dir
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     wanted: dict[str, Sequence[str]] = {
         "dataset": requested_names(options.datasets), "recipe": requested_names(options.methods),
         "seed": requested_names(options.seeds), "shots": () if options.shots is None else (str(options.shots),),
-        "backbone": () if options.backbone is None else (options.backbone,),
+        "backbone": () if options.backbone is None else (usual_name(options.backbone),),
     }  # fmt: skip
     results = options.results or runs_dir()
     text = table_text(results, suite, options.protocol, options.format, options.compare, wanted)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from clipbench.backbone.spec import usual_name
 from clipbench.errors import ConfigError
 from clipbench.protocols.base import protocol
 from clipbench.recipes.recipe import (
@@ -81,10 +82,11 @@ def request_from(options: argparse.Namespace) -> Request:
         {key: value for key, value in read_config(name)[1].items() if key not in ABOUT} for name in options.config
     ]
     user.append(from_dotted(read_setting(text) for text in options.set))
+    backbone = None if options.backbone is None else usual_name(options.backbone)
     return Request(
         recipes=tuple(load_recipe(name) for name in dict.fromkeys(recipes)),
         suite=suite, datasets=datasets, seeds=tuple(dict.fromkeys(seeds)), shots=options.shots,
-        protocol=options.protocol, backbone=options.backbone, setting=options.setting,
+        protocol=options.protocol, backbone=backbone, setting=options.setting,
         data_root=options.root, user=tuple(user),
     )  # fmt: skip
 

@@ -46,6 +46,7 @@ def cells_of(records: Iterable[Record]) -> list[Row]:
             {
                 **record.cell.as_dict(),
                 "variant": record.variant,
+                "pretrained": record.provenance.get("pretrained", ""),
                 "method": record.method,
                 "base": record.accuracy("base") if "base" in splits and not single else math.nan,
                 "novel": record.accuracy("novel") if "novel" in splits and not single else math.nan,
@@ -72,7 +73,8 @@ def aggregate(
         over: the datasets that are shown and averaged over; None: all.
 
     Returns:
-        A frame with `COLUMNS` and the spread `accuracy_std`; empty values are NaN (numbers) or "" (text).
+        A frame with `COLUMNS`, the spread `accuracy_std`, and `pretrained`, the published weights that the backbone's
+        file holds; empty values are NaN (numbers) or "" (text).
     """
     cells = [dict(row) for row in cells]
     absent = [{"variant": "", **cell.as_dict()} for cell in missing]
@@ -98,7 +100,7 @@ def aggregate(
         for recipe in sorted(blocks[group], key=_rank)
         for row in recipe
     ]
-    return pd.DataFrame(ordered, columns=[*COLUMNS, "accuracy_std"])
+    return pd.DataFrame(ordered, columns=[*COLUMNS, "accuracy_std", "pretrained"])
 
 
 def rows_of(frame: pd.DataFrame) -> list[Row]:
@@ -134,7 +136,9 @@ def _recipe_rows(identity: tuple, cells: list[Row], datasets: list[str], extra: 
     done = [cell for cell in cells if "method" in cell]
     seeds = sorted({cell["seed"] for cell in cells})
     method = next((cell["method"] for cell in done), "")
-    head = {**dict(zip(ROW, identity, strict=True)), "method": method}
+    names = {cell.get("pretrained", "") for cell in done}
+    pretrained = names.pop() if len(names) == 1 else ""
+    head = {**dict(zip(ROW, identity, strict=True)), "method": method, "pretrained": pretrained}
     rows = [_dataset_row(head, name, [c for c in done if c["dataset"] == name], seeds) for name in datasets]
     more = [_dataset_row(head, name, [c for c in done if c["dataset"] == name], seeds) for name in extra]
     kept = [cell for cell in done if cell["dataset"] in datasets]

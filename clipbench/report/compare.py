@@ -62,8 +62,9 @@ def published_sections(frame: pd.DataFrame, published_as: Mapping[str, str] | No
 
 
 def is_comparable(row: Row) -> bool:
-    """Whether our row may stand beside the papers'."""
-    return row["suite"] == "clip11" and SAME_BACKBONE.fullmatch(row["backbone"]) is not None
+    """Whether our row may stand beside the papers': OpenAI's weights, by name or by the SHA-256 of their file."""
+    backbone = row.get("pretrained") or row["backbone"]
+    return row["suite"] == "clip11" and SAME_BACKBONE.fullmatch(backbone) is not None
 
 
 @functools.cache

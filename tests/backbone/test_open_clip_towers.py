@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from clipbench.backbone import PromptPlan, build_backbone
+from clipbench.backbone import PromptPlan, build_backbone, describe_backbone
 from clipbench.backbone.clip import Backbone
 from clipbench.errors import BackboneError
 from tests.backbone.tiny_backbones import TEXT, VISION
@@ -111,6 +111,15 @@ def test_a_tower_that_cannot_be_built_names_backbone_and_tower(tmp_path: Path) -
     (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
     with pytest.raises(BackboneError, match=r"the image tower of backbone 'local-dir:.*cannot be built .*no_such_net"):
         build_backbone(f"local-dir:{tmp_path}")
+
+
+def test_a_fault_of_ours_in_building_a_tower_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("open_clip.model._build_vision_tower", fault)
+    with pytest.raises(ZeroDivisionError):
+        describe_backbone("RN50/openai")
 
 
 @pytest.mark.parametrize(("vision", "text", "custom"), TOWERS, ids=TOWER_NAMES)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
-from clipbench.backbone import catalogue, known_architectures, require, resolve_spec
+from clipbench.backbone import build_backbone, catalogue, known_architectures, require, resolve_spec
+from clipbench.backbone.spec import usual_name
 from clipbench.errors import BackboneError, ConfigError, UnknownName
+from tests.backbone.tiny_backbones import TEXT, VISION, WEIGHTS, write_folder
 
 
 def test_openai_means_quick_gelu_and_openai_preprocessing() -> None:
@@ -65,6 +70,71 @@ def test_every_tag_of_open_clip_resolves_with_its_own_preprocessing() -> None:
     assert count > 100
 
 
+@pytest.mark.parametrize(("name", "architecture"), catalogue.OPENAI_NAMES.items())
+def test_openais_own_names_mean_openais_weights(name: str, architecture: str) -> None:
+    assert resolve_spec(name).pretrained == f"{architecture}/openai"
+    assert resolve_spec(name).source == "tag:openai"
+    assert usual_name(name) == f"{architecture}/openai"
+
+
+@pytest.mark.parametrize(
+    ("name", "usual"),
+    [
+        ("ViT-B/16?image_size=112", "ViT-B-16/openai?image_size=112"),
+        ("ViT-B/32/laion2b-s34b-b79k", "ViT-B-32/laion2b_s34b_b79k"),
+        ("hf-hub:laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "ViT-B-32/laion2b_s34b_b79k"),
+        ("hf-hub:timm/vit_base_patch16_clip_224.openai", "ViT-B-16/openai"),
+        *((name, name) for name in (
+            "mini", "mini?image_size=64", "ViT-B-16", "ViT-B-16/random", "local-dir:a/b", "ViT-B-16@~/x.pt", "x", "",
+            "hf-hub:a/b", "./x?y",
+        )),
+    ],
+)  # fmt: skip
+def test_one_spelling_of_a_name_stands_in_rows(name: str, usual: str) -> None:
+    assert usual_name(name) == usual
+    assert usual_name(usual) == usual
+
+
+def test_an_architecture_alone_is_enough_where_no_weights_are_needed() -> None:
+    from clipbench.backbone import backbone_hash, describe_backbone, load_backbone
+
+    assert describe_backbone("ViT-B-16").size() == 149_620_737
+    for ask in (load_backbone, backbone_hash):
+        with pytest.raises(UnknownName, match=r"known: ViT-B-16/commonpool.*ViT-B-16/openai.*says which weights"):
+            ask("ViT-B-16")
+
+
+def test_home_and_plain_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = write_folder(tmp_path / "home" / "clip", VISION, TEXT)
+    weights = tmp_path / "home" / "clip" / WEIGHTS
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "home")
+    forms = ("local-dir:~/clip", "~/clip", "clip", "./clip", str(tmp_path / "home/clip"), "local-dir:clip")
+    files = (f"~/clip/{WEIGHTS}", f"clip/{WEIGHTS}", str(weights), f"../home/clip/{WEIGHTS}")
+    hashes = {build_backbone(form).hash for form in (name, *forms, *files)}
+    assert len(hashes) == 1
+    assert resolve_spec(f"ViT-B-16@~/clip/{WEIGHTS}").source == f"file:{weights}"
+    (tmp_path / "home" / "clip" / "open_clip_config.json").unlink()
+    for form, message in ((f"clip/{WEIGHTS}", "does not say its architecture"), ("clip", "'ViT-B-16@clip/FILE'")):
+        with pytest.raises(BackboneError, match=message):
+            resolve_spec(form)
+    (tmp_path / "home" / "clip" / "config.json").write_text("{}")
+    with pytest.raises(BackboneError, match="as models of Hugging Face transformers have"):
+        resolve_spec("clip")
+
+
+def test_the_only_checkpoint_of_a_folder_is_taken_and_of_several_one_is_named(tmp_path: Path) -> None:
+    name, folder = write_folder(tmp_path, VISION, TEXT), tmp_path
+    right = build_backbone(name).hash
+    torch.save(load_file(folder / WEIGHTS), folder / "epoch_32.pt")
+    (folder / WEIGHTS).unlink()
+    assert build_backbone(name).hash == right
+    (folder / "epoch_33.pt").write_bytes((folder / "epoch_32.pt").read_bytes())
+    with pytest.raises(BackboneError, match=r"several checkpoints \(epoch_32.pt, epoch_33.pt\): name .*epoch_33"):
+        build_backbone(name)
+    assert build_backbone(f"{folder}/epoch_32.pt").hash == right
+
+
 def test_spellings() -> None:
     assert resolve_spec("ViT-B/16/openai").architecture == "ViT-B-16"
     assert resolve_spec("ViT-B-32/laion2b-s34b-b79k").source == "tag:laion2b_s34b_b79k"
@@ -75,11 +145,35 @@ def test_spellings() -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [
+        ("vit-b/16", UnknownName, "unknown backbone 'vit-b/16'; did you mean 'ViT-B/16'"),
+        ("rn50", UnknownName, "did you mean 'RN50'"),
+        ("vit-b-16/openai", UnknownName, "did you mean 'ViT-B-16'"),
+        ("openai/clip-vit-base-patch16", ConfigError, "open_clip's name of these weights is 'ViT-B-16/openai'"),
+        ("hf-hub:openai/clip-vit-large-patch14", ConfigError, "for Hugging Face transformers; .* 'ViT-L-14/openai'"),
+        ("hf-hub:clip", ConfigError, "named hf-hub:ORGANISATION/NAME"),
+        ("laion/some-clip", ConfigError, "no file or folder 'laion/some-clip'.*'hf-hub:laion/some-clip'"),
+        ("results/clip/epoch_3.pt", ConfigError, "no file or folder 'results/clip/epoch_3.pt'"),
+        ("", UnknownName, "unknown backbone ''"),
+        ("ViT-B-16@", ConfigError, "no file is named after '@'"),
+        ("local-dir:", ConfigError, "no folder is named after 'local-dir:'"),
+        ("ViT-B-16@/dev/null", BackboneError, "'/dev/null' is a pipe, socket or device"),
+        ("./nowhere", BackboneError, "there is no checkpoint file"),
         ("ViT-B-61/openai", UnknownName, "architecture of a backbone 'ViT-B-61'; did you mean 'ViT-B-16'"),
         ("ViT-B-16/openia", UnknownName, "pretrained tag of ViT-B-16 'openia'; did you mean 'openai'"),
         ("minni", UnknownName, "unknown backbone 'minni'; did you mean 'mini'"),
         ("ViT-B-16/openai?imagesize=112", UnknownName, "option of a backbone 'imagesize'; did you mean 'image_size'"),
-        ("ViT-B-16/openai?image_size=big", ConfigError, "image_size is 'big'.*number of pixels"),
+        *(
+            (
+                f"mini?image_size={size}",
+                ConfigError,
+                f"image_size is '{re.escape(size)}', but must be .* from 8 to 2048, a multiple",
+            )
+            for size in ("big", "1000000", "0", "-5", "224.5", "7", "50", "", "1e2", "+48", "4_8", "²", "9" * 400)
+        ),
+        ("mini?image_size=48&image_size=48", ConfigError, "image_size stands twice"),
+        ("mini?", UnknownName, "unknown option of a backbone ''"),
+        ("mini?size", UnknownName, "unknown option of a backbone 'size'; did you mean 'image_size'"),
+        ("ViT-B-16-SigLIP/webli?image_size=99999", ConfigError, "from 1 to 2048"),
         ("ViT-B-16/openai?image_size=8", ConfigError, "image_size is '8'.*from 16 to 2048, a multiple of .* 16 pixels"),
         ("ViT-B-16/openai?activation=gelu", ConfigError, "trained with quickgelu"),
         ("ViT-B-16/random?activation=relu", UnknownName, "activation 'relu'"),
@@ -94,9 +188,26 @@ def test_wrong_names_are_one_sentence_with_the_nearest_right_thing(name: str, ki
 
 
 def test_a_damaged_config_is_named(tmp_path: Path) -> None:
-    for content in ("{", json.dumps({"model_cfg": {}}), json.dumps([1])):
+    good = {"embed_dim": 12, "vision_cfg": dict(VISION), "text_cfg": dict(TEXT)}
+    towers = [
+        {"vision_cfg": []}, {"text_cfg": 5}, {"embed_dim": "x"}, {"embed_dim": True}, {"embed_dim": 1e30},
+        {"vision_cfg": VISION | {"layers": 0}}, {"vision_cfg": VISION | {"layers": [1, 2]}},
+        {"vision_cfg": VISION | {"image_size": 1_000_000}}, {"vision_cfg": VISION | {"width": "768"}},
+        {"text_cfg": TEXT | {"vocab_size": 10**12}}, {"text_cfg": TEXT | {"heads": 0}}, {"quick_gelu": "yes"},
+    ]  # fmt: skip
+    pixels = [{"mean": [0.5]}, {"std": [0, 1, 1]}, {"interpolation": "cubic"}, {"resize_mode": 3}, [], "x"]
+    contents = ["", "{", "[" * 100_000, "\x00", json.dumps({"model_cfg": {}}), json.dumps([1]), '"' + "x" * 2_000_000]
+    contents += [json.dumps({"model_cfg": good | tower}) for tower in towers]
+    contents += [json.dumps({"model_cfg": good, "preprocess_cfg": some}) for some in pixels]
+    for content in contents:
         (tmp_path / "open_clip_config.json").write_text(content)
-        with pytest.raises(BackboneError, match=r"open_clip_config.json is not an open_clip config"):
+        with pytest.raises(BackboneError, match=r"open_clip_config.json is not an open_clip config") as error:
+            resolve_spec(f"local-dir:{tmp_path}")
+        assert len(str(error.value)) < 500
+    for odd, message in (({"width": 25}, "25 is not divided by 3 heads"), ({"image_size": 4}, "less than one patch")):
+        config = {"model_cfg": good | {"vision_cfg": VISION | odd}}
+        (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+        with pytest.raises(BackboneError, match=message):
             resolve_spec(f"local-dir:{tmp_path}")
 
 

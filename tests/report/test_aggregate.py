@@ -56,7 +56,7 @@ def test_columns_are_exactly_those_of_the_design() -> None:
         "train_seconds,peak_bytes,inference_overhead,variant,averaged,accuracy"
     )
     assert ",".join(COLUMNS) == named
-    assert list(frame_of(GRID).columns) == [*COLUMNS, "accuracy_std"]
+    assert list(frame_of(GRID).columns) == [*COLUMNS, "accuracy_std", "pretrained"]
 
 
 def test_rows_follow_the_rules_of_the_literature() -> None:
@@ -262,5 +262,5 @@ def test_the_order_of_files_does_not_matter(counts: list[tuple[int, int]], shuff
 
 
 def test_an_empty_folder_gives_an_empty_frame() -> None:
-    assert list(aggregate([]).columns) == [*COLUMNS, "accuracy_std"]
+    assert list(aggregate([]).columns) == [*COLUMNS, "accuracy_std", "pretrained"]
     assert aggregate([]).empty

@@ -140,6 +140,14 @@ def test_other_suites_and_backbones_are_not_set_beside_the_papers(other: dict[st
     assert "stands alone" in published_sections(board(real(**other)))[0].caption
 
 
+@pytest.mark.parametrize("pretrained", ["ViT-B-16/openai", "ViT-B-16/laion2b_s34b_b88k", ""])
+def test_a_file_of_openais_weights_counts_as_such_wherever_it_lies(pretrained: str) -> None:
+    name = "ViT-B-16@clip/renamed.pt"
+    cells = [one | {"provenance": one["provenance"] | {"pretrained": pretrained}} for one in real(backbone=name)]
+    alone = "stands alone" in published_sections(board(cells))[0].caption
+    assert alone == (pretrained != "ViT-B-16/openai")
+
+
 def test_comparable_rows_stand_above_the_block_with_the_difference(tmp_path: Path) -> None:
     folder = tmp_path / "clip11" / "base_to_novel"
     write(folder, real())
