@@ -150,7 +150,7 @@ def card_source(dataset: str, root: str | None = None, shots: int = SHOTS, split
     Raises:
         UnknownName: there is no such card.
     """
-    place = Path(root).expanduser() if root else resources.data_root()
+    place = Path(os.path.expanduser(root)) if root else resources.data_root()
     return ImageSource(load_card(dataset), place, shots, split_seed)
 
 
@@ -201,7 +201,7 @@ def manifest_source(
     if root is None:
         card, found = own.manifest_dataset(path, template)
     else:
-        file, folder = Path(path).expanduser(), Path(root).expanduser()
+        file, folder = (Path(os.path.expanduser(place)) for place in (path, root))
         found, names = read_manifest(file, folder)
         about = f"Images of the manifest {file.name}."
         check_template(template, "template")

@@ -149,6 +149,12 @@ def test_fgvc_with_another_order_of_train_is_refused(shared, tmp_path):
         fgvc(shared, tmp_path, reorder)
 
 
+@pytest.mark.parametrize("image", ["../../x", "/etc/passwd", "a\\b", "", "1\x1b[2J"])
+def test_fgvc_with_a_path_in_place_of_a_number(shared, tmp_path, image):
+    with pytest.raises(DataError, match=r"is no number of an image|does not stand in"):
+        fgvc(shared, tmp_path, lambda name, text: text + f"{image} A300B4\n".encode() if name.endswith("val") else text)
+
+
 def test_fgvc_with_an_unknown_variant(shared, tmp_path):
     with pytest.raises(DataError, match=r"the variant 'Zeppelin' of image 0000001 does not stand in variants\.txt"):
         fgvc(shared, tmp_path, lambda name, text: text + b"0000001 Zeppelin\n" if name.endswith("val") else text)
@@ -183,6 +189,20 @@ def test_class_folders_of_another_dataset_are_all_named(tmp_path):
         f"hold no image: {card.class_folders[5]}",
     ):
         assert words in str(caught.value)
+
+
+def test_class_folders_that_cannot_be_read_are_named(tmp_path, monkeypatch):
+    card = fake_tree(load_card("imagenet_r"), tmp_path, images=(0, 0, 1))
+    listed = os.listdir
+
+    def refused(path):
+        if Path(path).name == card.class_folders[3]:
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(os, "listdir", refused)
+    with pytest.raises(DataError, match=f"1 class folders cannot be read: {card.class_folders[3]} .Permission denied"):
+        read_split(card, tmp_path)
 
 
 def test_both_halves_of_imagenet_are_reported_at_once(tmp_path):

@@ -58,15 +58,22 @@ def _class_folders(card: Card, images: Path, prefix: str) -> tuple[list[Item], l
     base = images / prefix
     if not base.is_dir():
         return [], [f"the folder {base} does not exist; `clipbench data status` says where it comes from"]
-    with os.scandir(base) as entries:
-        there = {entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")}
+    try:
+        with os.scandir(base) as entries:
+            there = {entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")}
+    except OSError as error:
+        return [], [f"the folder {base} cannot be read: {error.strerror}"]
     wanted = set(card.class_folders)
     items: list[Item] = []
-    empty = []
+    empty, closed = [], []
     for label, (folder, name) in enumerate(zip(card.class_folders, card.classnames, strict=True)):
         if folder not in there:
             continue
-        files = sorted(file for file in os.listdir(base / folder) if not file.startswith("."))
+        try:
+            files = sorted(file for file in os.listdir(base / folder) if not file.startswith("."))
+        except OSError as error:
+            closed.append(f"{folder} ({error.strerror})")
+            continue
         if not files:
             empty.append(folder)
         items += [Item(f"{prefix}{folder}/{file}", label, name) for file in files]
@@ -76,6 +83,7 @@ def _class_folders(card: Card, images: Path, prefix: str) -> tuple[list[Item], l
             ("class folders are missing", sorted(wanted - there)),
             ("folders are no class of this dataset", sorted(there - wanted)),
             ("class folders hold no image", empty),
+            ("class folders cannot be read", closed),
         )
         if found
     ]

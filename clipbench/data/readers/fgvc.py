@@ -60,6 +60,8 @@ def _items(data: bytes, path: Path, labels: dict[str, int]) -> tuple[Item, ...]:
     items = []
     for line in _lines(data, path):
         image, _, name = line.strip().partition(" ")
+        if not image.isalnum():
+            raise DataError(f"{path}: '{image}' is no number of an image")
         if name not in labels:
             raise DataError(f"{path}: the variant '{name}' of image {image} does not stand in {VARIANTS}")
         items.append(Item(f"{image}.jpg", labels[name], name))
