@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import abc
 import functools
+import inspect
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,6 +76,7 @@ class DataModule(L.LightningDataModule, abc.ABC):
         flip: float = 0.5,
     ) -> None:
         super().__init__()
+        self.save_hyperparameters(logger=False)
         for name, value, least in (
             ("shots", shots, 1),
             ("batch_size", batch_size, 1),
@@ -137,6 +140,20 @@ class DataModule(L.LightningDataModule, abc.ABC):
             UnknownName: there is no set of that name.
         """
         return templates_for_task(set_name, self.task)
+
+    @property
+    def section(self) -> dict[str, Any] | None:
+        """Class and settings as a config has them, without what moves no number; None for a class of one's own.
+
+        Where the images of a card lie is left to those who read this; of one's own images it is part of what they are.
+        """
+        name = type(self).__name__
+        if not type(self).__module__.startswith("clipbench."):
+            return None
+        without = {"num_workers", "test_batch_size", *(("root",) if "dataset" in self.hparams else ())}
+        known = inspect.signature(type(self)).parameters.keys() - without
+        plain = {key: _plain(value) for key, value in self.hparams.items()}
+        return {"class_path": name, "init_args": {key: plain[key] for key in sorted(known & plain.keys())}}
 
     @property
     def split(self) -> Split:
@@ -322,3 +339,10 @@ def _restricted(items: Sequence[Item], labels: Sequence[int]) -> tuple[tuple[Ite
     place = {label: new for new, label in enumerate(labels)}
     kept = tuple(item for item in items if item.label in place)
     return kept, [place[item.label] for item in kept]
+
+
+def _plain(value: Any) -> Any:
+    """A setting as JSON has it."""
+    if isinstance(value, tuple):
+        return list(value)
+    return os.fspath(value) if isinstance(value, os.PathLike) else value

@@ -18,7 +18,8 @@ from clipbench.data.pictures import as_pixels
 from clipbench.data.task import Task
 from clipbench.data.templates import templates_for_task
 from clipbench.errors import MethodError
-from clipbench.methods.arguments import keep_own, refuse_unknown
+from clipbench.methods.arguments import keep_own, refuse_other_types, refuse_unknown
+from clipbench.methods.checkpoint import take_checkpoint
 from clipbench.methods.evaluation import Evaluation, evaluating, labelled, no_rule_for, split_of, summed, task_of
 from clipbench.methods.weights_file import Header, Learned, finished, read_learned, restored
 from clipbench.randomness import seeded
@@ -72,6 +73,7 @@ class Method(L.LightningModule):
         super().__init__()
         self.save_hyperparameters()
         keep_own(type(self), self.hparams)
+        refuse_other_types(type(self), self.hparams)
         spec = resolve_spec(backbone)
         require(spec, self.requires(), type(self).__name__)
         self.preprocessing = spec.preprocessing
@@ -147,7 +149,7 @@ class Method(L.LightningModule):
         """
         name, fits = type(self).__name__, stage == "fit"
         if learned is not None:
-            learned.header.refuse_other(type(self), self.backbone_name)
+            learned.header.refuse_other(type(self), self.backbone_name, load_backbone(self.backbone_name).hash)
             task, train_seed = learned.header.task, learned.header.train_seed
         elif task is None:
             task, train_seed = task_of(self._trainer, self.task, self.train_seed, name)
@@ -160,32 +162,35 @@ class Method(L.LightningModule):
             self.classnames, self.train_seed = task.train, train_seed
             self._build(backbone or load_backbone(self.backbone_name), learned)
         self.prompts.templates = self.templates
-        self.evaluation.begin(task)
-        if fits or fresh:
+        self.evaluation.begin(task, self.weights.seen)
+        if learned is not None:
+            self.header = learned.header.on(self.backbone_name)
+        elif fits or fresh:
             self.header, self.classnames = Header.of(self, task), task.train
         self.has_learned |= fits or learned is not None
         if fits:
+            self.weights.begin_fit(task.train)
             self.train()
 
     def _build(self, backbone: Backbone, learned: Learned | None) -> None:
         """A view, with the weights of the start in place, what is trained on it, and what was learned before."""
         self.backbone = backbone.view()
-        start = dict(learned.start) if learned else {}
+        start, seen = (dict(learned.start), learned.header.seen) if learned else ({}, frozenset())
         if not start and self.start is not None and not self.derived:
-            start = Method.load(self.start, self.backbone_name).weights.in_the_backbone()
+            before = Method.load(self.start, self.backbone_name).weights
+            start, seen = before.in_the_backbone(), seen | before.seen
         self.backbone.replace_tensors(start)
-        self.prompts, self.weights = (
-            ClassPrompts(self.backbone, self.templates, self.lower_case_names),
-            LearnedWeights(start),
-        )
+        self.prompts = ClassPrompts(self.backbone, self.templates, self.lower_case_names)
+        self.weights = LearnedWeights(start)
         with seeded(self.train_seed, "build"):
             built = self.build()
         self.trainable = check_declared(self, built, None if self.derived else self.num_trainable())
         if not self.derived:
             self.weights = LearnedWeights(start, self.backbone, self.trainable, self.interpolates)
+        self.weights.seen |= seen
         if learned is not None and learned.tensors is not None:
             self.load_adapter_state_dict(learned.tensors)
-            self.weights.active_entries = learned.header.active_entries
+            self.weights.active_entries, self.weights.fits = learned.header.active_entries, learned.header.fits or 1
         if not self.backbone.logit_scale.is_meta:
             self.to(self.device)
 
@@ -274,17 +279,12 @@ class Method(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Beside what is trained: whose it is, and what the schedule spans."""
-        header = finished(self.header, None, self.weights.active_entries)
         span = self.optimisation.span(self.trainer) if self.has_optimizer else {}
-        checkpoint["clipbench"] = {"header": header.as_dict(), "span": span}
+        checkpoint["clipbench"] = {"header": finished(self.header, self.weights).as_dict(), "span": span}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Set up for its classes and templates, where no trainer has; MethodError where it is another's."""
-        header, span = Header.of_checkpoint(checkpoint, type(self), self.backbone_name)
-        if self.header is None:
-            self.setup(learned=Learned(header, None, {}))
-        if self._trainer is not None and self._trainer.state.fn == "fit" and self.has_optimizer:
-            self.optimisation.refuse_other_span(self._trainer, span)
+        take_checkpoint(self, checkpoint)
 
     def unfreeze(self) -> Method:
         """Let train what the method trains, and nothing else."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from typing import Any
 
@@ -54,8 +54,17 @@ class Evaluation(nn.Module):
         self.metrics = nn.ModuleDict()
         self.correct: dict[str, list[Tensor]] = {}
 
-    def begin(self, task: Task) -> None:
-        """Forget the last run; make this one's metrics, which Lightning looks for before the first log."""
+    def begin(self, task: Task, seen: Set[str] = frozenset()) -> None:
+        """Forget the last run; make this one's metrics, which Lightning looks for before the first log.
+
+        Args:
+            task: what will be measured.
+            seen: the classes that were trained on before.
+
+        Raises:
+            MethodError: a split whose classes are said to be new holds some that were trained on.
+        """
+        refuse_seen(task, seen)
         splits = [_validated(task), *task.tests]
         # one class alone is a degenerate task that torchmetrics refuses
         sizes = {split.name: max(2, len(split.classnames)) for split in splits}
@@ -90,6 +99,23 @@ class Evaluation(nn.Module):
     def outcome(self, split: str) -> Tensor:
         """Which images of a split were right, (N,) bool."""
         return torch.cat(self.correct[split])
+
+
+def refuse_seen(task: Task, seen: Set[str]) -> None:
+    """Raise MethodError where classes that a task counts as new were trained on.
+
+    Args:
+        task: its test splits say whether their classes are the trained ones.
+        seen: the classes that were trained on.
+    """
+    for split in task.tests:
+        known = [] if split.trained else [name for name in split.classnames if name in seen - set(task.train)]
+        if known:
+            raise MethodError(
+                f"{len(known)} of the {len(split.classnames)} classes of split '{split.name}' of '{task.dataset}' were "
+                f"trained on ('{known[0]}' ...), so no accuracy may be called {split.name}: take the protocol that the "
+                "weights were learned under, as --protocol few_shot"
+            )
 
 
 def labelled(batch: Any) -> tuple[Tensor, Tensor]:

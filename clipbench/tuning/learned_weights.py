@@ -33,6 +33,10 @@ class LearnedWeights:
         self.trainable, self.start = dict(trainable or {}), dict(start or {})
         self.active_entries: int | None = None
         """Numbers still trained at the end, where some were frozen on the way."""
+        self.seen: frozenset[str] = frozenset()
+        """The classes that were trained on, also in what this began from."""
+        self.fits = 0
+        """How many fits in a row made it."""
         self.began: dict[str, Tensor] = {}
         """Trained tensors that have no pretrained value, as they began."""
         if backbone is None:
@@ -46,6 +50,11 @@ class LearnedWeights:
             for name, parameter in self.trainable.items()
             if name not in known and id(parameter) not in inside
         }
+
+    def begin_fit(self, classnames: Iterable[str]) -> None:
+        """Take note of a fit on some classes."""
+        self.seen |= frozenset(classnames)
+        self.fits += 1
 
     def _knowing_the_way(self) -> set[int]:
         """Ids of the parameters of modules that interpolate themselves."""
@@ -159,9 +168,11 @@ def check_declared(module: nn.Module, built: Any, count: int | None) -> dict[str
 
 
 def refuse_other_shapes(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Raise MethodError where stored tensors are not of the expected names and shapes."""
-    found = {(name, tuple(tensor.shape)) for name, tensor in tensors.items()}
-    wanted = {(name, tuple(tensor.shape)) for name, tensor in expected.items()}
+    """Raise MethodError where stored tensors are not of the expected names, shapes and types."""
+    found, wanted = (
+        {(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")) for name, tensor in given.items()}
+        for given in (tensors, expected)
+    )
     if found != wanted:
         missing, extra = sorted(wanted - found)[:3], sorted(found - wanted)[:3]
         raise MethodError(f"the stored tensors do not fit: missing {missing}, not expected {extra}")

@@ -1,0 +1,108 @@
+"""Lightning's checkpoints: what one says of itself, and when a method may take it."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from clipbench.backbone.clip import load_backbone
+from clipbench.errors import MethodError
+from clipbench.methods.header import OF_TRAINER, Header
+from clipbench.methods.weights_file import Learned
+from clipbench.records.settings import flat
+
+if TYPE_CHECKING:
+    from clipbench.methods.base import Method
+
+PLACES = {"model.backbone", "data.root", "data.path"}  # the hash of the backbone and the class names decide
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds; nothing in it is run.
+
+    Raises:
+        MethodError: no such file, cut off, not a checkpoint of ours.
+    """
+    if not path.is_file():
+        what = "no plain file" if path.exists() else "not there"
+        raise MethodError(f"the checkpoint '{path}' is {what}")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        why = str(error).strip().partition("\n")[0]
+        raise MethodError(f"'{path}' cannot be read as a checkpoint: it is cut off, or none ({why})") from error
+    if not isinstance(checkpoint, dict):
+        raise MethodError(f"'{path}' is no checkpoint of Lightning: it holds {type(checkpoint).__name__}")
+    try:
+        header_of(checkpoint)
+    except MethodError as error:
+        raise MethodError(f"'{path}': {error}") from error
+    return checkpoint
+
+
+def header_of(checkpoint: Mapping[str, Any]) -> Header:
+    """The header that a method has written into a checkpoint; MethodError where there is none."""
+    stored = checkpoint.get("clipbench")
+    if not isinstance(stored, dict) or "header" not in stored or not isinstance(stored.get("span"), dict):
+        raise MethodError("the checkpoint says not whose it is: it was not written by this version of clipbench")
+    return Header.from_dict(stored["header"])
+
+
+def take_checkpoint(method: Method, checkpoint: Mapping[str, Any]) -> None:
+    """Make a method ready for the tensors of a checkpoint; set it up where no trainer has.
+
+    Raises:
+        MethodError: the checkpoint is of another method or backbone; in a fit also of other settings, data or classes.
+    """
+    header, name = header_of(checkpoint), type(method).__name__
+    header.refuse_other(type(method), method.backbone_name, load_backbone(method.backbone_name).hash)
+    if method.header is None:
+        method.setup(learned=Learned(header, None, {}))
+    if method._trainer is not None and method._trainer.state.fn == "fit":
+        if method.has_optimizer:
+            method.optimisation.refuse_other_span(method._trainer, checkpoint["clipbench"]["span"])
+        refuse_other_settings(header, method.header)
+        method.weights.fits = header.fits or 1
+        method.weights.seen |= header.seen
+        return
+    if method.class_bound and method.classnames != tuple(header.classnames):
+        dataset = method.task.dataset if method.task else ""
+        raise MethodError(f"{name} has learned '{method.class_bound[0]}' for other classes than '{dataset}' has")
+    method.header, method.classnames = header.on(method.backbone_name), tuple(header.classnames)
+    method.weights.seen |= header.seen
+    method.has_learned = True
+    if method.task is not None:
+        method.evaluation.begin(method.task, method.weights.seen)
+
+
+def refuse_other_settings(header: Header, now: Header | None) -> None:
+    """Raise MethodError where a fit would go on otherwise than it began.
+
+    Args:
+        header: of the checkpoint.
+        now: what the fit would leave.
+    """
+    assert now is not None
+    parts = [_settings(one) for one in (header, now)]
+    for name in ("data", "trainer"):  # checkpoints before format 3 do not have these, nor do data of one's own code
+        if getattr(header, name) is None or getattr(now, name) is None:
+            parts = [{key: value for key, value in part.items() if not key.startswith(name)} for part in parts]
+    before, after = parts
+    other = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
+    if other:
+        shown = ", ".join(f"{name} {before.get(name)}, here {after.get(name)}" for name in other[:4])
+        more = f" and {len(other) - 4} more" if len(other) > 4 else ""
+        raise MethodError(f"the checkpoint is of a fit with other settings ({shown}{more}): resume with the same")
+
+
+def _settings(header: Header) -> dict[str, Any]:
+    """What a fit must go on with, dotted as on the command line."""
+    trainer = {name: value for name, value in (header.trainer or {}).items() if name in OF_TRAINER}
+    found = flat({"model": header.init_args, "data": header.data or {}, "trainer": trainer})
+    found |= {"dataset": header.dataset, "classes": header.classnames, "templates": header.templates}
+    return {name: value for name, value in found.items() if name not in PLACES} | {"train_seed": header.train_seed}
