@@ -1,28 +1,48 @@
-"""One LightningCLI run of a merged config: `fit`, `validate` or `test`, with learned weights before and after."""
+"""One LightningCLI run of a merged config: `fit`, `validate` or `test`; what it leaves behind and says at its end."""
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import lightning as L
+from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.trainer.states import TrainerStatus
 
-from clipbench.bench.build import ClipbenchCLI, with_whole_path
+from clipbench.bench.build import ClipbenchCLI, method_without_weights, with_whole_path
+from clipbench.bench.outcome_lines import lines_of, measured, refuse_empty_val
 from clipbench.bench.parser_messages import one_sentence
+from clipbench.bench.run import check_finite
 from clipbench.bench.stop import StopSignal, StopWhenAsked, behind
-from clipbench.errors import ConfigError, DataError
+from clipbench.errors import ConfigError, MethodError
+from clipbench.methods import method_class
+from clipbench.methods.checkpoint import read_checkpoint
 from clipbench.methods.weights_file import read_learned
 from clipbench.recipes.recipe import Config
+
+WEIGHTS, CONFIG = "weights.safetensors", "config.yaml"
+RESUMED = ("state_dict", "optimizer_states", "lr_schedulers", "loops")  # what a fit goes on from
 
 
 class RunCLI(ClipbenchCLI):
     """The CLI that runs its subcommand; `--weights` are loaded before, what was learned is saved after a fit."""
 
     recipe = ""
+    recipe_file: str | None = None
     live: RunCLI | None = None
     stop = StopSignal()
+
+    def instantiate_classes(self) -> None:
+        """Build; the config is saved in the folder of this fit, which no other fit writes into."""
+        self.save_config_callback = KeptConfig if self.save_config_callback else None
+        self.save_config_kwargs = {"save_to_log_dir": False}
+        super().instantiate_classes()
 
     def _prepared(self) -> None:
         RunCLI.live = self
@@ -34,55 +54,150 @@ class RunCLI(ClipbenchCLI):
     before_test = _prepared
 
     def before_validate(self) -> None:
-        """Load what was learned before.
-
-        Raises:
-            DataError: there is nothing to validate on.
-        """
+        """DataError where there is nothing to validate on."""
+        refuse_empty_val(self.datamodule)
         self._prepared()
-        data = self.datamodule
-        if not any(item.label in data.train_labels for item in data.draw.val):
-            raise DataError(
-                f"'{data.dataset}' has no val images of the classes trained on, so nothing can be validated; "
-                "`clipbench test` takes the test images"
-            )
 
     def before_fit(self) -> None:
-        """Load what was learned before and say what the data holds; Lightning lays down the config."""
+        """Load what was learned before, say what the data holds, choose the folder."""
         self._prepared()
         for line in self.datamodule.source.about():
             print(f"clipbench: {line}", file=sys.stderr)
+        if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self.folder = own_folder(Path(self.trainer.log_dir or self.trainer.default_root_dir))
 
     def after_fit(self) -> None:
-        """Save what was learned beside Lightning's own files."""
-        if self.model.trainable:
-            path = Path(self.trainer.log_dir or self.trainer.default_root_dir) / "weights.safetensors"
-            size = self.model.save(path, self.recipe)
-            print(f"learned {sum(p.numel() for p in self.model.trainable.values())} numbers: {path} ({size} bytes)")
+        """Save what was learned, say how good it is and what to type next."""
+        for line in self._left():
+            print(line)
+
+    def after_test(self) -> None:
+        """Say what was measured."""
+        print(*lines_of(self.model, self.datamodule, testing=True), sep="\n")
+
+    def after_validate(self) -> None:
+        """Say what was measured."""
+        print(*lines_of(self.model, self.datamodule, testing=False), sep="\n")
+
+    def _left(self) -> Iterator[str]:
+        """Saves what was learned; the lines to print.
+
+        Raises:
+            MethodError: nothing was learned, or what was learned gives no finite logits: no weights are left.
+        """
+        method, data, trainer = self.model, self.datamodule, self.trainer
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            yield "fast_dev_run tries the code on a batch: nothing is kept, nothing measured"
+            return
+        if not method.trainable:
+            yield f"{type(method).__name__} has nothing to learn: there are no weights to keep"
+            yield from measured(method, data, trainer)
+            return
+        if not method.derived and not trainer.fit_loop.epoch_loop.batch_progress.total.completed:
+            raise MethodError("nothing was learned: the fit saw no batch; look at trainer.max_epochs and limits of it")
+        check_finite(method)
+        path, here = self.folder / WEIGHTS, Path.cwd()
+        size = method.save(path, self.recipe)
+        path = path.relative_to(here) if path.is_relative_to(here) else path
+        yield f"learned {sum(p.numel() for p in method.trainable.values()):,} numbers: {path} ({size:,} bytes)"
+        try:
+            yield from measured(method, data, trainer)
+        except MethodError:
+            path.unlink()  # what gives no accuracy is not left as if it did
+            raise
+        own = "" if method.header.is_ours or not self.recipe_file else f" --config {shlex.quote(self.recipe_file)}"
+        yield f"next: clipbench test --weights {shlex.quote(str(path))}{own}"
+        yield f"      clipbench predict IMAGES --weights {shlex.quote(str(path))}{own}"
 
 
-def run_subcommand(subcommand: str, config: Config, recipe: str) -> None:
+class KeptConfig(SaveConfigCallback):
+    """The config of a fit, saved in its own folder, with the augmentation that acts: a card's own wins."""
+
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Lightning calls it when the fit begins."""
+        assert RunCLI.live is not None
+        config = self.config.clone()
+        for name, value in RunCLI.live.datamodule.augmentation.items():
+            config.data.init_args[name] = value
+        folder = RunCLI.live.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.parser.save(config, folder / CONFIG, skip_none=False, overwrite=True)
+
+
+def own_folder(folder: Path) -> Path:
+    """A folder for what a fit leaves: this one, or where something lies in it already the first free one inside."""
+    taken = any((folder / name).exists() for name in (WEIGHTS, CONFIG))
+    number = 2
+    while taken:
+        try:
+            (folder / f"fit_{number}").mkdir()
+            return folder / f"fit_{number}"
+        except FileExistsError:
+            number += 1
+    return folder
+
+
+def run_subcommand(subcommand: str, config: Config, recipe: str, recipe_file: str | None = None) -> None:
     """Run `fit`, `validate` or `test`.
 
     Args:
         subcommand: which of them.
         config: the merged config with the arguments of the trainer's method.
         recipe: name of the recipe, for the header of what is learned.
+        recipe_file: its file, where it is not a packaged one.
 
     Raises:
         ConfigError: a key or value that does not fit.
+        MethodError: a checkpoint that cannot be resumed.
         KeyboardInterrupt: Ctrl-C.
     """
-    RunCLI.recipe, RunCLI.live, RunCLI.stop = recipe, None, StopSignal()
+    if subcommand == "fit" and config.get("ckpt_path"):
+        stored = read_checkpoint(Path(str(config["ckpt_path"])))
+        if missing := [key for key in RESUMED if key not in stored]:
+            raise MethodError(f"a fit cannot go on from '{config['ckpt_path']}': it holds no {missing[0]}")
+    config = {"weights_only": True, **({} if subcommand == "fit" else {"verbose": False}), **config}
+    RunCLI.recipe, RunCLI.recipe_file, RunCLI.live, RunCLI.stop = recipe, recipe_file, None, StopSignal()
+
+    def trainer() -> Any:
+        return getattr(RunCLI.live, "trainer", None)
+
+    with stopped_by(RunCLI.stop, trainer):
+        try:
+            RunCLI({"subcommand": subcommand, subcommand: with_whole_path(config)}, run=True)
+        except argparse.ArgumentError as error:
+            raise ConfigError(one_sentence(str(error))) from error
+
+
+@contextmanager
+def stopped_by(stop: StopSignal, trainer: Callable[[], Any]) -> Iterator[None]:
+    """Ctrl-C inside it comes out as KeyboardInterrupt, which Lightning turns into an exit."""
     interrupt = signal.getsignal(signal.SIGINT)
     try:
-        with RunCLI.stop:
-            RunCLI({"subcommand": subcommand, subcommand: with_whole_path(config)}, run=True)
-    except argparse.ArgumentError as error:
-        raise ConfigError(one_sentence(str(error))) from error
-    except SystemExit as error:  # Lightning's answer to Ctrl-C
-        trainer = getattr(RunCLI.live, "trainer", None)
-        if trainer is not None and trainer.state.status == TrainerStatus.INTERRUPTED:
+        with stop:
+            yield
+    except SystemExit as error:
+        if trainer() is not None and trainer().state.status == TrainerStatus.INTERRUPTED:
             signal.signal(signal.SIGINT, interrupt)
             raise behind(error) from error
         raise
+
+
+def refuse_untrained(config: Config, subcommand: str) -> None:
+    """Raise MethodError where a method that learns would be measured without anything learned.
+
+    Args:
+        config: resolved.
+        subcommand: for the message.
+    """
+    model = config["model"]
+    kind = method_class(str(model["class_path"]))
+    arguments = model.get("init_args") or {}
+    try:
+        learns = not kind.derived and bool(method_without_weights(kind, arguments, classes=2).trainable)
+    except NotImplementedError:  # it looks at values, of which there are none here
+        learns = True
+    if learns:
+        raise MethodError(
+            f"nothing learned is given, so this would {subcommand} {kind.__name__} untrained: add --weights FILE (or "
+            "--ckpt_path FILE); for zero-shot's own numbers, --config zero_shot"
+        )

@@ -12,7 +12,7 @@ from clipbench.data.preprocessing import backbone_of_suite
 from clipbench.errors import ConfigError
 from clipbench.recipes.arguments import OF_TRAINER_METHODS, RIGHT_WORDS, CommandLine, choose_recipe, read_words
 from clipbench.recipes.cell_config import data_context
-from clipbench.recipes.recipe import Config, Recipe, known_recipes, merge, resolve
+from clipbench.recipes.recipe import Config, Recipe, known_recipes, merge, read_config, resolve
 from clipbench.recipes.settings import plain
 from clipbench.recipes.start import start_of
 
@@ -42,10 +42,7 @@ def merged(line: CommandLine) -> tuple[Config, Config, str]:
         if key in RIGHT_WORDS:
             raise ConfigError(f"there is no option --{key}: {RIGHT_WORDS[key]}")
     recipe, layers = choose_recipe(line.configs, line.settings)
-    of_method: Config = {}
-    for layer in layers:
-        of_method |= {key: layer.pop(key) for key in OF_TRAINER_METHODS if key in layer}
-    of_method |= line.of_method
+    of_method = _of_method(line, layers)
     top: Config = {}
     for layer in layers:
         top = merge(top, layer)
@@ -58,6 +55,17 @@ def merged(line: CommandLine) -> tuple[Config, Config, str]:
     base["model"]["init_args"]["backbone"] = backbone_of_suite(context["suite"])
     context.setdefault("backbone", base["model"]["init_args"]["backbone"])
     return resolve(recipe, base, context, layers), of_method, recipe.name
+
+
+def _of_method(line: CommandLine, layers: list[Config]) -> Config:
+    """The arguments of the trainer's method, taken out of the layers."""
+    found: Config = {}
+    for layer in layers:
+        found |= {key: layer.pop(key) for key in OF_TRAINER_METHODS if key in layer}
+    found |= line.of_method
+    if plain(found.pop("weights_only", None)) not in (None, True):
+        raise ConfigError("weights_only is always true: nothing that stands in a checkpoint is ever run")
+    return found
 
 
 def _context(config: Config) -> dict[str, Any]:
@@ -86,6 +94,8 @@ def run(subcommand: str, words: Sequence[str]) -> int:
     line = read_words(words)
     if line.help is not None:
         return _help(subcommand, line)
+    if subcommand != "fit" and line.print_config is None and (source := _learned(line)):
+        return _measure(subcommand, line, source)
     config, of_method, name = merged(line)
     if isinstance(start_of(config, name), Recipe):
         start = config["model"]["init_args"]["start"]
@@ -101,10 +111,46 @@ def run(subcommand: str, words: Sequence[str]) -> int:
     if line.print_config is not None:
         print(printed(config, line.print_config), end="")
         return 0
-    resolved(config)
-    from clipbench.bench.fit import run_subcommand
+    whole = resolved(config)
+    from clipbench.bench.fit import refuse_untrained, run_subcommand
 
-    run_subcommand(subcommand, config | of_method, name)
+    if subcommand != "fit":
+        refuse_untrained(whole, subcommand)
+    files = [file for file in line.configs if file not in known_recipes()]
+    run_subcommand(subcommand, config | of_method, name, files[-1] if files else None)
+    return 0
+
+
+def _learned(line: CommandLine) -> Config:
+    """The `weights` or `ckpt_path` that is to be measured, that of the command line before that of a config."""
+    typed = {key: value for key, value in (*line.settings, *line.of_method.items()) if value}
+    for found in (typed, *(read_config(name)[1] for name in reversed(line.configs))):
+        sources = {key: str(found[key]) for key in ("weights", "ckpt_path") if found.get(key)}
+        if len(sources) == 2:
+            raise ConfigError("weights and ckpt_path are two sources of what was learned: name one of them")
+        if sources:
+            return sources
+    return {}
+
+
+def _measure(subcommand: str, line: CommandLine, source: Config) -> int:
+    """`test` or `validate` of a file that says itself what was learned; a config adds its place and the trainer."""
+    if "weights" in source:
+        from clipbench.methods.header import read_header
+
+        read_header(Path(source["weights"]))  # a wrong file is told before torch is imported
+    _check_checkpoint(source.get("ckpt_path"))
+    named = any(key in ("model", "model.class_path") for key, _ in line.settings) or any(
+        "class_path" in (read_config(name)[1].get("model") or {}) for name in line.configs
+    )
+    recipe, layers = choose_recipe(line.configs, line.settings if named else [("model", "ZeroShot"), *line.settings])
+    _of_method(line, layers)
+    user: Config = {}
+    for layer in layers:
+        user = merge(user, layer)
+    from clipbench.bench.measure import measure
+
+    measure(subcommand, source, recipe if named else None, user, dict(ALONE))
     return 0
 
 
@@ -140,8 +186,9 @@ One LightningCLI run. RECIPE is a packaged recipe or a YAML file with model, dat
   --trainer.KEY VALUE                 any argument of Lightning's Trainer
   --trainer.callbacks+=CLASS          one more callback; --trainer.callbacks.KEY VALUE sets the last one
   --protocol NAME                     base_to_novel (default) or few_shot; short for --data.protocol
-  --weights FILE                      start from, or test, what was learned before
-  --ckpt_path FILE                    resume from a checkpoint
+  --backbone NAME                     short for --model.backbone; also where learned weights find theirs
+  --weights FILE                      fit: go on from what was learned; test, validate: measure it, without a config
+  --ckpt_path FILE                    fit: resume from a checkpoint; test, validate: measure it
   --print_config[=skip_null]          print the whole config, for --config to read again, and stop
   --model.help [NAME], --data.help [NAME], --trainer.help, --trainer.logger.help NAME
                                       every setting with its type, default and meaning

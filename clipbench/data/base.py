@@ -77,6 +77,7 @@ class DataModule(L.LightningDataModule, abc.ABC):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
+        self.hparams.update({name: _plain(value) for name, value in self.hparams.items()})
         for name, value, least in (
             ("shots", shots, 1),
             ("batch_size", batch_size, 1),
@@ -152,8 +153,7 @@ class DataModule(L.LightningDataModule, abc.ABC):
             return None
         without = {"num_workers", "test_batch_size", *(("root",) if "dataset" in self.hparams else ())}
         known = inspect.signature(type(self)).parameters.keys() - without
-        plain = {key: _plain(value) for key, value in self.hparams.items()}
-        return {"class_path": name, "init_args": {key: plain[key] for key in sorted(known & plain.keys())}}
+        return {"class_path": name, "init_args": {key: self.hparams[key] for key in sorted(known & set(self.hparams))}}
 
     @property
     def split(self) -> Split:

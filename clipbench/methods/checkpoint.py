@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import textwrap
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -93,16 +94,24 @@ def refuse_other_settings(header: Header, now: Header | None) -> None:
         if getattr(header, name) is None or getattr(now, name) is None:
             parts = [{key: value for key, value in part.items() if not key.startswith(name)} for part in parts]
     before, after = parts
-    other = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
+    names = dict.fromkeys((*before, *after))
+    other = [name for name in names if before.get(name) != after.get(name)]
     if other:
-        shown = ", ".join(f"{name} {before.get(name)}, here {after.get(name)}" for name in other[:4])
-        more = f" and {len(other) - 4} more" if len(other) > 4 else ""
-        raise MethodError(f"the checkpoint is of a fit with other settings ({shown}{more}): resume with the same")
+        shown = [f"{name} {_short(before.get(name))}, here {_short(after.get(name))}" for name in other[:3]]
+        more = f" and {len(other) - 3} more" if len(other) > 3 else ""
+        raise MethodError(
+            f"the checkpoint is of a fit with other settings ({'; '.join(shown)}{more}): resume with the same"
+        )
+
+
+def _short(value: object) -> str:
+    return textwrap.shorten(str(value), 60, placeholder=" ...")
 
 
 def _settings(header: Header) -> dict[str, Any]:
     """What a fit must go on with, dotted as on the command line."""
     trainer = {name: value for name, value in (header.trainer or {}).items() if name in OF_TRAINER}
     found = flat({"model": header.init_args, "data": header.data or {}, "trainer": trainer})
-    found |= {"dataset": header.dataset, "classes": header.classnames, "templates": header.templates}
-    return {name: value for name, value in found.items() if name not in PLACES} | {"train_seed": header.train_seed}
+    found |= {"train_seed": header.train_seed, "dataset": header.dataset}
+    found |= {"templates": header.templates, "classes": header.classnames}
+    return {name: value for name, value in found.items() if name not in PLACES}

@@ -19,7 +19,7 @@ from clipbench.atomic import write_bytes
 from clipbench.backbone.spec import resolve_spec
 from clipbench.errors import BackboneError, ConfigError, MethodError
 from clipbench.methods import METHODS, method_class, registered
-from clipbench.methods.arguments import from_stored, refuse_unknown, settings_of
+from clipbench.methods.arguments import FORMER, from_stored, refuse_unknown, settings_of
 from clipbench.methods.header import Header, path_of, read_header, read_stated, stated
 from clipbench.tuning.learned_weights import LearnedWeights
 
@@ -89,8 +89,9 @@ class Learned:
         name = backbone or self.header.backbone
         try:
             kind = kind or class_of(self.header)
-            if self.header.class_path is not None:  # files before that had settings that nothing read
-                refuse_unknown(kind, [key for key in self.header.init_args if key not in settings_of(kind)])
+            if self.header.class_path is not None and self.header.is_of(kind):  # older files state what nothing read
+                known = {*settings_of(kind), *FORMER.get(kind.__name__, ())}
+                refuse_unknown(kind, [key for key in self.header.init_args if key not in known])
             start = {} if kind.derived else {"start": None}  # what it started from is here
             method: Method = from_stored(kind, self.header.init_args, **start, backbone=name)
             method.setup(learned=self)

@@ -33,6 +33,7 @@ RIGHT_WORDS = {
     "seeds": "one run takes one seed: --data.seed NUMBER",
     "set": "a setting is an option of its own, as --model.lr 0.01",
 }
+SHORT = {"backbone": "model.backbone"}
 PRINT_FLAGS = ("comments", "skip_default", "skip_null")
 
 
@@ -87,6 +88,7 @@ def read_words(words: Sequence[str]) -> CommandLine:
         elif key in OF_TRAINER_METHODS:
             line.of_method[key] = typed_value(key, text, option)
         else:
+            key = SHORT.get(key, key)
             line.settings.append((key, typed_value(key, text, option)))
     return line
 

@@ -1,0 +1,79 @@
+"""What a trainer has just measured, as lines for people: percent and counts of every split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import lightning as L
+
+from clipbench.data.module import DataModule
+from clipbench.data.splits import Item
+from clipbench.errors import DataError
+from clipbench.methods.base import Method
+from clipbench.report.harmonic import harmonic_mean
+
+
+def has_val(data: DataModule) -> bool:
+    """Whether there are val images of the classes that are trained on."""
+    return any(item.label in set(data.train_labels) for item in data.draw.val)
+
+
+def has_tests(data: DataModule) -> bool:
+    """Whether there are test images of every test split."""
+    labels = {item.label for item in data.split.test}
+    return all(labels & set(tested) for tested in data.tests.values())
+
+
+def refuse_empty_val(data: DataModule) -> None:
+    """Raise DataError where there is nothing to validate on."""
+    if not has_val(data):
+        tested = "; `clipbench test` measures on its test images" if data.split.test else ""
+        raise DataError(f"'{data.dataset}' has no val images of the classes that are trained on{tested}")
+
+
+def measured(method: Method, data: DataModule, trainer: L.Trainer) -> list[str]:
+    """Run a trainer over what the data has, test images or else val images; the lines to be printed."""
+    if has_tests(data):
+        trainer.test(method, datamodule=data, verbose=False)
+        return list(lines_of(method, data, testing=True))
+    if has_val(data):
+        trainer.validate(method, datamodule=data, verbose=False)
+        return list(lines_of(method, data, testing=False))
+    return [f"'{data.dataset}' has neither test nor val images to measure on"]
+
+
+def lines_of(method: Method, data: DataModule, testing: bool) -> Iterator[str]:
+    """A line for every split of the last test or validation.
+
+    Args:
+        method: what was measured.
+        data: what it was measured on.
+        testing: whether this was a test; else val images.
+    """
+    shown: dict[str, float] = {}
+    whole = _counts(data) if testing else {"val": _count(data.draw.val, data.train_labels)}
+    names = {f"test/{split.name}": split for split in data.task.tests} if testing else {"val/accuracy": None}
+    width = max(map(len, names)) + 2
+    for name, split in names.items():
+        key = split.name if split else "val"
+        if key not in method.evaluation.correct:
+            yield f"{name:<{width}}not measured: no batch was run"
+            continue
+        right = method.evaluation.outcome(key)
+        shown[key] = 100 * int(right.sum()) / len(right)
+        line = f"{name:<{width}}{shown[key]:6.2f} %  ({int(right.sum()):,} of {len(right):,}"
+        line += f", a part of {whole[key]:,})" if len(right) != whole[key] else ")"
+        if split is not None and not split.trained and method.novel_rule == "frozen":
+            line += ", zero-shot: there is nothing learned for these classes"
+        yield line
+    if {"base", "novel"} <= shown.keys():
+        yield f"{'H':<{width}}{harmonic_mean(shown['base'], shown['novel']):6.2f} %"
+
+
+def _counts(data: DataModule) -> dict[str, int]:
+    return {name: _count(data.split.test, labels) for name, labels in data.tests.items()}
+
+
+def _count(items: Sequence[Item], labels: tuple[int, ...]) -> int:
+    wanted = set(labels)
+    return sum(item.label in wanted for item in items)
