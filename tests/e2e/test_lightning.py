@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -32,12 +33,18 @@ def test_a_packaged_recipe_runs_alone_and_is_tested_after(tmp_path: Path, capsys
     weights = fit(tmp_path, "--config", "clipfit")
     saved = yaml.safe_load((weights.parent / "config.yaml").read_text())
     assert saved["model"]["init_args"]["distillation_weight"] == 8.0
-    capsys.readouterr()
-    assert main(["test", "--config", "clipfit", *FAST, "--weights", str(weights)]) == 0
-    printed = capsys.readouterr().out
-    assert "test/base" in printed
-    assert "test/novel" in printed
-    assert main(["validate", "--config", str(weights.parent / "config.yaml"), "--trainer.logger", "false"]) == 0
+    said = capsys.readouterr().out
+    for command in ("test --weights", "predict IMAGES --weights"):
+        assert f"clipbench {command} {weights}" in said
+    measured = [line for line in said.splitlines() if line.startswith("test/")]
+    assert all(re.fullmatch(r"test/(base|novel) +\d+\.\d\d %  \(\d+ of 200\)", line) for line in measured)
+    assert len(measured) == 2
+    assert main(["test", "--weights", str(weights), "--trainer.logger", "false"]) == 0
+    again = capsys.readouterr().out
+    assert [line for line in again.splitlines() if line.startswith("test/")] == measured
+    assert "DataLoader" not in again, "Lightning's table"
+    config = str(weights.parent / "config.yaml")
+    assert main(["validate", "--config", config, "--weights", str(weights), "--trainer.logger", "false"]) == 0
     assert "val/accuracy" in capsys.readouterr().out
 
 
