@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import hashlib
 import json
 import stat
@@ -15,7 +16,7 @@ from clipbench.data.task import Task
 from clipbench.data.templates import check_template
 from clipbench.errors import ConfigError, MethodError
 from clipbench.methods import METHODS
-from clipbench.yaml_files import check_schema
+from clipbench.schemas import misfits
 
 if TYPE_CHECKING:
     from clipbench.methods.base import Method
@@ -263,8 +264,11 @@ def _json(text: str, where: str) -> Any:
 
 
 def _checked(found: dict[str, Any], where: str) -> Header:
+    for one in misfits(found, SCHEMA_FILE):
+        near = difflib.get_close_matches(one.key, one.known, n=1, cutoff=0.5)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise MethodError(f"{where} is damaged (at {one.place}: {one.message}{hint})")
     try:
-        check_schema(found, SCHEMA_FILE, "header", where)
         for template in found["header"]["templates"]:
             check_template(template, "templates")
     except ConfigError as error:

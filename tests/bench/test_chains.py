@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ import torch
 import yaml
 from safetensors.torch import save
 
+from clipbench.backbone.clip import backbone_hash
 from clipbench.bench import launchers
 from clipbench.bench.plan import Plan, PlannedCell, make_plan
 from clipbench.bench.run import Outcome
@@ -30,7 +31,9 @@ from clipbench.recipes.suites import load_suite
 from clipbench.records.store import Record, RecordStore, read_record
 
 Recipes = Callable[..., str]
-OF_HEADER = [field.name for field in fields(Header) if field.name not in ("method", "active_entries")]
+HEADER = Header(
+    "CLIPFit", {}, None, "mini", backbone_hash("mini"), "coop", ["a photo of a {}."], "eurosat", ["river", "road"], 1
+)
 
 
 @pytest.fixture
@@ -137,7 +140,7 @@ def test_circles_and_wrong_names(recipe: Recipes, tmp_path: Path) -> None:
 def test_a_file_is_known_by_its_content_and_the_version_of_its_method(
     recipe: Recipes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    header = json.dumps({"method": "CLIPFit"} | dict.fromkeys(OF_HEADER))
+    header = json.dumps(HEADER.as_dict())
     content = [save({"x": torch.tensor(x)}, {"clipbench": "1", "header": header}) for x in (1.0, 2.0)]
 
     def key(name: str, which: int) -> str:

@@ -48,12 +48,15 @@ def put_raw(path: Path, content: Any, header: Any = None) -> None:
 
 FIELDS = [field.name for field in dataclasses.fields(Header)]
 WRONG: list[Any] = [5, 0.5, True, [5], {"a": 5}, "", None, [None], [[]]]
+RIGHT: dict[str, list[Any]] = {  # of these
+    "init_args": [{"a": 5}], "recipe": [None], "dataset": [""], "train_seed": [5], "active_entries": [5, None],
+    "class_path": [None], "data": [None], "trainer": [{"a": 5}, None], "also_trained": [None], "fits": [5, None],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("form", [1, 2, 3])
 @pytest.mark.parametrize("field", FIELDS)
 def test_every_field_has_its_type(path: Path, field: str, form: int) -> None:
-    """Lists, numbers, null and text where something else belongs: what is taken equals what was meant."""
     stored = read_header(path).as_dict()
     for value in WRONG:
         header = stored | {field: value}
@@ -61,16 +64,11 @@ def test_every_field_has_its_type(path: Path, field: str, form: int) -> None:
             put_raw(path, "1", header)
         else:
             put_raw(path, json.loads(stated(Header(**header), "0" * 64)) | {"format": form})
-        try:
-            taken = getattr(read_header(path), field)
-        except MethodError as error:
-            assert "is damaged" in str(error)
-            assert len(str(error)) < 700
+        if any(type(value) is type(one) and value == one for one in RIGHT.get(field, [])):
+            assert getattr(read_header(path), field) == value
         else:
-            assert type(taken) is type(value)
-            kinds = {"dataset": str, "init_args": dict, "train_seed": int, "trainer": dict, "fits": int}
-            kinds |= {"active_entries": int}
-            assert value is None or type(value) is kinds[field]
+            with pytest.raises(MethodError, match=rf"is damaged \(at header\.{field}"):
+                read_header(path)
 
 
 @pytest.mark.parametrize(
@@ -87,14 +85,13 @@ def test_every_field_has_its_type(path: Path, field: str, form: int) -> None:
         ('{"format": 4}', "has format 4, this clipbench reads up to 3"),
         ('{"format": 0, "header": {}}', "less than the minimum"),
         ('{"format": 3, "header": {}, "tensors": 5, "digest": 5}', "is damaged"),
-        ('{"format": 3, "header": {}, "more": 1}', "unknown key .* 'more'"),
+        ('{"format": 3, "header": {}, "more": 1}', "there is no key 'more'"),
     ],
 )
 def test_metadata_that_are_no_header(tmp_path: Path, content: str, says: str) -> None:
     put_raw(tmp_path / "x", content)
     with pytest.raises(MethodError, match=says):
         read_header(tmp_path / "x")
-
 
 
 @pytest.mark.parametrize(
@@ -121,7 +118,7 @@ def test_bytes_that_are_no_weights(path: Path, content: Callable[[bytes], bytes]
 
 
 def test_places_that_are_no_file(tmp_path: Path, path: Path) -> None:
-    with pytest.raises(MethodError, match="it is a folder$"):
+    with pytest.raises(MethodError, match=r"it is a folder$"):
         read_header(tmp_path)
     path.rename(tmp_path / "weights.safetensors")
     with pytest.raises(MethodError, match=r"it is a folder; do you mean '.*weights\.safetensors'"):
