@@ -20,7 +20,7 @@ from clipbench.bench.outcome_lines import lines_of, measured, refuse_empty_val
 from clipbench.bench.parser_messages import one_sentence
 from clipbench.bench.run import check_finite
 from clipbench.bench.stop import StopSignal, StopWhenAsked, behind
-from clipbench.errors import ConfigError, MethodError
+from clipbench.errors import ConfigError, DataError, MethodError
 from clipbench.methods import method_class
 from clipbench.methods.checkpoint import read_checkpoint
 from clipbench.methods.weights_file import read_learned
@@ -99,12 +99,17 @@ class RunCLI(ClipbenchCLI):
         path, here = self.folder / WEIGHTS, Path.cwd()
         size = method.save(path, self.recipe)
         path = path.relative_to(here) if path.is_relative_to(here) else path
-        yield f"learned {sum(p.numel() for p in method.trainable.values()):,} numbers: {path} ({size:,} bytes)"
+        count = sum(parameter.numel() for parameter in method.trainable.values())
+        learned = f"learned {count:,} numbers: {path} ({size:,} bytes)"
         try:
-            yield from measured(method, data, trainer)
+            accuracies = measured(method, data, trainer)
         except MethodError:
             path.unlink()  # what gives no accuracy is not left as if it did
             raise
+        except DataError:
+            yield learned
+            raise
+        yield from (learned, *accuracies)
         own = "" if method.header.is_ours or not self.recipe_file else f" --config {shlex.quote(self.recipe_file)}"
         yield f"next: clipbench test --weights {shlex.quote(str(path))}{own}"
         yield f"      clipbench predict IMAGES --weights {shlex.quote(str(path))}{own}"

@@ -25,6 +25,7 @@ def add_parser(commands: Any) -> None:
         "--classes", default=None,
         help="class names, separated by commas, one with a comma in quotes (default: those that were trained on)",
     )  # fmt: skip
+    parser.add_argument("--backbone", default=None, help="where the backbone lies, if elsewhere than at the fit")
     parser.add_argument("--config", default=None, help="the recipe of a method of your own: says where its class is")
     parser.add_argument("--top", type=int, default=3)
     parser.add_argument("--format", default="text", choices=["text", "json"])
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
         from clipbench.recipes.recipe import load_recipe
 
         method_class(load_recipe(options.config).sections["model"]["class_path"])
-    rows = predict(options.images, options.weights, names, options.top)
+    rows = predict(options.images, options.weights, names, options.top, options.backbone)
     if options.format == "json":
         print(json.dumps(rows, indent=1))
         return 0
@@ -81,7 +82,11 @@ def find_images(places: Sequence[str]) -> list[Path]:
 
 
 def predict(
-    places: Sequence[str], weights: Path, classnames: Sequence[str] | None = None, top: int = 3
+    places: Sequence[str],
+    weights: Path,
+    classnames: Sequence[str] | None = None,
+    top: int = 3,
+    backbone: str | None = None,
 ) -> list[dict[str, Any]]:
     """The most probable classes of every image.
 
@@ -90,6 +95,7 @@ def predict(
         weights: file of what was learned.
         classnames: any class names; None: those that were trained on.
         top: how many classes to name.
+        backbone: under which name the backbone is at hand, if another than at the fit.
 
     Returns:
         Per image: `image`, and `classes` as pairs of name and probability, best first.
@@ -105,15 +111,15 @@ def predict(
     if faults := name_faults(classnames or ()):
         raise ConfigError(f"--classes: {'; '.join(faults)}")
     files = find_images(places)
+    from clipbench.methods.header import read_header
+
+    classnames = classnames or read_header(weights).classnames  # before torch is there
     from clipbench.data.decoding import check_images
     from clipbench.methods.base import Method
-    from clipbench.methods.weights_file import read_header
 
-    if classnames is None:
-        classnames = read_header(weights).classnames
     if bad := check_images(files):
         raise DataError("\n".join(bad))
-    probabilities = Method.load(weights).predict(files, classes=classnames)
+    probabilities = Method.load(weights, backbone).predict(files, classes=classnames)
     rows = []
     for file, row in zip(files, probabilities, strict=True):
         best = row.topk(min(top, len(classnames)))
