@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+from typing import Any
+
+from clipbench.errors import ClipbenchWarning
+
+_format = warnings.formatwarning
+
 
 def printable(text: str, keep: str = "") -> str:
     r"""The text with everything that is not to be seen written out as in Python: `\x1b`, `\n`, `\u202e`, `\ud800`.
@@ -18,3 +25,14 @@ def printable(text: str, keep: str = "") -> str:
         letter if letter.isprintable() or letter in keep else letter.encode("unicode_escape").decode("ascii")
         for letter in text
     )
+
+
+def warn_in_one_line() -> None:
+    """From now on this process shows our own warnings as a line, as errors; Python's form names a line of code."""
+    warnings.formatwarning = _one_line
+
+
+def _one_line(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> str:
+    if issubclass(category, ClipbenchWarning):
+        return f"clipbench: {printable(str(message))}\n"
+    return _format(message, category, *place, **more)

@@ -27,6 +27,7 @@ from clipbench.bench.plan import PlannedCell
 from clipbench.bench.run import Outcome, Say, record_failure, run_cell
 from clipbench.bench.stop import signals_held
 from clipbench.errors import ConfigError
+from clipbench.printable import warn_in_one_line
 
 Done = Callable[[Outcome], None]
 DIED = "the worker process died over this cell (out of memory?); try --jobs 1"
@@ -204,6 +205,7 @@ def _set_up_worker(main: int) -> None:
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warn_in_one_line()
     torch.set_num_threads(1)
     threading.Thread(target=_end_with, args=(main,), daemon=True).start()
 

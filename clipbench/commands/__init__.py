@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from clipbench import __version__
 from clipbench.errors import ClipbenchError, Terminated
-from clipbench.printable import printable
+from clipbench.printable import printable, warn_in_one_line
 
 # in the order of `clipbench --help`
 COMMANDS = ("fit", "bench", "study", "table", "list", "show", "data", "analyze", "predict")
@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
             stream.reconfigure(errors=PLAIN)
+    warn_in_one_line()
     words = [*(sys.argv[1:] if arguments is None else arguments)]  # here `list` is the module of `clipbench list`
     if {"", os.getcwd()}.isdisjoint(sys.path):
         sys.path.append(os.getcwd())  # modules beside the user, as `python -m` finds them; installed ones come first

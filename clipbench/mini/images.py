@@ -92,13 +92,18 @@ def load_images(card_id: str, split: str) -> Pictures:
     except (OSError, NotImplementedError, Timeout) as error:  # NotImplementedError: a file system without locks
         code = error.errno if isinstance(error, OSError) else None
         reason = REASONS.get(code or 0) or getattr(error, "strerror", None) or str(error)
-        warnings.warn(
-            f"the pictures of mini are rendered for this process alone, since they cannot be kept in {path.parent} "
-            f"({reason}); CLIPBENCH_CACHE names another folder",
-            ClipbenchWarning,
-            stacklevel=2,
-        )
+        _say_once(path.parent, reason)
     return _rendered(card.key, split) if found is None else found
+
+
+@functools.cache
+def _say_once(folder: Path, reason: str) -> None:
+    warnings.warn(
+        f"the pictures of mini are rendered for this process alone, since they cannot be kept in {folder} ({reason}); "
+        "CLIPBENCH_CACHE names another folder",
+        ClipbenchWarning,
+        stacklevel=3,
+    )
 
 
 @functools.lru_cache(maxsize=4)

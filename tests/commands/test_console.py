@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from clipbench.commands import main
 from clipbench.commands.predict import find_images
-from clipbench.errors import ConfigError
+from clipbench.errors import ClipbenchWarning, ConfigError
 from clipbench.resources import cache_dir, data_root
 
 
@@ -93,3 +95,11 @@ def test_predict_passes_over_what_is_hidden(tmp_path: Path) -> None:
         Image.new("RGB", (4, 4)).save(tmp_path / name)
     assert find_images([str(tmp_path)]) == [tmp_path / "a.png", tmp_path / "folder.jpg/c.png"]
     assert find_images([str(tmp_path / "._a.png")]) == [tmp_path / "._a.png"], "named it is meant"
+
+
+def test_our_own_warnings_are_a_line_without_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # it is put back
+    assert main(["data", "status", "mini"]) == 0
+    shown = warnings.formatwarning(ClipbenchWarning("a \x1b[2J b"), ClipbenchWarning, "x.py", 3)
+    assert shown == "clipbench: a \\x1b[2J b\n"
+    assert "x.py:3: UserWarning: theirs" in warnings.formatwarning(UserWarning("theirs"), UserWarning, "x.py", 3)

@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # A package may import itself and packages of a lower rank, so there is no circle; types count like any other import.
 # `tools` is outside the package: it may import all of it, and nothing of it imports `tools`.
 RANK = {
-    **dict.fromkeys(["errors", "json_files", "printable", "schemas"], 0),
-    **dict.fromkeys(["atomic", "randomness", "regular_files", "resources", "yaml_files"], 1),
+    **dict.fromkeys(["errors", "json_files", "schemas"], 0),
+    **dict.fromkeys(["atomic", "printable", "randomness", "regular_files", "resources", "yaml_files"], 1),
     **dict.fromkeys(["mini", "protocols"], 2),
     **dict.fromkeys(["backbone", "records"], 3),
     "data": 4,
