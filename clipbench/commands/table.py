@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clipbench.atomic import write_text
 from clipbench.errors import ConfigError, RecordError, UnknownName
+from clipbench.printable import printable
 
 
 def add_parser(commands: Any) -> None:
@@ -22,6 +25,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--seeds", default="", help="these seeds, separated by commas")
     parser.add_argument("--shots", type=int, default=None, help="this number of shots")
     parser.add_argument("--backbone", default=None, help="this backbone")
+    parser.add_argument("--per-seed", action="store_true", help="a row for each seed in place of means over seeds")
     parser.add_argument("--results", type=Path, default=None, help="folder of all runs (default: results/runs)")
     parser.add_argument("--format", default="text", choices=["text", "csv", "md", "tex", "json"])
     parser.add_argument("--output", type=Path, default=None, help="write the table into this file")
@@ -33,7 +37,8 @@ def run(options: argparse.Namespace) -> int:
     """Print the table, or write it.
 
     Raises:
-        ClipbenchError: an unknown suite, dataset or recipe, or no record to show.
+        ClipbenchError: an unknown suite, dataset or recipe, no record to show, or the table cannot be written: then it
+            is printed.
     """
     from clipbench.backbone.spec import usual_name
     from clipbench.recipes.request import requested_names
@@ -49,25 +54,36 @@ def run(options: argparse.Namespace) -> int:
         "backbone": () if options.backbone is None else (usual_name(options.backbone),),
     }  # fmt: skip
     results = options.results or runs_dir()
-    text = table_text(results, suite, options.protocol, options.format, options.compare, wanted)
+    text, notes = table(results, suite, options.protocol, options.format, options.compare, wanted, options.per_seed)
+    if options.format in ("csv", "json"):  # the others hold them
+        for note in notes:
+            print(printable(f"! {note}"), file=sys.stderr)
     if options.output is None:
         print(text)
-    else:
-        from clipbench.atomic import write_text
-
+        return 0
+    try:
         write_text(options.output, text + "\n")
+    except RecordError:
+        print(text)
+        raise
     return 0
 
 
-def table_text(
+def table_text(*arguments: Any, **more: Any) -> str:
+    """What `clipbench table` prints; arguments and errors as of `table`."""
+    return table(*arguments, **more)[0]
+
+
+def table(
     results: Path | str,
     suite: str,
     protocol: str,
     format: str = "text",
     compare: str | None = None,
     wanted: Mapping[str, Sequence[str]] | None = None,
-) -> str:
-    """What `clipbench table` prints.
+    per_seed: bool = False,
+) -> tuple[str, list[str]]:
+    """What `clipbench table` prints, and its notes: what is odd, which `text`, `md` and `tex` hold too.
 
     Args:
         results: the folder of all runs.
@@ -77,46 +93,49 @@ def table_text(
         compare: `published` adds the papers' rows (in `csv` as rows of setting `published`), also without any record.
         wanted: which cells, by attribute of a cell (`dataset`, `recipe`, `seed`, `shots`, `backbone`): its values as
             text; empty: all. Averages are over the datasets that are named.
+        per_seed: rows of one seed each.
 
     Raises:
         RecordError: there is no record and nothing to compare.
         UnknownName: no record is of a value that is named.
-        ConfigError: the papers' averages are to stand beside those over some of the datasets.
+        ConfigError: the papers' averages are to stand beside those over some of the datasets, or of single seeds.
     """
     import pandas as pd  # here, as all below: `clipbench --help` need not pay for it
 
     from clipbench.records.store import Cell, RecordStore, run_folder
     from clipbench.report.compare import published_sections
-    from clipbench.report.leaderboard import load_frame
+    from clipbench.report.leaderboard import frame_of, left_out
     from clipbench.report.published import TABLES, published_frame
     from clipbench.report.tables import render
 
     folder = run_folder(results, suite, protocol)
+    scan = RecordStore(folder).scan()
     chosen = {name: set(values) for name, values in (wanted or {}).items() if values}
-    if chosen:
-        cells = [record.cell.as_dict() for record in RecordStore(folder).all()]
-        for name, values in chosen.items():
-            there = {str(cell[name]) for cell in cells}
-            if cells and (unknown := sorted(values - there)):
-                raise UnknownName(f"{name} among the records in {folder}:", unknown[0], there)
+    for name, values in chosen.items():
+        there = {str(getattr(record.cell, name)) for record in scan.records}
+        if there and (unknown := sorted(values - there)):
+            raise UnknownName(f"{name} among the records in {folder}:", unknown[0], there)
     over = list((wanted or {}).get("dataset", ()))
-    if over and compare is not None:
-        raise ConfigError("--compare published: the papers' averages are over all datasets, leave out --datasets")
+    for asked, option in ((over, "--datasets"), (per_seed, "--per-seed")):
+        if asked and compare is not None:
+            raise ConfigError(f"--compare published: the papers print means over all datasets, leave out {option}")
 
     def is_wanted(cell: Cell) -> bool:
         return all(str(getattr(cell, name)) in values for name, values in chosen.items())
 
-    frame = load_frame(folder, over=over or None, of=is_wanted)
+    frame = frame_of(scan, over=over or None, of=is_wanted, per_seed=per_seed)
+    notes: list[str] = frame.attrs["notes"]
     if compare is None:
         if frame.empty:
             others = sorted(f"{path.parts[-3]} {path.parts[-2]}" for path in Path(results).glob("*/*/records"))
-            hint = f"; there are records of {', '.join(others)}" if others else ""
+            hint = f"; there are records of {', '.join(others)}" if others and not scan.problems else ""
+            hint = "".join(f"; {note}" for note in left_out(scan.problems)) or hint
             raise RecordError(f"there is no record in {folder}{hint}; run `make bench METHOD=clipfit` first")
-        return render(frame, format).rstrip("\n")
+        return render(frame, format).rstrip("\n"), notes
     if format in ("csv", "json"):
         papers = published_frame(protocol if protocol in TABLES else TABLES[0])
-        return render(papers if frame.empty else pd.concat([frame, papers]), format).rstrip("\n")
+        return render(papers if frame.empty else pd.concat([frame, papers]), format).rstrip("\n"), notes
     if frame.empty:
         frame = pd.DataFrame([{**dict.fromkeys(frame.columns, ""), "suite": suite, "protocol": protocol, "shots": 0}])
-        return render(frame.iloc[:0], format, beside=published_sections(frame)).rstrip("\n")
-    return render(frame, format, beside=published_sections(frame)).rstrip("\n")
+        return render(frame.iloc[:0], format, beside=published_sections(frame)).rstrip("\n"), notes
+    return render(frame, format, beside=published_sections(frame)).rstrip("\n"), notes

@@ -27,6 +27,7 @@ COLUMNS = [
     *IDENTITY, "method", "dataset", "seeds", "cells", "cells_expected",
     "base", "novel", "h", "h_mean", "base_std", "novel_std", "novel_rule", *COST,
     "variant", "averaged", "accuracy",
+    "joint_base", "joint_novel", "joint_h", "openworld_auc", "validation_free",  # of protocols that have them
 ]  # fmt: skip
 MEASURES = ("base", "novel", "accuracy")
 ROW = [*IDENTITY, "variant"]
@@ -63,6 +64,7 @@ def aggregate(
     missing: Iterable[Cell] = (),
     datasets: Mapping[str, Sequence[str]] | None = None,
     over: Sequence[str] | None = None,
+    per_seed: bool = False,
 ) -> pd.DataFrame:
     """The leaderboard: one row per recipe and dataset, one average row per recipe, recipes by H.
 
@@ -71,17 +73,18 @@ def aggregate(
         missing: cells that were asked for and have no outcome.
         datasets: by suite, its datasets in order; a suite that is not named has those that occur.
         over: the datasets that are shown and averaged over; None: all.
+        per_seed: rows of one seed each, in place of means over seeds; in the order of the means.
 
     Returns:
         A frame with `COLUMNS`, the spread `accuracy_std`, and `pretrained`, the published weights that the backbone's
-        file holds; empty values are NaN (numbers) or "" (text).
+        file holds; of rows per seed also `seed`. Empty values are NaN (numbers) or "" (text).
     """
     cells = [dict(row) for row in cells]
     absent = [{"variant": "", **cell.as_dict()} for cell in missing]
     by_row: dict[tuple, list[Row]] = {}
     for cell in sorted(cells + absent, key=lambda cell: (*map(str, _identity(cell)), cell["dataset"], cell["seed"])):
         by_row.setdefault(_identity(cell), []).append(cell)
-    blocks: dict[tuple, list[list[Row]]] = {}
+    blocks: dict[tuple, list[tuple[list[Row], list[Row]]]] = {}  # means, and what is shown
     for identity, members in by_row.items():
         suite = identity[0]
         listed = list((datasets or {}).get(suite, ()))
@@ -92,15 +95,24 @@ def aggregate(
             shown, extra = [name for name in shown if name in over], [name for name in extra if name in over]
             members = [cell for cell in members if cell["dataset"] in over]
         if members:
-            rows = _recipe_rows(identity, members, shown, extra)
-            blocks.setdefault(identity[:5], []).append(_stating(rows, len(shown), len(listed or others)))
+            stated = f"{len(shown)}/{len(listed or others)}"
+            means = _recipe_rows(identity, members, shown, extra, stated)
+            rows = [
+                {**row, "seed": seed}
+                for seed in sorted({cell["seed"] for cell in members})
+                for row in _recipe_rows(
+                    identity, [cell for cell in members if cell["seed"] == seed], shown, extra, stated
+                )
+            ] if per_seed else means  # fmt: skip
+            blocks.setdefault(identity[:5], []).append((means, rows))
     ordered = [
         row
         for group in sorted(blocks, key=lambda group: (*map(str, group[:4]), int(group[4])))
-        for recipe in sorted(blocks[group], key=_rank)
-        for row in recipe
+        for _, rows in sorted(blocks[group], key=lambda block: _rank(block[0]))
+        for row in rows
     ]
-    return pd.DataFrame(ordered, columns=[*COLUMNS, "accuracy_std", "pretrained"])
+    more = ["accuracy_std", "pretrained", *(["seed"] if per_seed else [])]
+    return pd.DataFrame(ordered, columns=[*COLUMNS, *more])
 
 
 def rows_of(frame: pd.DataFrame) -> list[Row]:
@@ -109,8 +121,9 @@ def rows_of(frame: pd.DataFrame) -> list[Row]:
 
 
 def label_of(row: Row) -> str:
-    """The name of a row: its recipe, and its variant where it is not the packaged one."""
-    return f"{row['recipe']} ({row['variant']})" if row.get("variant") else str(row["recipe"])
+    """The name of a row: its recipe, its variant where it is not the packaged one, its seed where it is of one."""
+    name = f"{row['recipe']} ({row['variant']})" if row.get("variant") else str(row["recipe"])
+    return f"{name}, seed {row['seed']}" if "seed" in row else name
 
 
 def score_of(row: Row) -> float:
@@ -131,8 +144,11 @@ def averages_of(rows: Iterable[Row]) -> list[Row]:
     return [row for row in rows if row["dataset"] == AVERAGE]
 
 
-def _recipe_rows(identity: tuple, cells: list[Row], datasets: list[str], extra: list[str]) -> list[Row]:
-    """The rows of one recipe: its datasets in order, then the average over `datasets` (never over `extra`)."""
+def _recipe_rows(identity: tuple, cells: list[Row], datasets: list[str], extra: list[str], stated: str) -> list[Row]:
+    """The rows of one recipe: its datasets in order, then the average over `datasets` (never over `extra`).
+
+    The average row says what it is over, as `stated`: `2/11`.
+    """
     done = [cell for cell in cells if "method" in cell]
     seeds = sorted({cell["seed"] for cell in cells})
     method = next((cell["method"] for cell in done), "")
@@ -142,12 +158,8 @@ def _recipe_rows(identity: tuple, cells: list[Row], datasets: list[str], extra: 
     rows = [_dataset_row(head, name, [c for c in done if c["dataset"] == name], seeds) for name in datasets]
     more = [_dataset_row(head, name, [c for c in done if c["dataset"] == name], seeds) for name in extra]
     kept = [cell for cell in done if cell["dataset"] in datasets]
-    return [*rows, *(row for row in more if row["cells"]), _average_row(head, rows, kept, seeds)]
-
-
-def _stating(rows: list[Row], shown: int, listed: int) -> list[Row]:
-    """The rows with what their average is over: `2/11`."""
-    return [{**row, "averaged": f"{shown}/{listed}" if row["dataset"] == AVERAGE else ""} for row in rows]
+    average = _average_row(head, rows, kept, seeds) | {"averaged": stated}
+    return [*({**row, "averaged": ""} for row in rows + [row for row in more if row["cells"]]), average]
 
 
 def _dataset_row(head: Row, dataset: str, cells: list[Row], seeds: list[int]) -> Row:

@@ -112,6 +112,11 @@ def is_whole(row: Row) -> bool:
     return row["cells"] == row["cells_expected"]
 
 
+def is_of_one_seed(row: Row) -> bool:
+    """Whether the row is of one seed of several that are shown one by one: such rows are not ranked."""
+    return "seed" in row
+
+
 def is_frozen(row: Row) -> bool:
     """Whether the novel classes are answered zero-shot."""
     return row["novel_rule"] == "frozen"
@@ -183,7 +188,8 @@ def _lines(averages: Sequence[Row], filled: list[list[Shown]]) -> list[Line]:
 
 def accuracies(rows: Sequence[Row], column: str, spread: bool = False) -> list[Shown]:
     """A column of accuracies: best and second marked, on request with the spread over seeds."""
-    marked = marks([row[column] for row in rows], [is_whole(row) and not is_frozen(row) for row in rows])
+    ranked = [is_whole(row) and not is_frozen(row) and not is_of_one_seed(row) for row in rows]
+    marked = marks([row[column] for row in rows], ranked)
     return [
         Shown(
             percent(row[column]),
@@ -197,14 +203,16 @@ def accuracies(rows: Sequence[Row], column: str, spread: bool = False) -> list[S
 
 def _caption(rows: list[Row], averages: list[Row]) -> list[str]:
     seeds = sorted({seed for row in averages for seed in row["seeds"].split(",") if seed}, key=int)
-    several = len(seeds) > 1
-    parts = [f"Seed{'s' * several} {', '.join(seeds) or DASH}."]
+    singly = any(map(is_of_one_seed, rows))
+    several = len(seeds) > 1 and not singly
+    mean = "one seed a line, mean over datasets" if singly else "mean over seeds, then over datasets"
+    parts = [f"Seed{'s' * (len(seeds) > 1)} {', '.join(seeds) or DASH}."]
     if len(measures(rows)) == 1:
-        parts.append("Accuracy in percent on the test images of all classes: mean over seeds, then over datasets.")
+        parts.append(f"Accuracy in percent on the test images of all classes: {mean}.")
     else:
         parts.append(
             "Accuracy in percent on the test images of the base and of the novel classes, each within its own classes: "
-            "mean over seeds, then over datasets. H is the harmonic mean of the two; that of an average is the H of "
+            f"{mean}. H is the harmonic mean of the two; that of an average is the H of "
             "the averages."
         )
     if several:
@@ -212,7 +220,7 @@ def _caption(rows: list[Row], averages: list[Row]) -> list[str]:
     parts.append(COST_CAPTION)
     if any(row["trained_parameters_end"] < row["trained_parameters"] for row in averages):
         parts.append("At end: what is still trained in the last step.")
-    if len(averages) > 1:
+    if len(averages) > 1 and not singly:
         parts.append("Best in bold, second underlined.")
     if any(map(is_frozen, averages)):
         parts.append(
@@ -228,7 +236,8 @@ def _caption(rows: list[Row], averages: list[Row]) -> list[str]:
 def _missing(rows: list[Row]) -> list[str]:
     """A line per recipe that has missing cells: how many, and where."""
     lines = []
-    for own in grouped(rows, ["recipe", "variant"]).values():
+    columns = ["recipe", "variant", *(["seed"] if any(map(is_of_one_seed, rows)) else [])]
+    for own in grouped(rows, columns).values():
         holes = [row for row in own if row["dataset"] != AVERAGE and not is_whole(row)]
         if holes:
             names = [f"{row['dataset']} {row['cells_expected'] - row['cells']}" for row in holes]

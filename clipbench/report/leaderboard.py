@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import yaml
 
 from clipbench.errors import RecordError
-from clipbench.records.store import Cell, RecordStore, write_text
+from clipbench.printable import printable
+from clipbench.records.store import Cell, RecordStore, Scan, write_text
 from clipbench.report.aggregate import aggregate, averages_of, cells_of, rows_of
 from clipbench.report.layout import is_whole
 from clipbench.report.select import Planned, select
@@ -28,11 +30,15 @@ class Leaderboard:
 
     Attributes:
         frame: the rows that are shown, see `aggregate.COLUMNS`; `frame.attrs["notes"]` says what is odd.
+        folder: where the files are.
         files: by ending (`csv`, `md`, `tex`, `png`, `pdf`; `cost.png` and `cost.pdf` of accuracy against cost).
+        unwritten: why the first of those that are not there could not be written.
     """
 
     frame: pd.DataFrame
+    folder: Path
     files: dict[str, Path]
+    unwritten: RecordError | None = None
 
     @property
     def notes(self) -> list[str]:
@@ -40,12 +46,27 @@ class Leaderboard:
         return list(self.frame.attrs.get("notes", []))
 
     def print(self, console: Console) -> None:
-        """Prints the tables, the notes and where the files are."""
+        """Prints the tables, the notes and where the files are.
+
+        Raises:
+            RecordError: a file could not be written; all else is printed before.
+        """
         for shown in terminal(*layout_of(self.frame), console.width):
             console.print(shown)
-        folder = self.files["md"].parent
-        names = ", ".join(path.name for path in self.files.values())
-        console.print(f"{folder}: {names}", highlight=False, markup=False, soft_wrap=True)
+        print_files(console, self.folder, [path.name for path in self.files.values()], self.unwritten)
+
+
+def print_files(console: Console, folder: Path, names: Sequence[str], unwritten: RecordError | None) -> None:
+    """Prints where files are.
+
+    Raises:
+        RecordError: `unwritten`.
+    """
+    if names:
+        line = printable(f"{folder}: {', '.join(names)}")
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if unwritten is not None:
+        raise unwritten
 
 
 def suite_of(name: str) -> tuple[tuple[str, ...], str]:
@@ -57,39 +78,60 @@ def suite_of(name: str) -> tuple[tuple[str, ...], str]:
     return tuple(map(str, content.get("datasets") or ())), " ".join(str(content.get("note", "")).split())
 
 
-def load_frame(
-    folder: Path | str,
+def load_frame(folder: Path | str, *arguments: Any, **more: Any) -> pd.DataFrame:
+    """The leaderboard of the records in a run folder.
+
+    Args:
+        folder: `<results>/<suite>/<protocol>`.
+        arguments: of `frame_of`.
+        more: of `frame_of`.
+    """
+    return frame_of(RecordStore(folder).scan(), *arguments, **more)
+
+
+def frame_of(
+    scan: Scan,
     expected: Iterable[Planned] | None = None,
     datasets: Sequence[str] | None = None,
     note: str | None = None,
     over: Sequence[str] | None = None,
     of: Callable[[Cell], bool] = lambda cell: True,
+    per_seed: bool = False,
 ) -> pd.DataFrame:
-    """The leaderboard of the records in a run folder.
+    """The leaderboard of records that have been read.
 
     Args:
-        folder: `<results>/<suite>/<protocol>`.
+        scan: the records of a run folder.
         expected: the cells of a plan (anything with `cell` and `key`): their records must have these keys, and those
             without one are shown as missing.
         datasets: the datasets of the suite in order; None takes those of the packaged suite, else those that occur.
         note: what tables of this suite say about themselves; None takes that of the packaged suite.
         over: the datasets that are shown and averaged over; None: all of the suite.
         of: which cells are wanted.
+        per_seed: rows of one seed each, see `aggregate`.
 
     Returns:
         Columns as `aggregate.COLUMNS`, no rows without records; `attrs` has `notes` and `suite_notes`, for people.
     """
-    scan = RecordStore(folder).scan()
     chosen = select([record for record in scan.records if of(record.cell)], expected)
     suites = {cell.suite for cell in [*(record.cell for record in chosen.records), *chosen.missing]}
     packaged = {name: suite_of(name) for name in suites}
     listed = {name: datasets if datasets is not None else packaged[name][0] for name in suites}
-    frame = aggregate(cells_of(chosen.records), chosen.missing, listed, over)
+    frame = aggregate(cells_of(chosen.records), chosen.missing, listed, over, per_seed)
     dirty = sum(bool(record.data["environment"].get("dirty")) for record in chosen.records)
     changed = [f"{dirty} of {len(chosen.records)} cells ran from a checkout with uncommitted changes"] if dirty else []
-    frame.attrs["notes"] = [*chosen.notes, *scan.problems, *changed]
+    frame.attrs["notes"] = [*chosen.notes, *left_out(scan.problems), *changed]
     frame.attrs["suite_notes"] = {name: packaged[name][1] if note is None else note for name in suites}
     return frame
+
+
+def left_out(problems: Sequence[str], most: int = 3) -> list[str]:
+    """One line for all files among the records that are none, the first few by name; none where there are none."""
+    if not problems:
+        return []
+    more = f"; and {len(problems) - most} more" if len(problems) > most else ""
+    count = f"{len(problems)} file{'s' * (len(problems) > 1)}"
+    return [f"left out {count} among the records: {'; '.join(problems[:most])}{more}"]
 
 
 def write_leaderboard(
@@ -110,23 +152,43 @@ def write_leaderboard(
         note: see `load_frame`.
         over: see `load_frame`: the datasets asked for.
 
+    Returns:
+        What is to be shown, and the files; also where some could not be written.
+
     Raises:
-        RecordError: the folder holds no record, is read-only or full.
+        RecordError: the folder holds no record.
     """
     from clipbench.report.cost_figure import accuracy_vs_cost
     from clipbench.report.drawing import save_figure
     from clipbench.report.figures import figure
 
-    folder, planned = Path(folder), list(expected or ())
-    frame = load_frame(folder, planned, datasets, note)
+    folder, planned, scan = Path(folder), list(expected or ()), RecordStore(folder).scan()
+    frame = frame_of(scan, planned, datasets, note)
     if frame.empty:
         raise RecordError(f"there is no record in {folder}; run `make bench METHOD=clipfit` first")
-    shown = load_frame(folder, planned, datasets, note, over) if over else frame
+    shown = frame_of(scan, planned, datasets, note, over) if over else frame
     whole = any(is_whole(row) for row in averages_of(rows_of(frame)))
     kept = frame if whole else shown
-    files = {
-        ending: write_text(folder / f"leaderboard.{ending}", render(kept, ending)) for ending in ("csv", "md", "tex")
-    }
-    files |= save_figure(figure(kept), folder / "scatter")
-    costs = save_figure(accuracy_vs_cost(kept), folder / "accuracy_vs_cost")
-    return Leaderboard(shown, files | {f"cost.{ending}": path for ending, path in costs.items()})
+
+    def texts(ending: str) -> dict[str, Path]:
+        return {ending: write_text(folder / f"leaderboard.{ending}", render(kept, ending))}
+
+    def costs() -> dict[str, Path]:
+        saved = save_figure(accuracy_vs_cost(kept), folder / "accuracy_vs_cost")
+        return {f"cost.{ending}": path for ending, path in saved.items()}
+
+    parts = [partial(texts, ending) for ending in ("csv", "md", "tex")]
+    files, unwritten = written([*parts, lambda: save_figure(figure(kept), folder / "scatter"), costs])
+    return Leaderboard(shown, folder, files, unwritten)
+
+
+def written(parts: Iterable[Callable[[], Mapping[str, Path]]]) -> tuple[dict[str, Path], RecordError | None]:
+    """Writes files part by part: those that are there, and why the first one that is not could not be written."""
+    files: dict[str, Path] = {}
+    first: RecordError | None = None
+    for part in parts:
+        try:
+            files |= part()
+        except RecordError as error:
+            first = first or error
+    return files, first

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from clipbench.report.cost_figure import canvas, draw_costs
 from clipbench.report.drawing import save_figure
 from clipbench.report.labels import place_labels
 from clipbench.report.layout import Section
+from clipbench.report.leaderboard import left_out, print_files, written
 from clipbench.report.select import Planned, select
 from clipbench.report.study_tables import BESIDE, scope_of, study_sections
 from clipbench.report.tables import csv, latex, markdown, terminal
@@ -41,21 +43,28 @@ class StudyBoard:
             `h_vs_zero_shot` are differences of H (of accuracy where nothing is novel), `gain_per_kb` the latter for
             each 1,000 stored bytes.
         sections: its tables.
+        folder: where the files are.
         files: by name.
+        unwritten: why the first of those that are not there could not be written.
     """
 
     frame: pd.DataFrame
     sections: list[Section]
+    folder: Path
     files: dict[str, Path]
+    unwritten: RecordError | None = None
 
     def print(self, console: Console) -> None:
-        """Prints the tables, the notes and where the files are."""
+        """Prints the tables, the notes and where the files are.
+
+        Raises:
+            RecordError: a file could not be written; all else is printed before.
+        """
         first, *others = (dataclasses.replace(section, details=[]) for section in self.sections)
         short = [first, *(dataclasses.replace(section, caption="") for section in others)]
         for shown in terminal(short, self.frame.attrs["notes"], console.width):
             console.print(shown)
-        folder = next(iter(self.files.values())).parent
-        console.print(f"{folder}: {', '.join(self.files)}", highlight=False, markup=False, soft_wrap=True)
+        print_files(console, self.folder, [*self.files], self.unwritten)
 
 
 def write_study(
@@ -71,22 +80,32 @@ def write_study(
         suite: all datasets of the suite.
         note: what a table of this suite must say about itself.
 
+    Returns:
+        What is to be shown, and the files; also where some could not be written.
+
     Raises:
-        RecordError: there is no record of it, or the folder is read-only or full.
+        RecordError: there is no record of it.
     """
     frame = study_frame(study, records, expected)
     scope = scope_of(study, len(suite))
     tables = study_sections(study, frame, scope, note)
     notes = frame.attrs["notes"]
     head = [f"# {study.title}", study.question]
-    files = {
-        "study.csv": write_text(folder / "study.csv", csv(frame, [*OWN, *COLUMNS])),
-        "study.md": write_text(folder / "study.md", markdown(tables, notes, head)),
-        "study.tex": write_text(folder / "study.tex", latex(tables, notes)),
-    }
-    for name, drawn in study_figures(study, frame, scope).items():
-        files |= {path.name: path for path in save_figure(drawn, folder / name).values()}
-    return StudyBoard(frame, tables, files)
+    texts = {
+        "study.csv": csv(frame, [*OWN, *COLUMNS]), "study.md": markdown(tables, notes, head),
+        "study.tex": latex(tables, notes),
+    }  # fmt: skip
+
+    def save_text(name: str) -> dict[str, Path]:
+        return {name: write_text(folder / name, texts[name])}
+
+    def save_drawn(name: str, drawn: Figure) -> dict[str, Path]:
+        return {path.name: path for path in save_figure(drawn, folder / name).values()}
+
+    parts: list[Callable[[], dict[str, Path]]] = [partial(save_text, name) for name in texts]
+    parts += [partial(save_drawn, name, drawn) for name, drawn in study_figures(study, frame, scope).items()]
+    files, unwritten = written(parts)
+    return StudyBoard(frame, tables, folder, files, unwritten)
 
 
 def study_frame(study: Study, records: Path, expected: Iterable[Planned]) -> pd.DataFrame:
@@ -119,7 +138,7 @@ def study_frame(study: Study, records: Path, expected: Iterable[Planned]) -> pd.
     board = aggregate(cells_of(chosen.records), [*chosen.missing, *absent], {like.suite: study.datasets})
     rows = {(row["recipe"], row["dataset"]): row for row in rows_of(board)}
     frame = pd.DataFrame(_placed(study, rows), columns=[*OWN, *COLUMNS])
-    frame.attrs["notes"] = [*chosen.notes, *scan.problems]
+    frame.attrs["notes"] = [*chosen.notes, *left_out(scan.problems)]
     frame.attrs["test_images"] = {
         record.cell.dataset: {name: split["total"] for name, split in record.splits.items()}
         for record in chosen.records

@@ -17,7 +17,12 @@ from clipbench.records.settings import flat
 from clipbench.records.store import Cell
 
 SHOWN = 3  # settings that a name spells out
+EARLIER = "earlier version"
 DATA = ("dataset", "split_hash")  # not the digest of files: it follows the draw, and so the seed
+
+
+WORDS = ("settings", "class", "code", "version", "backbone", "precision", "recipe", "data")
+UNSAID = ("class_path", "code", "recipe")  # by records of an earlier version
 
 
 class Difference(NamedTuple):
@@ -30,7 +35,7 @@ class Difference(NamedTuple):
         versions: of the numeric code, as JSON.
         backbone: hash of the loaded tensors.
         precision: of the trainer.
-        recipe: digest of the recipe's own content, as far as it acts.
+        recipe: digest of the recipe's own content, as far as it acts; `EARLIER` where the record does not say.
         data: number of the data behind the dataset's key: 0 is what most cells of the table have.
     """
 
@@ -61,7 +66,8 @@ def difference(provenance: Mapping[str, Any], data: str = "") -> Difference:
     return Difference(
         _text(settings_of(provenance)), str(provenance.get("class_path") or ""), _text(provenance.get("code") or {}),
         _text(provenance.get("versions") or {}), str(provenance.get("backbone_hash") or ""),
-        str(provenance.get("precision") or ""), str(provenance.get("recipe_digest") or ""), data,
+        str(provenance.get("precision") or ""),
+        EARLIER if is_of_earlier_version(provenance) else str(provenance.get("recipe_digest") or ""), data,
     )  # fmt: skip
 
 
@@ -101,8 +107,9 @@ def name_rows(groups: Mapping[Difference, int]) -> dict[Difference, str]:
 
     Args:
         groups: the rows, with a number each: the larger, the more it is the one that the others are told apart from.
+            A row of an earlier version is never that one beside another, and says what it is also alone.
     """
-    usual = max(groups, key=lambda one: (one.data == "", one.settings == "{}", groups[one]))
+    usual = max(groups, key=lambda one: (one.recipe != EARLIER, one.data == "", one.settings == "{}", groups[one]))
     names: dict[Difference, str] = {}
     for one in sorted(groups, key=lambda one: -groups[one]):
         parts = [*_shown(json.loads(one.settings)), *_other(one, usual)]
@@ -115,9 +122,16 @@ def name_rows(groups: Mapping[Difference, int]) -> dict[Difference, str]:
 
 def reasons(groups: Iterable[Difference]) -> list[str]:
     """By what the rows of one recipe are kept apart, in the words of the table."""
-    columns = zip(*groups, strict=True)
-    words = ("settings", "class", "code", "version", "backbone", "precision", "recipe", "data")
-    return [word for word, column in zip(words, columns, strict=True) if len(set(column)) > 1]
+    rows = list(groups)
+    known = [one for one in rows if one.recipe != EARLIER]  # the others do not say class, code and recipe
+    columns = zip(*rows, strict=True)
+    stated = dict(zip(Difference._fields, zip(*known, strict=True), strict=True)) if known else {}
+    mixed = {"version"} if 0 < len(known) < len(rows) else set()
+    apart = {
+        word for name, word, column in zip(Difference._fields, WORDS, columns, strict=True)
+        if len(set(stated.get(name, ()) if name in UNSAID else column)) > 1
+    }  # fmt: skip
+    return [word for word in WORDS if word in apart | mixed]
 
 
 def _shown(settings: Mapping[str, Any]) -> list[str]:
@@ -128,11 +142,12 @@ def _shown(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _other(one: Difference, usual: Difference) -> list[str]:
-    parts = []
-    if one.class_path != usual.class_path and "class_path" not in one.settings:
+    earlier = one.recipe == EARLIER
+    parts = [EARLIER] if earlier else []
+    if one.class_path != usual.class_path and "class_path" not in one.settings and not earlier:
         parts.append(f"class {one.class_path}")
-    if one.code != usual.code:
-        parts.append(f"code {_digest(one.code)}")
+    if one.code != usual.code and not earlier:
+        parts.append(f"code {_digest(one.code)}" if one.code != "{}" else "without changes of the code")
     if one.versions != usual.versions:
         mine, its = json.loads(one.versions), json.loads(usual.versions)
         parts += [f"{name} version {value}" for name, value in mine.items() if its.get(name) != value] or [

@@ -46,6 +46,7 @@ def record(of: Cell = CELL, base: int = 30, novel: int | None = 20, total: int =
         "provenance": {
             "backbone_hash": "b" * 64, "split_hash": "s" * 64, "precision": "32-true",
             "versions": {"data": 1, "backbone": 1, "method": 1, "protocol": 1},
+            "variant": {}, "recipe_digest": "r" * 64,
         },
         "environment": {"started": "2026-01-01T00:00:00+00:00", "finished": "2026-01-01T00:00:02+00:00"},
         "config": config,

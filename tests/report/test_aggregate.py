@@ -53,7 +53,8 @@ def test_columns_are_exactly_those_of_the_design() -> None:
     named = (
         "suite,backbone,protocol,setting,shots,recipe,method,dataset,seeds,cells,cells_expected,base,novel,h,h_mean,"
         "base_std,novel_std,novel_rule,trained_parameters,trained_parameters_end,share,stored_bytes,seconds_per_step,"
-        "train_seconds,peak_bytes,inference_overhead,variant,averaged,accuracy"
+        "train_seconds,peak_bytes,inference_overhead,variant,averaged,accuracy,"
+        "joint_base,joint_novel,joint_h,openworld_auc,validation_free"
     )
     assert ",".join(COLUMNS) == named
     assert list(frame_of(GRID).columns) == [*COLUMNS, "accuracy_std", "pretrained"]
@@ -152,7 +153,6 @@ def test_with_a_plan_only_its_keys_count() -> None:
             "version",
         ),
         ({"variant": {"model.lr": 0.1}}, "model.lr 0.1", "settings"),
-        ({"changed": {"model": {"init_args": {"lr": 0.1}}}}, "model.lr 0.1", "settings"),  # before version 0.3
         (
             {"variant": {"model.class_path": "ZeroShot", "model.a": 1, "model.b": None, "model.c": "x"}},
             "model.a 1, model.b null, model.c x, 1 more \\([0-9a-f]{4}\\)",
@@ -176,6 +176,32 @@ def test_whatever_differs_is_a_row_of_its_own(change: dict[str, Any], name: str,
     assert select([*GRID[:5], odd]).notes == [f"clipfit: 2 rows, which are kept apart by {reason}"]
     (left,) = select([*GRID[:5], odd], apart=False).notes
     assert left == f"clipfit: 1 cell (eurosat seed 3) left out, of another row: other {reason}"
+
+
+def former(record_: Record, changed: dict[str, Any] | None = None) -> Record:
+    """The record as versions before 0.3 wrote it: with what the user had changed, and nothing else of its recipe."""
+    rest = {name: value for name, value in record_.provenance.items() if name not in ("variant", "recipe_digest")}
+    return Record(record_.data | {"provenance": rest | ({"changed": changed} if changed else {})})
+
+
+@pytest.mark.parametrize(
+    ("changed", "name", "reason"),
+    [
+        (None, "earlier version", "version"),
+        ({"model": {"init_args": {"lr": 0.1}}}, "model.lr 0.1, earlier version", "settings, version"),
+    ],
+)
+def test_records_of_an_earlier_version_are_called_that_and_never_merged(
+    changed: dict[str, Any] | None, name: str, reason: str
+) -> None:
+    old = [former(one, changed) for one in GRID[1:]]
+    chosen = select([*old, GRID[0]])
+    assert {one.variant for one in chosen.records} == {"", name}
+    assert [one.cell.seed for one in chosen.records if not one.variant] == [GRID[0].cell.seed], "fewer, but today's"
+    assert chosen.notes == [f"clipfit: 2 rows, which are kept apart by {reason}"]
+    alone = select(old)
+    assert {one.variant for one in alone.records} == {name}
+    assert alone.notes == []
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from rich.console import Console
 from clipbench import atomic
 from clipbench.commands.table import table_text
 from clipbench.errors import RecordError
-from clipbench.records.store import SCHEMA, RecordStore
+from clipbench.records.store import SCHEMA, RecordStore, read_record
 from clipbench.report import compare_published, load_frame, render, write_leaderboard
 from clipbench.report.compare import published_sections
 from clipbench.report.published import KEYS
@@ -98,8 +100,40 @@ def test_an_empty_folder_and_a_full_disk_are_one_sentence(tmp_path: Path, monkey
 
     monkeypatch.setattr(atomic.os, "fsync", full)
     with pytest.raises(RecordError, match="the disk is full"):
-        write_leaderboard(tmp_path)
+        write_leaderboard(tmp_path).print(Console(file=io.StringIO()))
     assert (tmp_path / "leaderboard.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["leaderboard.csv", "accuracy_vs_cost.pdf"])
+def test_a_file_that_cannot_be_written_takes_no_table_away(tmp_path: Path, name: str) -> None:
+    write(tmp_path, outcomes({"clipfit": (30, 20)}))
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "kept").touch()
+    board_ = write_leaderboard(tmp_path, datasets=DATASETS)
+    console = Console(record=True, width=100, file=io.StringIO())
+    with pytest.raises(RecordError, match=f"cannot write '{name}'"):
+        board_.print(console)
+    shown = console.export_text()
+    assert "Average over 3 datasets" in shown
+    missing = {name, name.replace(".pdf", ".png")}  # a figure has two forms
+    assert {path.name for path in board_.files.values()} == set(FILES) - missing
+
+
+def test_records_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "mini" / "base_to_novel"
+    write(folder, outcomes({"clipfit": (30, 20)}))
+    read = Counter[str]()
+
+    def counting(path: Path) -> Any:
+        read[path.name] += 1
+        return read_record(path)
+
+    monkeypatch.setattr("clipbench.records.store.read_record", counting)
+    write_leaderboard(folder, datasets=DATASETS, over=["dtd"])
+    assert set(read.values()) == {1}
+    read.clear()
+    table_text(tmp_path, "mini", "base_to_novel", wanted={"dataset": ["dtd"], "seed": ["1"]})
+    assert set(read.values()) == {1}
 
 
 def test_the_note_of_the_suite_stands_in_the_caption(tmp_path: Path) -> None:
