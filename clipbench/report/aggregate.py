@@ -47,7 +47,7 @@ def cells_of(records: Iterable[Record]) -> list[Row]:
             {
                 **record.cell.as_dict(),
                 "variant": record.variant,
-                "pretrained": record.provenance.get("pretrained", ""),
+                "pretrained": record.provenance.get("pretrained") or "",
                 "method": record.method,
                 "base": record.accuracy("base") if "base" in splits and not single else math.nan,
                 "novel": record.accuracy("novel") if "novel" in splits and not single else math.nan,
