@@ -19,6 +19,7 @@ from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 from torch.utils.data import DataLoader
 
 from clipbench import protocols
+from clipbench.argument_types import refuse_wrong_types
 from clipbench.data.augmentation import ImagePolicy, Preprocessing
 from clipbench.data.batches import AugmentedImages, Batch, PlainImages, as_is
 from clipbench.data.cards import Card
@@ -75,6 +76,7 @@ class DataModule(L.LightningDataModule, abc.ABC):
         crop_ratio: tuple[float, float] = (0.75, 1.3333333333333333),
         flip: float = 0.5,
     ) -> None:
+        refuse_wrong_types(DataModule, locals())
         super().__init__()
         self.save_hyperparameters(logger=False)
         self.hparams.update({name: _plain(value) for name, value in self.hparams.items()})

@@ -5,6 +5,7 @@ Every init argument is plain data and stands in each class, so that a config say
 
 from __future__ import annotations
 
+from clipbench.argument_types import refuse_wrong_types
 from clipbench.data.base import DataModule
 from clipbench.data.batches import Batch
 from clipbench.data.sources import SEED, SHOTS, ImageSource, card_source, folder_source, manifest_source
@@ -55,6 +56,7 @@ class FewShotDataModule(DataModule):
         crop_ratio: tuple[float, float] = (0.75, 1.3333333333333333),
         flip: float = 0.5,
     ) -> None:
+        refuse_wrong_types(FewShotDataModule, locals())
         super().__init__(
             shots,
             seed,
@@ -112,6 +114,7 @@ class ImageFolder(DataModule):
         crop_ratio: tuple[float, float] = (0.75, 1.3333333333333333),
         flip: float = 0.5,
     ) -> None:
+        refuse_wrong_types(ImageFolder, locals())
         super().__init__(
             shots,
             seed,
@@ -170,6 +173,7 @@ class Manifest(DataModule):
         crop_ratio: tuple[float, float] = (0.75, 1.3333333333333333),
         flip: float = 0.5,
     ) -> None:
+        refuse_wrong_types(Manifest, locals())
         super().__init__(
             shots,
             seed,

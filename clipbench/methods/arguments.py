@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import math
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, MutableMapping
 from copy import copy
-from numbers import Integral, Real
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
-from clipbench.errors import ConfigError, UnknownName, UnreadSetting
+from clipbench.errors import UnknownName, UnreadSetting
 
 FORMER = {  # names before version 0.2.0, by method
     "Adapter": {"n": "n_adapters"},
@@ -37,41 +33,6 @@ def refuse_unknown(kind: type, given: Iterable[str]) -> None:
     """Raise UnknownName, with the nearest right name, where an argument is given that a class does not have."""
     for name in given:
         raise UnknownName(f"setting of {kind.__name__}", name, settings_of(kind))
-
-
-def refuse_other_types(kind: type, arguments: Mapping[str, Any]) -> None:
-    """Raise ConfigError where an argument is of another type than the class says, or no finite number.
-
-    What annotations say beyond plain data is left to the class.
-    """
-    hints: dict[str, Any] = {}
-    for base in reversed(kind.__mro__):
-        if "__init__" in base.__dict__:
-            with suppress(NameError):  # an annotation that exists for type checkers alone
-                hints |= get_type_hints(base.__init__)  # type: ignore[misc]
-    for name, value in arguments.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{name} of {kind.__name__} must be a finite number, it is {value}")
-        if name in hints and not _fits(value, hints[name]):
-            wanted = getattr(hints[name], "__name__", None) if isinstance(hints[name], type) else None
-            shown = (wanted or str(hints[name]).replace("typing.", "")).replace("NoneType", "None")
-            raise ConfigError(f"{name} of {kind.__name__} must be {shown}, it is {type(value).__name__} {value!r:.80}")
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of a type of plain data, lists and dicts included."""
-    origin, inside = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        return any(_fits(value, one) for one in inside)
-    if origin is Literal:  # which words there are says the class, with the nearest one
-        return any(isinstance(value, type(one)) for one in inside)
-    if hint in (int, float):
-        return isinstance(value, Integral if hint is int else Real) and not isinstance(value, bool)
-    if origin is not None and isinstance(origin, type) and issubclass(origin, Sequence):
-        return isinstance(value, list | tuple) and all(_fits(one, inside[0]) for one in value)
-    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
-        return isinstance(value, Mapping) and all(_fits(k, inside[0]) and _fits(v, inside[1]) for k, v in value.items())
-    return hint is Any or not isinstance(hint, type) or isinstance(value, hint)
 
 
 def keep_own(kind: type, arguments: MutableMapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clipbench.argument_types import refuse_wrong_types
 from clipbench.backbone.clip import Backbone, load_backbone
 from clipbench.backbone.spec import require, resolve_spec
 from clipbench.backbone.view import BackboneView, state_of
@@ -18,7 +19,7 @@ from clipbench.data.pictures import as_pixels
 from clipbench.data.task import Task
 from clipbench.data.templates import templates_for_task
 from clipbench.errors import MethodError
-from clipbench.methods.arguments import keep_own, refuse_other_types, refuse_unknown
+from clipbench.methods.arguments import keep_own, refuse_unknown
 from clipbench.methods.checkpoint import take_checkpoint
 from clipbench.methods.evaluation import Evaluation, evaluating, labelled, no_rule_for, split_of, summed, task_of
 from clipbench.methods.weights_file import Header, Learned, finished, read_learned, restored
@@ -73,7 +74,7 @@ class Method(L.LightningModule):
         super().__init__()
         self.save_hyperparameters()
         keep_own(type(self), self.hparams)
-        refuse_other_types(type(self), self.hparams)
+        refuse_wrong_types(type(self), self.hparams)
         spec = resolve_spec(backbone)
         require(spec, self.requires(), type(self).__name__)
         self.preprocessing = spec.preprocessing

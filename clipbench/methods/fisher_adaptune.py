@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clipbench.argument_types import refuse_wrong_types
 from clipbench.errors import ConfigError
 from clipbench.methods.base import Method
 from clipbench.methods.fisher_freezing import FisherFreezing
@@ -51,6 +52,7 @@ class FisherAdapTune(Method):
         distillation_weight: float = 8.0,
         **shared: Any,
     ) -> None:
+        refuse_wrong_types(type(self), {"mode": mode, "freezing": freezing})
         settings_of_mode(mode, freezing or {})  # a wrong one is refused before anything is loaded
         if "mode" in (freezing or {}):
             raise ConfigError("the mode of FisherAdapTune is its argument `mode`, not a setting below `freezing`")

@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipbench.errors import UnknownName
+from clipbench.methods.arguments import refuse_unknown
 from clipbench.methods.base import Method
 
 LOG10_C = (6, 4, 2, 0, -2, -4, -6)
@@ -117,8 +118,10 @@ class LinearProbe(Method):
     }
 
     def __init__(
-        self, backbone: str = "mini", template_set: str = "coop", start: str | None = None, max_iter: int = 1000
-    ) -> None:
+        self, backbone: str = "mini", template_set: str = "coop", start: str | None = None, max_iter: int = 1000,
+        **unknown: Any,
+    ) -> None:  # fmt: skip
+        refuse_unknown(type(self), unknown)
         super().__init__(backbone, template_set, start)
         self.max_iter = max_iter
         self.automatic_optimization = False

@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from clipbench.errors import ConfigError, MethodError
+from clipbench.methods.arguments import refuse_unknown
 from clipbench.methods.base import Method
 from clipbench.methods.weights_file import Header, Learned, read_header, read_learned
 
@@ -51,7 +52,9 @@ class WiSEFT(Method):
         template_set: str | None = None,
         start: str | dict[str, Any] = "full",
         alpha: float = 0.5,
+        **unknown: Any,
     ) -> None:
+        refuse_unknown(type(self), unknown)
         if template_set is None and isinstance(start, str) and Path(start).is_file():
             template_set = read_header(Path(start)).template_set
         super().__init__(backbone, template_set, start)  # type: ignore[arg-type]

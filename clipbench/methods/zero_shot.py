@@ -6,10 +6,11 @@ The row that every base-to-novel table starts with uses one hand-written templat
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import nn
 
+from clipbench.methods.arguments import refuse_unknown
 from clipbench.methods.base import Method
 
 
@@ -24,7 +25,10 @@ class ZeroShot(Method):
 
     has_optimizer: ClassVar[bool] = False
 
-    def __init__(self, backbone: str = "mini", template_set: str = "coop", start: str | None = None) -> None:
+    def __init__(
+        self, backbone: str = "mini", template_set: str = "coop", start: str | None = None, **unknown: Any
+    ) -> None:
+        refuse_unknown(type(self), unknown)
         super().__init__(backbone, template_set, start)
 
     def build(self) -> dict[str, nn.Parameter]:

@@ -16,7 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 # `tools` is outside the package: it may import all of it, and nothing of it imports `tools`.
 RANK = {
     **dict.fromkeys(["errors", "json_files", "schemas"], 0),
-    **dict.fromkeys(["atomic", "printable", "randomness", "regular_files", "resources", "yaml_files"], 1),
+    **dict.fromkeys(
+        ["argument_types", "atomic", "printable", "randomness", "regular_files", "resources", "yaml_files"], 1
+    ),
     **dict.fromkeys(["mini", "protocols"], 2),
     **dict.fromkeys(["backbone", "records"], 3),
     "data": 4,

@@ -166,11 +166,11 @@ def test_tensors_are_those_of_the_method(make: Make, tmp_path: Path, kind: type[
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"lr": "0.1"}, "lr of CoOp must be float"),
-        ({"lr": [1]}, "lr of CoOp must be float"),
+        ({"lr": "0.1"}, "lr is a number"),
+        ({"lr": [1]}, "lr is a number"),
         ({"lr": -1.0}, "lr must be above 0"),
-        ({"n_context": True}, "n_context of CoOp must be int"),
-        ({"optimizer": 5}, "optimizer of CoOp"),
+        ({"n_context": True}, "n_context is a whole number"),
+        ({"optimizer": 5}, "optimizer is one of sgd"),
         ({"optimizer": "sgdd"}, "did you mean 'sgd'"),
         ({"learning_rate": 1}, "unknown setting of CoOp 'learning_rate'"),
     ],
