@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from clipbench.errors import ConfigError, DataError
 from clipbench.recipes.recipe import Config
+
+if TYPE_CHECKING:
+    from clipbench.data.task import Task
 
 
 def numeric_versions() -> dict[str, int]:
@@ -55,6 +58,10 @@ class DataFingerprints:
             "train_seed": data.train_seed,
             "augmentation": dict(data.augmentation),
         }
+
+    def task(self, section: Config) -> Task:
+        """What is trained and measured on the data."""
+        return cast("Task", self._module(section).task)
 
     def templates(self, section: Config, name: str) -> list[str]:
         """The templates of the dataset in a named set."""

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from clipbench.backbone.spec import resolve_spec, usual_name
 from clipbench.bench.fingerprint import class_path, code_of
 from clipbench.bench.identity import DataFingerprints, numeric_versions, spec_identity
+from clipbench.bench.started import start_identity
 from clipbench.errors import DataError
 from clipbench.recipes.cell_config import cell_config, data_context
 from clipbench.recipes.recipe import Config, Recipe, known_recipes, load_recipe, matches, merge
 from clipbench.recipes.request import Request
 from clipbench.recipes.start import start_of
-from clipbench.records.learned import file_digest
 from clipbench.records.settings import flat
 from clipbench.records.store import Cell, RecordStore, content_key, run_folder
 
@@ -133,7 +133,6 @@ class _Planner:
         """
         from clipbench.bench.build import with_precision
         from clipbench.methods import method_class
-        from clipbench.methods.weights_file import class_of, read_header
 
         request = dataclasses.replace(self.request, user=user)
         section = request.suite.datasets[dataset]
@@ -171,11 +170,8 @@ class _Planner:
                 own |= {"model": {"init_args": {"start": str(file)}}}
                 identity["start"] = {"recipe": parents[seed].cell.recipe, "key": parents[seed].key}
             elif isinstance(start, Path):
-                inner = class_of(read_header(start))
-                identity["start"] = {
-                    "sha256": file_digest(start), "version": inner.version,
-                    "class_path": class_path(inner), "code": code_of(inner),
-                }  # fmt: skip
+                task, backbone = self.facts.task(cell_full["data"]), full["model"]["init_args"]["backbone"]
+                identity["start"] = start_identity(start, kind, backbone, identity["backbone_hash"], task)
             row = {"variant": variant, "recipe_digest": digest} | published_weights(full)
             if isinstance(start, Path):  # by its content, wherever it lies
                 row["variant"] = variant | {"model.start": f"{start.name} {identity['start']['sha256'][:6]}"}
