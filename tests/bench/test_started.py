@@ -92,7 +92,16 @@ def test_a_bench_never_imports_what_a_file_names(
     Path("a.png").write_bytes(b"no image")
     for words in (
         ["bench", "-m", "clipfit", "--datasets", "dtd", "--seeds", "1", "--dry-run", "--set", f"model.start={path}"],
-        ["fit", "--config", "clipfit", "--data.dataset", "mini/dtd", "--model.start", str(path), "--trainer.logger=false"],
+        [
+            "fit",
+            "--config",
+            "clipfit",
+            "--data.dataset",
+            "mini/dtd",
+            "--model.start",
+            str(path),
+            "--trainer.logger=false",
+        ],
         ["test", "--weights", str(path), "--data.dataset", "mini/dtd"],
         ["test", "--config", "clipfit", "--weights", str(path), "--data.dataset", "mini/dtd"],
         ["fit", "--config", "clipfit", "--weights", str(path), "--data.dataset", "mini/dtd", "--trainer.logger=false"],
