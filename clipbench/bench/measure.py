@@ -93,7 +93,11 @@ def measure(subcommand: str, source: Config, recipe: Recipe | None, user: Config
         refuse_empty_val(data)
     given = {"datamodule": data, "ckpt_path": source.get("ckpt_path"), "verbose": False, "weights_only": True}
     with stopped_by(stop, lambda: run), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")  # no callback acts in a test
+        for message in (
+            "Be aware that when using `ckpt_path`",
+            "The dirpath has changed",
+        ):  # no callback acts in a test
+            warnings.filterwarnings("ignore", message=message)
         getattr(run, subcommand)(method, **given)
     print(f"{file}: {header.recipe or header.method}, learned on '{header.dataset}' ({len(header.classnames)} classes)")
     print(*lines_of(method, data, testing=subcommand == "test"), sep="\n")
