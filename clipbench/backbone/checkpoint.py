@@ -100,7 +100,7 @@ def _safetensors(file: Path) -> dict[str, Tensor]:
         state: Any = load_file(file)
     except (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise BackboneError(f"{file} cannot be read as weights (safetensors: {gist(str(error))})") from error
-    return _unwrapped(state)
+    return _unwrapped(state, file)
 
 
 def _zipped(file: Path) -> dict[str, Tensor]:
@@ -111,7 +111,7 @@ def _zipped(file: Path) -> dict[str, Tensor]:
         raise BackboneError(f"{file} cannot be read as weights: it is cut off or damaged ({error})") from error
     if is_torchscript(names):
         try:
-            return _unwrapped(read_torchscript(file))
+            return _unwrapped(read_torchscript(file), file)
         except DAMAGED as error:
             raise BackboneError(f"{file}, a TorchScript archive, cannot be read ({gist(str(error))})") from error
     if any(name.endswith("data.pkl") for name in names):
@@ -171,7 +171,7 @@ def _state_dict(content: Any, file: Path) -> dict[str, Tensor]:
             content = content[within[0]]
             continue
         if tensors:
-            return _unwrapped({str(name): tensor for name, tensor in tensors.items()})
+            return _unwrapped({str(name): tensor for name, tensor in tensors.items()}, file)
         break
     found = [f"'{name}' ({_kind(value)})" for name, value in content.items()] if isinstance(content, Mapping) else []
     raise BackboneError(f"{file} holds no state dict of tensors (found: {_some(found) or 'nothing'})")
@@ -189,7 +189,11 @@ def _kind(value: Any) -> str:
     return f"{type(value).__name__} of {len(value)}" if isinstance(value, (Mapping, list, tuple)) else repr(value)[:40]
 
 
-def _unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _unwrapped(state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
+    for name, tensor in state.items():
+        if tensor.is_meta or tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex():
+            kind = "holds no numbers" if tensor.is_meta else "is sparse, quantised or complex"
+            raise BackboneError(f"{file} cannot be read as weights: its tensor '{name}' {kind}")
     names = _without_wrapper(list(state))
     return {names[name]: tensor for name, tensor in state.items()}
 

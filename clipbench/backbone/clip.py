@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from threading import Lock
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from clipbench.errors import BackboneError
 __all__ = ["Backbone", "backbone_hash", "build_backbone", "describe_backbone", "load_backbone"]
 
 MAX_SHOWN = 4  # tensors named in a message
+MOST = 1 << 20  # positions that anybody trains
 # CoCa's captioner, and what older torch and transformers stored besides tensors that are learned
 UNUSED = ("text_decoder.", "attn_mask", "text.attn_mask", "text.transformer.embeddings.position_ids")
 
@@ -92,42 +94,51 @@ def _random(backbone: Backbone) -> dict[str, Tensor]:
 
 
 def _loaded(backbone: Backbone, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """open_clip's tensors in our names.
+    """open_clip's tensors in our names, widened to float32 (which is exact): names, shapes, types and values that fit.
 
     Raises:
-        BackboneError: tensors are missing, or there are some that the architecture does not have.
+        BackboneError: tensors are missing or too many, of another shape or type, or not finite.
     """
-    state = weights.with_text_prefix(state, text_prefix(backbone.spec))
-    scalars = ["logit_scale"] if backbone.logit_bias is None else ["logit_scale", "logit_bias"]
+    spec = backbone.spec
+    state = weights.with_text_prefix(state, text_prefix(spec))
     if backbone.logit_bias is not None:
         state.setdefault("logit_bias", torch.tensor(0.0))  # as open_clip fills in for weights without one
-    tables = {"image": backbone.image.table(), "text": backbone.text.table()}
-    wanted = {*scalars, *(entry.open_clip_name for table in tables.values() for entry in table)}
+    wanted = backbone.to_open_clip_state_dict()
     wrong = [f"no tensor '{name}'" for name in sorted(wanted) if name not in state]
     wrong += [f"a tensor '{name}' too many" for name in state if name not in wanted and not name.startswith(UNUSED)]
     if wrong:
         raise BackboneError(
-            f"the weights of backbone '{backbone.spec.name}' are of another architecture than"
-            f" {backbone.spec.architecture}: {_some(wrong)}{_found(state)}"
+            f"the weights of backbone '{spec.name}' are of another architecture than {spec.architecture}:"
+            f" {_some(wrong)}{_found(state)}"
         )
-    positions, named = state.get("visual.positional_embedding"), _names_its_size(backbone.spec)
-    if isinstance(backbone.image, ImageTower) and named and positions is not None and positions.ndim == 2:
+    positions = state.get("visual.positional_embedding")
+    if isinstance(backbone.image, ImageTower) and _names_its_size(spec) and _is_a_grid(positions):
         state["visual.positional_embedding"] = weights.resample_positions(positions, backbone.image.shape.grid)
-    _check_scalars(backbone.spec, {name: state[name] for name in scalars})
-    out = {name: state[name].reshape(()) for name in scalars}
-    for name, table in tables.items():
-        out |= {f"{name}.{key}": tensor for key, tensor in weights.from_open_clip(state, table).items()}
     wrong = [
-        f"{name} is {_form(out[name], wanted)}, not {_form(wanted, out[name])}"
-        for name, wanted in backbone.state_dict().items()
-        if out[name].shape != wanted.shape or out[name].is_floating_point() != wanted.is_floating_point()
+        f"{name} is {_form(state[name], tensor)}, not {_form(tensor, state[name])}"
+        for name, tensor in wanted.items()
+        if (state[name].shape != tensor.shape and not tensor.ndim == 0 == state[name].numel() - 1)
+        or state[name].is_floating_point() != tensor.is_floating_point()
     ]
     if wrong:
         raise BackboneError(
-            f"the weights of backbone '{backbone.spec.name}' do not fit {backbone.spec.architecture}: {_some(wrong)}"
-            f"{_found(state)}"
+            f"the weights of backbone '{spec.name}' do not fit {spec.architecture}: {_some(wrong)}{_found(state)}"
         )
+    state = {name: _widened(state[name].reshape(tensor.shape)) for name, tensor in wanted.items()}
+    load.check_values(spec, state)
+    out = {name: tensor for name, tensor in state.items() if name.startswith("logit_")}
+    for name, tower in (("image", backbone.image), ("text", backbone.text)):
+        out |= {f"{name}.{key}": tensor for key, tensor in weights.from_open_clip(state, tower.table()).items()}
     return out
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def _is_a_grid(positions: Tensor | None) -> TypeGuard[Tensor]:
+    """Whether positional embeddings can be resampled to another grid."""
+    return positions is not None and positions.ndim == 2 and positions.is_floating_point() and len(positions) < MOST
 
 
 def _names_its_size(spec: BackboneSpec) -> bool:
@@ -146,18 +157,6 @@ def _found(state: dict[str, Tensor]) -> str:
     """What the tensors are instead, as far as that is known."""
     found = what_it_is({name: tuple(tensor.shape) for name, tensor in state.items()})
     return f"; {found}" if found else ""
-
-
-def _check_scalars(spec: BackboneSpec, scalars: dict[str, Tensor]) -> None:
-    """Raises a BackboneError for a logit scale or bias that is not one number, or gives no logits."""
-    for name, tensor in scalars.items():
-        if tensor.numel() != 1 or not tensor.is_floating_point():
-            raise BackboneError(f"the weights of backbone '{spec.name}': '{name}' is not one number")
-    if not torch.isfinite(scalars["logit_scale"].exp()).all():
-        value = float(scalars["logit_scale"])
-        raise BackboneError(
-            f"the weights of backbone '{spec.name}': logit_scale is {value:g}, the logarithm of infinity"
-        )
 
 
 def _some(wrong: list[str]) -> str:

@@ -5,12 +5,8 @@ Whether there is a network is asked once and answered in seconds: the hub's own 
 
 from __future__ import annotations
 
-import http.client
 import os
-import ssl
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -105,6 +101,11 @@ def reachable(host: str) -> bool:
     """Whether a server answers anything at all within seconds; asked through the user's proxies, until it does."""
     if host in _REACHED:
         return True
+    import http.client
+    import ssl
+    import urllib.error
+    import urllib.request
+
     answered: list[bool] = []
 
     def ask() -> None:

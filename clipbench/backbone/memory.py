@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def file_digest(file: Path) -> str:
 def openai_architecture(file: Path) -> str | None:
     """The architecture whose weights OpenAI published as this very file, wherever it lies; None for any other file."""
     with contextlib.suppress(OSError):
-        if file.is_file():
+        if os.path.isfile(file):
             with file.open("rb") as opened:
                 if opened.read(len(ZIP)) != ZIP:
                     return None

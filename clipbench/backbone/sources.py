@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,10 +67,10 @@ def find_source(bare: str) -> Source:
     architecture, slash, tag = bare.rpartition("/")
     if slash and _spelled(architecture) in catalogue.architectures():
         return _tagged(_spelled(architecture), tag)
-    path = Path(bare).expanduser()
-    if bare and path.is_dir():
+    path = _path(bare)
+    if bare and os.path.isdir(path):
         return _folder(bare, bare)
-    if bare and (path.exists() or bare.startswith(("~", ".", "/"))):
+    if bare and (os.path.exists(path) or bare.startswith(("~", ".", "/"))):
         return _plain_file(path, bare)
     raise _unknown(bare)
 
@@ -116,6 +117,11 @@ def usual_tag(bare: str) -> str:
     return f"{architecture}/{tag}" if tag in catalogue.pretrained_tags().get(architecture, {}) else ""
 
 
+def _path(text: str) -> Path:
+    """A path as people write it; an unknown `~user` stays as it is."""
+    return Path(os.path.expanduser(text))
+
+
 def _spelled(name: str) -> str:
     """OpenAI's spelling `ViT-B/16` in open_clip's."""
     return name.replace("/", "-")
@@ -141,7 +147,7 @@ def _file(architecture: str, file: str, name: str) -> Source:
     """`ARCH@FILE`."""
     if not file:
         raise ConfigError(f"backbone '{name}': no file is named after '@'")
-    path = Path(file).expanduser()
+    path = _path(file)
     refuse_no_file(path, name)
     config = catalogue.model_config(architecture)
     published = memory.openai_architecture(path)
@@ -162,7 +168,7 @@ def _plain_file(path: Path, name: str) -> Source:
     published = memory.openai_architecture(path)
     if published is not None:
         return _file(published, str(path), name)
-    if (path.parent / CONFIG_FILE).is_file():
+    if os.path.isfile(path.parent / CONFIG_FILE):
         return _folder(str(path.parent), name)._replace(where=f"file:{path}")
     raise BackboneError(
         f"backbone '{name}': the file does not say its architecture, and no {CONFIG_FILE} lies beside it; name both,"
@@ -172,11 +178,11 @@ def _plain_file(path: Path, name: str) -> Source:
 
 def refuse_no_file(path: Path, name: str) -> None:
     """Raise BackboneError unless it is a plain file: a pipe would be waited for."""
-    if path.is_file():
+    if os.path.isfile(path):
         return
-    if not path.exists():
+    if not os.path.exists(path):
         raise BackboneError(f"backbone '{name}': there is no checkpoint file '{path}'")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise BackboneError(
             f"backbone '{name}': '{path}' is a folder; name the checkpoint file in it, or '{FOLDER_PREFIX}{path}' where"
             f" it holds {CONFIG_FILE}"
@@ -188,9 +194,9 @@ def _folder(folder: str, name: str) -> Source:
     """A folder with open_clip's config file."""
     if not folder:
         raise ConfigError(f"backbone '{name}': no folder is named after '{FOLDER_PREFIX}'")
-    path = Path(folder).expanduser()
+    path = _path(folder)
     file = path / CONFIG_FILE
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise BackboneError(_without_config(path, name))
     config, entry = read_config(file)
     return Source(path.resolve().name, f"folder:{path}", config, entry, own_config=f"{FOLDER_PREFIX}{path}")
@@ -198,11 +204,11 @@ def _folder(folder: str, name: str) -> Source:
 
 def _without_config(path: Path, name: str) -> str:
     """What is said of a folder that has no config of open_clip."""
-    if not path.is_dir():
-        what = "is a file, not a folder" if path.is_file() else "does not exist"
+    if not os.path.isdir(path):
+        what = "is a file, not a folder" if os.path.isfile(path) else "does not exist"
         return f"backbone '{name}': the folder '{path}' {what}; it would hold {CONFIG_FILE} and the weights beside it"
     what = "the folder has no"
-    if (path / "config.json").is_file():
+    if os.path.isfile(path / "config.json"):
         what = "the folder has a config.json, as models of Hugging Face transformers have, but no"
     return (
         f"backbone '{name}': {what} {CONFIG_FILE} with the weights beside it; where the architecture is one of"

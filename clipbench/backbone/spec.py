@@ -127,9 +127,13 @@ def usual_name(name: str) -> str:
 
 
 def refuse_untagged(spec: BackboneSpec) -> None:
-    """Raise UnknownName where an architecture is named without saying which weights."""
+    """Raise ConfigError where an architecture is named without saying which weights."""
     if spec.source == UNTAGGED:
-        raise UnknownName("backbone", spec.name, known_tags(spec.architecture), note="; the name says which weights")
+        names = sorted(known_tags(spec.architecture), key=lambda name: not name.endswith("/openai"))
+        raise ConfigError(
+            f"backbone '{spec.name}' names an architecture without its weights: name one of {', '.join(names)}, or a"
+            f" file, as {spec.architecture}@FILE"
+        )
 
 
 def _split_options(name: str) -> tuple[str, dict[str, str]]:

@@ -100,7 +100,7 @@ def test_an_architecture_alone_is_enough_where_no_weights_are_needed() -> None:
 
     assert describe_backbone("ViT-B-16").size() == 149_620_737
     for ask in (load_backbone, backbone_hash):
-        with pytest.raises(UnknownName, match=r"known: ViT-B-16/commonpool.*ViT-B-16/openai.*says which weights"):
+        with pytest.raises(ConfigError, match=r"without its weights: name one of ViT-B-16/openai, .* ViT-B-16@FILE"):
             ask("ViT-B-16")
 
 
@@ -158,6 +158,12 @@ def test_spellings() -> None:
         ("local-dir:", ConfigError, "no folder is named after 'local-dir:'"),
         ("ViT-B-16@/dev/null", BackboneError, "'/dev/null' is a pipe, socket or device"),
         ("./nowhere", BackboneError, "there is no checkpoint file"),
+        ("~nobody-at-all/clip", BackboneError, "there is no checkpoint file '~nobody"),
+        ("x" * 5000, UnknownName, "unknown backbone 'xxx"),
+        ("local-dir:" + "x" * 5000, BackboneError, "does not exist"),
+        ("ViT-B-16@" + "x" * 5000, BackboneError, "there is no checkpoint file"),
+        ("ViT-B-16@a\0b", BackboneError, "there is no checkpoint file"),
+        ("local-dir:\udcff", BackboneError, "does not exist"),
         ("ViT-B-61/openai", UnknownName, "architecture of a backbone 'ViT-B-61'; did you mean 'ViT-B-16'"),
         ("ViT-B-16/openia", UnknownName, "pretrained tag of ViT-B-16 'openia'; did you mean 'openai'"),
         ("minni", UnknownName, "unknown backbone 'minni'; did you mean 'mini'"),

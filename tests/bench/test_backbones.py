@@ -54,7 +54,7 @@ def test_published_weights_are_named_in_the_record_and_move_no_key(
 def test_an_architecture_alone_is_refused_by_the_plan(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     words = ["bench", "-m", "zero_shot", "--datasets", "dtd", "--results", str(tmp_path)]
     assert main([*words, "--backbone", "ViT-S-32"]) == 2
-    assert "unknown backbone 'ViT-S-32'" in capsys.readouterr().err
+    assert "backbone 'ViT-S-32' names an architecture without its weights" in capsys.readouterr().err
 
 
 def test_other_spellings_of_a_backbone_give_the_same_cells() -> None:
