@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,7 +21,6 @@ from clipbench.schemas import TOP, misfits
 
 ENTRY_POINTS = "clipbench.cards"
 SCHEMA_FILE = Path(__file__).with_name("card.schema.json")
-NAME = re.compile(r"[\w-]{1,100}(/[\w-]{1,100})*", re.ASCII)  # of a card below the folder of cards
 
 
 class Source(NamedTuple):
@@ -248,9 +246,12 @@ def _plugins() -> dict[str, metadata.EntryPoint]:
 
 def list_cards() -> tuple[str, ...]:
     """Names of all cards: those of `datasets/` and those of plug-ins; sorted, the real ones before `mini/`."""
+    return tuple(sorted(_packaged() | set(_plugins()), key=lambda name: (name.count("/"), name)))
+
+
+def _packaged() -> set[str]:
     folder = datasets_dir()
-    own = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")}
-    return tuple(sorted(own | set(_plugins()), key=lambda name: (name.count("/"), name)))
+    return {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")}
 
 
 def load_card(name: str | Path) -> Card:
@@ -269,12 +270,14 @@ def load_card(name: str | Path) -> Card:
     """
     text = str(name)
     if not text.endswith((".yaml", ".yml")):
-        shipped = datasets_dir() / f"{text}.yaml"
-        if NAME.fullmatch(text) and os.path.isfile(shipped):
-            return _load(shipped, text)
+        if text in _packaged():  # a name, never a path
+            return _load(datasets_dir() / f"{text}.yaml", text)
         if text in _plugins():
             target = _plugins()[text].load()  # a path, or a function that returns one
-            return _load(Path(target() if callable(target) else target), text)
+            target = target() if callable(target) else target
+            if not isinstance(target, str | Path):
+                raise ConfigError(f"the plug-in of dataset '{text}' gives {target!r}, not the path of a card")
+            return _load(Path(target), text)
         raise _unknown(text)
     path = Path(os.path.expanduser(text))
     if not os.path.lexists(path):

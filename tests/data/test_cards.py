@@ -307,6 +307,19 @@ def test_a_plug_in_brings_a_card(tmp_path, monkeypatch):
     assert load_card("theirs").key == "theirs"
 
 
+@pytest.mark.parametrize("target", [None, 5, lambda: ["x.yaml"], "gone.yaml"])
+def test_a_plug_in_that_brings_no_card_is_one_sentence(target, monkeypatch):
+    from clipbench.data import cards
+
+    class Point:
+        def load(self):
+            return target
+
+    monkeypatch.setattr(cards, "_plugins", lambda: {"theirs": Point()})
+    with pytest.raises(ConfigError, match=r"plug-in of dataset 'theirs' gives|card file .*gone.yaml cannot be read"):
+        load_card("theirs")
+
+
 def test_cards_need_no_torch():
     code = (
         "import sys; from clipbench.data.cards import list_cards, load_card; "

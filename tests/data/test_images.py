@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,19 @@ def test_no_room_for_the_memory_map_is_a_sentence(
     monkeypatch.setenv("CLIPBENCH_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(DataError, match=r"cannot take the decoded images .*: a file stands where .* CLIPBENCH_CACHE"):
         ImageStore(files, budget=0).preload()
+
+
+def test_a_cache_folder_that_vanishes_is_made_again(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(images, "CHUNK", 5000)
+    store = ImageStore(files, budget=0)
+    for position, path in enumerate(files):
+        np.testing.assert_array_equal(store[position], np.asarray(Image.open(path)))
+        shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+    for position, path in enumerate(files):
+        np.testing.assert_array_equal(store[position], np.asarray(Image.open(path)))
 
 
 def test_a_disk_that_takes_a_part_at_a_time_gets_all_of_it(

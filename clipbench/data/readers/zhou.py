@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
 import json
 import re
@@ -43,7 +44,7 @@ def parse(data: bytes, path: Path) -> Split:
         DataError: when it is not JSON or not of this form; names the first entry that does not fit.
     """
     try:
-        content: Any = parse_json(data)
+        content: Any = parse_json(data.removeprefix(codecs.BOM_UTF8))  # which editors of Windows write
         check_schema(_until_misfit(content), SCHEMA_FILE, "split file", str(path))
     except Fault as fault:
         raise DataError(f"'{path}' is not a split file: it {fault}") from fault
