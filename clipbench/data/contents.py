@@ -23,7 +23,7 @@ from clipbench.json_files import read_bytes
 from clipbench.regular_files import open_regular, reason
 from clipbench.resources import cache_dir
 
-FORMAT = 1  # of the file in the cache, and of what counts as an image that can be opened
+FORMAT = 2  # of the file in the cache, and of what counts as an image that can be opened
 SETTLED = 2 * 10**9  # nanoseconds that a file must have been left alone
 LARGEST_IMAGE, LARGEST_CACHE = 2**29, 2**30  # bytes
 Stamp = tuple[int, int, int, int]

@@ -23,6 +23,7 @@ from clipbench.regular_files import open_regular, reason
 # AVIF came with Pillow 11.3
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", *(["AVIF"] if find_spec("PIL.AvifImagePlugin") else []))
 ELONGATION = 200  # long side over short side: 1 x 100,000 pixels, resized to a short side of 224, would take 15 GB
+END = 4096  # bytes at the end of a file that are looked at; some programs write a little behind the image
 T = TypeVar("T")
 
 
@@ -75,7 +76,7 @@ def check_content(path: str | os.PathLike[str], data: bytes) -> str | None:
 
     def look() -> None:
         with _opened(io.BytesIO(data)) as image:
-            if not _complete(image.format or "", data):
+            if not _complete(image.format or "", data, len(data)):
                 image.convert("RGB")
 
     try:
@@ -86,11 +87,20 @@ def check_content(path: str | os.PathLike[str], data: bytes) -> str | None:
 
 
 def check_header(path: str | os.PathLike[str]) -> str | None:
-    """Why a file cannot be used as an image, judged by its header alone; None where it seems right."""
+    """Why a file cannot be used as an image, judged by its header and its end; None where it seems right.
+
+    A file that seems cut off is decoded whole before it is called so.
+    """
 
     def look() -> None:
-        with open_regular(path) as file, _opened(file):
-            pass
+        with open_regular(path) as file, _opened(file) as image:
+            place = file.tell()
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - END))
+            end = file.read()
+            file.seek(place)
+            if not _complete(image.format or "", end, size):
+                image.convert("RGB")
 
     try:
         _attempt(path, look)
@@ -155,14 +165,15 @@ def _check(image: Image.Image) -> None:
         raise _Unfit(f"{width} x {height} pixels: one side is more than {ELONGATION} times the other")
 
 
-def _complete(kind: str, data: bytes) -> bool:
-    """Whether a file ends as its format wants; False also where the format does not say."""
+def _complete(kind: str, data: bytes, size: int) -> bool:
+    """Whether a file of that size, of which `data` is the end or all, ends as its format wants; False also where that
+    cannot be said."""
     if kind in ("JPEG", "MPO"):
         return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
     if kind == "PNG":
         return b"IEND" in data[-64:]
-    if kind == "WEBP":
-        return int.from_bytes(data[4:8], "little") + 8 <= len(data)
+    if kind == "WEBP" and len(data) == size:
+        return int.from_bytes(data[4:8], "little") + 8 <= size
     return False
 
 

@@ -213,8 +213,28 @@ def test_a_file_that_is_cut_off_is_found_by_its_content_and_a_whole_one_is_not_d
         assert check_content(tmp_path, buffer.getvalue()) is None
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])
+def test_a_file_that_is_cut_off_is_found_by_its_end(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "image"
+    picture(3, 120, 120).save(path, kind)
+    data = path.read_bytes()
+    assert check_header(path) is None
+    path.write_bytes(data + bytes(200))
+    assert check_header(path) is None, "some programs write a little behind the image"
+    for length in (len(data) // 2, len(data) * 9 // 10):
+        path.write_bytes(data[:length])
+        assert str(check_header(path)).startswith(f"{path}: ")
+
+
+def test_a_good_end_saves_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("decoded"))
+    for kind in ("JPEG", "PNG"):
+        picture(3, 120, 120).save(tmp_path / "image", kind)
+        assert check_header(tmp_path / "image") is None
+
+
 def test_a_header_says_what_it_can(files: list[Path], truncated: Path) -> None:
     assert check_header(files[0]) is None
-    assert check_header(truncated) is None, "the header of a file that is cut off is whole"
+    assert "truncated" in str(check_header(truncated)), "its header is whole, but it does not end as it must"
     files[1].write_bytes(b"")
     assert "1.png: the file is empty (0 bytes)" in str(check_header(files[1]))
