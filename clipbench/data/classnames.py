@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import html
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
 from clipbench.data.paths import few
 from clipbench.data.templates import class_text
+
+# control characters, line breaks and turns of the direction of writing
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def normal(name: str) -> str:
@@ -43,6 +47,8 @@ def name_faults(names: Sequence[str]) -> list[str]:
     for name in names:
         groups.setdefault(as_prompted(name), []).append(name)
     faults = []
+    if odd := [name for name in names if UNPRINTABLE.search(name)]:
+        faults.append(f"{len(odd)} class names hold a control character: {few([ascii(name) for name in odd])}")
     if empty := groups.pop("", []):
         faults.append(f"{len(empty)} class names without a word: {few([repr(name) for name in empty])}")
     alike = [group for group in groups.values() if len(group) > 1]

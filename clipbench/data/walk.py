@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -110,6 +111,65 @@ def is_text(name: str) -> bool:
 def shown(name: str) -> str:
     """A name that can be printed."""
     return name.encode(errors="replace").decode()
+
+
+def locate(folder: Path, paths: Iterable[str]) -> tuple[dict[str, Identity], list[str], list[str]]:
+    """Which files some paths lead to; folders are listed once each, not asked file by file.
+
+    Args:
+        folder: what the paths are relative to.
+        paths: slash-separated paths.
+
+    Returns:
+        What each path is on the disk; those that lead to nothing, with the name that is there in another case or
+        Unicode form; those that lead to a folder, pipe or the like, with what it is.
+    """
+    wanted: dict[str, dict[str, str]] = defaultdict(dict)
+    for path in paths:
+        below, _, name = path.rpartition("/")
+        wanted[below + "/" if path.startswith("/") else below][name] = path
+    found: dict[str, Identity] = {}
+    missing, odd = [], []
+    for below, names in wanted.items():
+        others: dict[str, str] = {}
+        there: dict[str, Identity | str] = {}
+        try:
+            with os.scandir(folder / below) as entries:
+                device = os.stat(folder / below).st_dev
+                for entry in entries:
+                    others[_folded(entry.name)] = entry.name
+                    if entry.name not in names:
+                        continue
+                    if entry.is_file(follow_symlinks=False):
+                        there[entry.name] = device, entry.inode()
+                    else:
+                        there[entry.name] = _followed(entry)
+        except (OSError, ValueError):  # no such folder, or one that cannot be read: all its files are missing
+            pass
+        for name, path in names.items():
+            place = there.get(name, "")
+            if isinstance(place, tuple):
+                found[path] = place
+            elif place:
+                odd.append(f"{path}: {place}")
+            else:
+                near = others.get(_folded(name))
+                missing.append(path + ("" if near is None else f" (there it is {near!a})"))
+    return found, sorted(missing), sorted(odd)
+
+
+def _followed(entry: os.DirEntry[str]) -> Identity | str:
+    """What a link leads to, or what an entry is that is no file."""
+    try:
+        status = entry.stat()
+    except OSError as error:
+        return reason(entry.path, error)
+    kind = stat.S_IFMT(status.st_mode)
+    return _identity(status) if kind == stat.S_IFREG else f"{KINDS.get(kind, 'something else')}, not a file"
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def same_file(paths: Mapping[str, Identity]) -> list[list[str]]:
