@@ -14,7 +14,7 @@ ClipbenchError
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class ClipbenchError(Exception):
@@ -47,6 +47,23 @@ class UnknownName(ConfigError):
         shown = ", ".join(known[:40]) + (f" and {len(known) - 40} more" if len(known) > 40 else "")
         super().__init__(f"unknown {kind} '{name}'{hint} (known: {shown or 'none'}{note})")
         self.kind, self.name, self.nearest = kind, name, near[0] if near else None
+
+
+def raise_together(wrong: Mapping[str, ClipbenchError], kind: str, most: int = 10) -> None:
+    """Raise what is wrong with several things as one error, each by its name; the only one as it is.
+
+    Args:
+        wrong: name to error; nothing is raised where it is empty.
+        kind: what is named, as "recipe".
+        most: so many are told.
+    """
+    texts = {str(error) for error in wrong.values()}
+    if len(texts) == 1:
+        raise next(iter(wrong.values()))
+    if texts:
+        lines = [f"{kind} '{name}': {error}" for name, error in wrong.items()]
+        more = [f"and {len(lines) - most} more"] if len(lines) > most else []
+        raise ConfigError("\n".join([*lines[:most], *more]))
 
 
 class UnreadSetting(ConfigError):

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from clipbench.bench.acting import WITHOUT_EFFECT, acting
 from clipbench.bench.environment import environment
 from clipbench.bench.grid import Progress
 from clipbench.bench.launchers import Inline
-from clipbench.bench.plan import WITHOUT_EFFECT, Plan, PlannedCell, acting, make_plan
+from clipbench.bench.plan import Plan, PlannedCell, make_plan
 from clipbench.bench.stop import StopSignal
 from clipbench.errors import MethodError, RecordError
 from clipbench.methods import METHODS, method_class, registered

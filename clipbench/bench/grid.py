@@ -11,8 +11,10 @@ from rich.console import Console
 
 from clipbench.bench.launchers import Inline, default_jobs, leave_worker_that_begins_anew
 from clipbench.bench.plan import Plan, PlannedCell, estimate, make_plan
+from clipbench.bench.planned import NO_WEIGHTS, absent_weights
 from clipbench.bench.run import Outcome, run_cell
 from clipbench.bench.stop import StopSignal
+from clipbench.errors import DataError
 from clipbench.recipes.request import Request
 from clipbench.records.store import FAILED, NO_RECORD, Record, RecordStore
 
@@ -99,12 +101,13 @@ def run_bench(
 
     Raises:
         KeyboardInterrupt: Ctrl-C; finished records are kept.
+        ClipbenchError: a wrong call, or data or weights that are missing.
     """
     import torch
 
     leave_worker_that_begins_anew()
     console = console or Console()
-    plan = make_plan(request, results)
+    plan = make_plan(request, results, dry_run)
     todo = plan.to_run
     console.print(headline(plan), highlight=False, soft_wrap=True)
     seconds = estimate(plan)
@@ -114,7 +117,8 @@ def run_bench(
         for planned in plan.cells:
             state = "done" if planned.undone is None else f"to run: {planned.undone}"
             start = f", starts from {planned.start.cell.recipe} {planned.start.key[:12]}" if planned.start else ""
-            line = f"  {planned.cell}  {planned.key[:12]}  {state}{start}"
+            key = planned.key[:12] if planned.undone != NO_WEIGHTS else "key unknown"
+            line = f"  {planned.cell}  {key}  {state}{start}"
             console.print(line, highlight=False, markup=False, soft_wrap=True)
         known = "no estimate yet: no record of this recipe" if seconds is None else f"about {duration(seconds / jobs)}"
         console.print(
@@ -122,6 +126,8 @@ def run_bench(
             highlight=False,
             soft_wrap=True,
         )
+        if plan.absent:
+            raise DataError(absent_weights(plan.absent))
         return 0
     progress = Progress(console, len(todo), StopSignal())
     if todo:

@@ -28,6 +28,31 @@ def spec_identity(backbone: str) -> dict[str, Any]:
     return {"activation": spec.activation, "preprocessing": dataclasses.asdict(spec.preprocessing)}
 
 
+def published_weights(full: Config) -> dict[str, str]:
+    """Which published weights a file of the user's holds, where its name does not say it; part of no key."""
+    from clipbench.backbone.load import known_weights
+    from clipbench.backbone.spec import resolve_spec, usual_name
+
+    name = full["model"]["init_args"]["backbone"]
+    known = known_weights(resolve_spec(name))
+    return {"pretrained": known} if known and known != usual_name(name) else {}
+
+
+def hash_at_hand(backbone: str) -> str | None:
+    """The hash of a backbone's tensors; None where its weights would have to be fetched.
+
+    Raises:
+        BackboneError: the weights are damaged, or not where the name says.
+    """
+    from clipbench.backbone.clip import backbone_hash
+    from clipbench.backbone.load import weights_file
+    from clipbench.backbone.spec import resolve_spec
+
+    spec = resolve_spec(backbone)
+    remote = spec.source.partition(":")[0] in ("tag", "hub")
+    return None if remote and weights_file(spec) is None else backbone_hash(backbone)
+
+
 class DataFingerprints:
     """Fingerprints and templates of data sections, each read once."""
 
@@ -62,6 +87,10 @@ class DataFingerprints:
     def task(self, section: Config) -> Task:
         """What is trained and measured on the data."""
         return cast("Task", self._module(section).task)
+
+    def of_card(self, section: Config) -> list[str]:
+        """The settings of the augmentation that the card has, so that nobody else's act."""
+        return list(self._module(section).card.augmentation)
 
     def templates(self, section: Config, name: str) -> list[str]:
         """The templates of the dataset in a named set."""

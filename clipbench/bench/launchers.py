@@ -104,7 +104,7 @@ class Inline:
                     while ready:
                         future = pool.submit(run_cell, ready[0], folder)
                         pending[future] = ready.pop(0)
-                    processes |= pool._processes or {}
+                    processes |= getattr(pool, "_processes", None) or {}
                 for future in wait(pending, return_when=FIRST_COMPLETED).done:
                     outcome = future.result()
                     del pending[future]

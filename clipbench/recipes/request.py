@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from clipbench.backbone.spec import usual_name
-from clipbench.errors import ConfigError
+from clipbench.errors import ClipbenchError, ConfigError, raise_together
 from clipbench.protocols.base import protocol
 from clipbench.recipes.recipe import (
     ABOUT,
@@ -83,8 +83,16 @@ def request_from(options: argparse.Namespace) -> Request:
     ]
     user.append(from_dotted(read_setting(text) for text in options.set))
     backbone = None if options.backbone is None else usual_name(options.backbone)
+    loaded: list[Recipe] = []
+    wrong: dict[str, ClipbenchError] = {}
+    for name in dict.fromkeys(recipes):
+        try:
+            loaded.append(load_recipe(name))
+        except ConfigError as error:
+            wrong[name] = error
+    raise_together(wrong, "recipe")
     return Request(
-        recipes=tuple(load_recipe(name) for name in dict.fromkeys(recipes)),
+        recipes=tuple(loaded),
         suite=suite, datasets=datasets, seeds=tuple(dict.fromkeys(seeds)), shots=options.shots,
         protocol=options.protocol, backbone=backbone, setting=options.setting,
         data_root=options.root, user=tuple(user),

@@ -235,6 +235,7 @@ def test_a_failed_parent_fails_its_children(
 def threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers are threads: they start at once and see what a test replaced."""
     monkeypatch.setattr(launchers, "ProcessPoolExecutor", lambda workers, *_, **__: ThreadPoolExecutor(workers))
+    monkeypatch.setattr(launchers, "_start_server", lambda _: None)
 
 
 @pytest.mark.usefixtures("threads")

@@ -1,0 +1,90 @@
+"""What a plan holds: cells with all that is needed to run them, and how long that will take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clipbench.recipes.recipe import Config
+from clipbench.recipes.request import Request
+from clipbench.records.store import Cell, RecordStore
+
+NO_WEIGHTS = "whether it is done shows with the weights of its backbone, which are not on this machine"
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """A cell with everything needed to run it in any process.
+
+    Attributes:
+        cell: its identity.
+        key: its content key.
+        config: the merged config.
+        resolved: the config with every default, for the record.
+        provenance: hashes and names that stand in the record.
+        undone: why it has to be run; None when it is done.
+        start: the cell that has to be run before, since this one begins from its learned weights.
+    """
+
+    cell: Cell
+    key: str
+    config: Config = field(hash=False)
+    resolved: Config = field(hash=False)
+    provenance: dict[str, Any] = field(hash=False)
+    undone: str | None
+    start: PlannedCell | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells of a request and those that they start from, in running order, and where their records lie.
+
+    Attributes:
+        request: what was asked for.
+        folder: the run folder.
+        cells: all of them.
+        absent: the backbones whose weights are not on this machine; the keys of their cells are not known yet.
+    """
+
+    request: Request
+    folder: Path
+    cells: list[PlannedCell]
+    absent: tuple[str, ...] = ()
+
+    @property
+    def to_run(self) -> list[PlannedCell]:
+        """The cells without a valid record."""
+        return [planned for planned in self.cells if planned.undone is not None]
+
+    @property
+    def others(self) -> list[PlannedCell]:
+        """The cells of recipes that were not asked for: others start from them."""
+        asked = {recipe.name for recipe in self.request.recipes}
+        return [planned for planned in self.cells if planned.cell.recipe not in asked]
+
+
+def absent_weights(backbones: Iterable[str]) -> str:
+    """The sentence for weights that are not on this machine."""
+    return "\n".join(
+        f"the weights of backbone '{name}' are not on this machine (a bench fetches them where there is a network)"
+        for name in backbones
+    )
+
+
+def estimate(plan: Plan) -> float | None:
+    """Seconds of one process for the undone cells, from the records of the same recipe there are; None without any."""
+    known: dict[tuple[str, str], list[float]] = {}
+    for record in RecordStore(plan.folder).all():
+        if record.ok and record.cost.get("total_seconds"):
+            known.setdefault((record.cell.recipe, record.cell.dataset), []).append(record.cost["total_seconds"])
+    total = 0.0
+    for planned in plan.to_run:
+        times = known.get((planned.cell.recipe, planned.cell.dataset)) or [
+            second for (recipe, _), seconds in known.items() if recipe == planned.cell.recipe for second in seconds
+        ]
+        if not times:
+            return None
+        total += sorted(times)[len(times) // 2]
+    return total
