@@ -181,7 +181,9 @@ class _Planner:
                 return {}
             augmentation = identity["augmentation"]
             self._refuse_unread(user, cell_full, augmentation)
-            own: Config = {"data": {"init_args": {"seed": seed}}}
+            by_card = self.facts.of_card(cell_full["data"])
+            acts = {name: augmentation[name] for name in by_card}  # so that learned weights say the same
+            own: Config = {"data": {"init_args": {"seed": seed} | acts}}
             if parents:
                 file = self.store.weights_for(parents[seed].cell, parents[seed].key)
                 own |= {"model": {"init_args": {"start": str(file)}}}
@@ -190,7 +192,7 @@ class _Planner:
                 task, backbone = self.facts.task(cell_full["data"]), full["model"]["init_args"]["backbone"]
                 identity["start"] = start_identity(start, kind, backbone, identity["backbone_hash"], task)
             # what a card says itself is no difference, and in the key it stands as the packaged recipe has it
-            asked = {name: usual["data"]["init_args"][name] for name in self.facts.of_card(cell_full["data"])}
+            asked = {name: usual["data"]["init_args"][name] for name in by_card}
             counted = with_augmentation(cell_full, asked)
             variant = {}
             if usual is not stated:
