@@ -66,7 +66,7 @@ def content(path: Path) -> bytes:
             f"{path} is a link that leads nowhere" if path.is_symlink() else f"there is no {path}"
         ) from error
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _unpacked(data: bytes) -> bytes:

@@ -16,6 +16,7 @@ from clipbench.data.splits import OWN, PARTS, Split, differences
 from clipbench.errors import DataError
 
 WIDTH = 15  # of the longest name of a packaged card
+CLOSED = "may not be looked into by you"
 LISTED = ("imagenet", "class_folders", "image_folder")  # readers that list the folders: what they return is there
 
 
@@ -137,7 +138,8 @@ def status(cards: Iterable[Card], root: Path | str) -> tuple[str, bool]:
     """
     found = [inspect(card, root) for card in cards]
     good = not any(one.problems for one in found)
-    place = f"{root}" if os.path.isdir(root) else f"{root}, which {_no_folder(Path(root))}"
+    fault = _no_folder(Path(root))
+    place = f"{root}, which {fault}" if fault else f"{root}"
     more = "" if good else " (`clipbench data verify NAME` says all that is wrong, and how the folder must look)"
     lines = [f"below {place}{more}:"]
     for one in found:
@@ -195,16 +197,30 @@ def _fetch(source: Source, root: Path) -> str:
 
 
 def _no_folder(path: Path) -> str:
-    return "is no folder" if os.path.lexists(path) else "does not exist"
+    """Why a folder cannot be used; "" where it can."""
+    try:
+        with os.scandir(path):
+            return "" if os.access(path, os.X_OK) else CLOSED
+    except FileNotFoundError:
+        return "is a link that leads nowhere" if os.path.islink(path) else "does not exist"
+    except PermissionError:
+        return CLOSED
+    except OSError as error:
+        return "is no folder" if os.path.lexists(path) else f"cannot be read: {error.strerror}"
+
+
+def _closed(path: Path) -> bool:
+    return os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK)
 
 
 def _folders(found: Inspection) -> None:
     """The dataset's folder, its image folders, and known other layouts."""
     card, root = found.card, found.root
-    if not os.path.isdir(root):
-        found.problems.append(f"the data root {root} {_no_folder(root)} (set $CLIPBENCH_DATA or name another root)")
-        found.lacks_images = True
-        found.lacks_files = [file.name for file in card.files if file.needed]
+    if fault := _no_folder(root):
+        found.problems.append(f"the data root {root} {fault} (set $CLIPBENCH_DATA or name another root)")
+        if fault != CLOSED:
+            found.lacks_images = True
+            found.lacks_files = [file.name for file in card.files if file.needed]
         return
     for other in card.wrong_layouts:
         if os.path.exists(root / other.found) and not os.path.exists(root / other.instead_of):
@@ -218,20 +234,20 @@ def _folders(found: Inspection) -> None:
     if not os.path.isdir(card.folder_in(root)):
         wanted = [card.folder_in(root)]
     for folder in wanted:
-        if not os.path.isdir(folder):
-            found.problems.append(f"the folder {folder} {_no_folder(folder)}")
-            found.lacks_images = True
+        if fault := _no_folder(folder):
+            found.problems.append(f"the folder {folder} {fault}")
+            found.lacks_images |= fault != CLOSED
 
 
 def _files(found: Inspection) -> None:
     """The split file and its companions: there, and the published ones."""
     card = found.card
-    if card.reader in OWN or not os.path.isdir(found.root):
+    if card.reader in OWN or _no_folder(found.root):
         return
     for file in card.files:
         path = find(card, file, found.root)
         if path is None:
-            if file.needed:
+            if file.needed and not _closed(card.folder_in(found.root)):
                 found.problems.append(f"the file {card.folder_in(found.root) / file.name} does not exist")
                 found.lacks_files.append(file.name)
             continue
@@ -266,10 +282,12 @@ def _content(found: Inspection, sizes: bool) -> None:
         missing, empty = absent(images, (item.path for item in items), sizes)
         if missing:
             found.missing[part] = missing
+            closed = [name for name in dict.fromkeys(map(os.path.dirname, missing)) if _closed(images / name)]
+            fault = f"are in folders that you may not look into ({few(closed, 3)})" if closed else "do not exist"
             found.problems.append(
-                f"{part}: {len(missing):,} of {len(items):,} images do not exist below {images}: {few(missing)}"
+                f"{part}: {len(missing):,} of {len(items):,} images {fault} below {images}: {few(missing)}"
             )
-            found.lacks_images = True
+            found.lacks_images |= not closed
         if empty:
             found.problems.append(f"{part}: {len(empty):,} image files below {images} are empty: {few(empty)}")
             found.lacks_images = True

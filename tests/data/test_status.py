@@ -268,6 +268,27 @@ def test_long_work_says_how_far_it_is(tmp_path, capsys, monkeypatch):
     assert lines[-1].startswith("clipbench: 130 of 130 images of x opened, about 0 s left")
 
 
+@pytest.mark.parametrize("place", ["", "eurosat", "eurosat/2750", "eurosat/2750/Forest"])
+def test_a_folder_that_may_not_be_looked_into_is_not_called_missing(tmp_path, monkeypatch, place):
+    card = fake_tree(load_card("eurosat"), tmp_path)
+    closed = tmp_path / place
+    inside = [str(closed), *(str(path) for path in closed.rglob("*") if path.is_dir())]
+    scandir, access, lexists = os.scandir, os.access, os.path.lexists
+
+    def refused(path="."):
+        if str(path) in inside:
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) not in inside and access(path, mode))
+    monkeypatch.setattr(os.path, "lexists", lambda path: os.path.dirname(path) not in inside and lexists(path))
+    monkeypatch.setattr(os.path, "isfile", lambda path: os.path.dirname(path) not in inside and lexists(path))
+    found = inspect(card, tmp_path)
+    assert "you may not look into (Forest)" in found.problems[0] or "may not be looked into by you" in found.problems[0]
+    assert "what to get" not in found.message()
+
+
 def test_a_split_file_that_cannot_be_read(tmp_path):
     card = fake_tree(load_card("dtd"), tmp_path)
     file = tmp_path / "dtd" / card.split_file
