@@ -16,6 +16,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.trainer.states import TrainerStatus
 
 from clipbench.bench.build import ClipbenchCLI, method_without_weights, with_whole_path
+from clipbench.bench.expected_time import time_lines
 from clipbench.bench.outcome_lines import lines_of, measured, refuse_empty_val
 from clipbench.bench.parser_messages import one_sentence
 from clipbench.bench.run import check_finite
@@ -63,6 +64,7 @@ class RunCLI(ClipbenchCLI):
         self._prepared()
         for line in self.datamodule.source.about():
             print(f"clipbench: {line}", file=sys.stderr)
+        self.trainer.callbacks += time_lines(self.trainer)  # type: ignore[attr-defined]
         if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.folder = own_folder(Path(self.trainer.log_dir or self.trainer.default_root_dir))
 

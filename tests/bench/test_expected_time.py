@@ -1,0 +1,84 @@
+"""What a fit says about its time: once, after its first steps, from what these took."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from clipbench.bench import expected_time
+from clipbench.bench.expected_time import ExpectedTime, batches, duration, time_lines
+from clipbench.bench.run import EpochLines
+
+
+def trainer(**values: Any) -> Any:
+    about = {"max_epochs": 50, "max_steps": -1, "num_training_batches": 4, "accumulate_grad_batches": 1}
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=-1))
+    strategy = SimpleNamespace(root_device=SimpleNamespace(type="cpu"))
+    return SimpleNamespace(**{**about, **values}, fit_loop=loop, strategy=strategy)
+
+
+def said(one: Any, seconds: float, monkeypatch: pytest.MonkeyPatch, steps: int = 40, begun: int = 0) -> list[str]:
+    """What is said in a fit whose first step takes a minute and every other so many seconds."""
+    lines: list[str] = []
+    clock = 0.0
+    monkeypatch.setattr(expected_time.time, "perf_counter", lambda: clock)
+    callback = ExpectedTime(lines.append)
+    callback.on_train_start()
+    for step in range(steps):
+        clock += seconds if step else 60.0
+        one.fit_loop.epoch_loop.total_batch_idx = begun + step
+        callback.on_train_batch_end(one)
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("seconds", "line"),
+    [
+        (0.01, "the fit takes about 2 s more: 189 steps of 0.01 s"),
+        (0.6, "the fit takes about 2 min more: 197 steps of 0.6 s"),
+        (100.0, "the fit takes about 5.5 h more: 197 steps of 1e+02 s"),
+    ],
+)
+def test_it_is_said_once_from_the_steps_after_the_first(
+    seconds: float, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert said(trainer(), seconds, monkeypatch) == [line]
+
+
+def test_a_fit_that_was_resumed_has_less_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert said(trainer(), 0.01, monkeypatch, begun=100) == ["the fit takes about 1 s more: 89 steps of 0.01 s"]
+
+
+def test_nothing_is_said_of_a_fit_that_is_over_soon_or_has_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert said(trainer(), 0.01, monkeypatch, steps=8) == []
+    assert said(trainer(max_epochs=-1), 0.01, monkeypatch) == []
+    assert said(trainer(max_epochs=1, num_training_batches=11), 0.01, monkeypatch, steps=11) == []
+
+
+def test_steps_are_counted_as_the_trainer_counts_them() -> None:
+    assert batches(trainer()) == 200
+    assert batches(trainer(max_steps=30, accumulate_grad_batches=2)) == 60
+    assert batches(trainer(max_steps=1000)) == 200
+    assert batches(trainer(max_epochs=None, max_steps=7)) == 7
+    assert batches(trainer(max_epochs=-1)) == math.inf
+
+
+def test_times_are_said_as_people_say_them() -> None:
+    assert [duration(seconds) for seconds in (0.0, 1.6, 98, 150, 5000, 7200)] == [
+        "1 s", "2 s", "98 s", "2 min", "83 min", "2.0 h",
+    ]  # fmt: skip
+
+
+def test_with_no_progress_bar_lines_take_its_place(capsys: pytest.CaptureFixture[str]) -> None:
+    shown: list[str] = []
+    bar = SimpleNamespace(print=shown.append)
+    (with_bar,) = time_lines(SimpleNamespace(progress_bar_callback=bar))
+    with_bar.say("x")
+    assert shown == ["x"]
+    alone, lines = time_lines(SimpleNamespace(progress_bar_callback=None))
+    assert isinstance(lines, EpochLines)
+    alone.say("y")
+    assert capsys.readouterr().err == "clipbench: y\n"
