@@ -24,12 +24,14 @@ from clipbench.bench.trainer import check_trainer, make_trainer
 from clipbench.data import module as data_modules
 from clipbench.data.module import DataModule
 from clipbench.data.task import Task
-from clipbench.errors import ClipbenchError, ConfigError, UnknownName
-from clipbench.methods import method_class
+from clipbench.errors import ConfigError, NotHere, UnknownName
+from clipbench.methods import imported_module, method_class
 from clipbench.methods.arguments import settings_of
 from clipbench.methods.base import Method
 from clipbench.protocols import protocol
+from clipbench.recipes.arguments import RIGHT_WORDS
 from clipbench.recipes.recipe import Config, merge
+from clipbench.recipes.settings import OF_CLASSES
 from clipbench.records.settings import flat
 
 # Lightning's CLI calls jsonargparse by names that are on their way out; that is for its next release to mend
@@ -81,34 +83,20 @@ class ClipbenchCLI(LightningCLI):
         """Build; the data module is told what the backbone wants, for loaders opened outside of a trainer."""
         if not self._build:
             return
-        refused: list[ClipbenchError] = []
-        for kind in (Method, DataModule):
-            self.parser.add_instantiator(_Constructor(refused), kind, subclasses=True)
-        try:
-            super().instantiate_classes()
-        except ValueError:  # jsonargparse's, around what a constructor raised
-            if refused:
-                raise refused[0] from None
-            raise
+        for kind in (Method, DataModule):  # called later, out of the parser, which would wrap what they raise
+            self.parser.add_instantiator(_later, kind, subclasses=True)
+        self.config_init = self.parser.instantiate_classes(self.config)
+        self.datamodule, self.model = (self._get(self.config_init, section)() for section in ("data", "model"))
         self.datamodule.preprocessing = self.model.preprocessing
+        self.trainer = self.instantiate_trainer()
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[L.Callback]) -> L.Trainer:
         self.trainer_class = _trainer
         return super()._instantiate_trainer(config, callbacks)
 
 
-class _Constructor:
-    """Calls the class of a method or data module, and keeps a refusal that jsonargparse would wrap."""
-
-    def __init__(self, refused: list[ClipbenchError]) -> None:
-        self._refused = refused
-
-    def __call__(self, kind: Callable[..., Any], *args: Any, **settings: Any) -> Any:
-        try:
-            return kind(*args, **settings)
-        except ClipbenchError as error:
-            self._refused.append(error)
-            raise
+def _later(kind: Callable[..., Any], *args: Any, **settings: Any) -> Callable[[], Any]:
+    return functools.partial(kind, *args, **settings)
 
 
 def _trainer(**settings: Any) -> L.Trainer:
@@ -138,15 +126,21 @@ def resolved(config: Config) -> Config:
     check_keys(config)
     quiet_lightning()
     namespace = _parsed(config)
-    result = json.loads(_parser().dump(namespace, format="json", skip_none=False))
+    try:
+        result = json.loads(_parser().dump(namespace, format="json", skip_none=False))
+    except ValueError as error:  # a class of Lightning with a default that is not plain data
+        raise ConfigError(
+            f"a config holds plain data, {one_sentence(str(error))}: give that setting as text"
+        ) from error
     whole = {key: value for key, value in result.items() if key not in ("config", "seed_everything", "optimizer")}
     refuse_not_finite(whole)
     section = json.dumps(whole["trainer"], sort_keys=True)
     if section not in _taken:
         try:
             settings = _parser().instantiate_classes(Namespace(trainer=namespace.trainer)).trainer
-        except ValueError as error:  # a callback or logger that refuses its settings
-            raise ConfigError(f"trainer: {one_sentence(str(error))}") from error
+        except ValueError as error:  # a callback or logger that refuses its settings, or misses its library
+            kind = NotHere if "Requirement '" in str(error) else ConfigError
+            raise kind(f"trainer: {one_sentence(str(error))}") from error
         check_trainer(settings.as_dict())
         _taken.add(section)
     return whole
@@ -267,6 +261,8 @@ def check_keys(config: Config) -> None:
             raise ConfigError("the protocol is a setting of the data: data.init_args.protocol")
         if key in known:
             continue
+        if key in RIGHT_WORDS:
+            raise ConfigError(f"'{key}' is no key of a config: {RIGHT_WORDS[key]}")
         for section_name, kind in _classes_of(config):
             if key in settings_of(kind):
                 raise ConfigError(f"'{key}' is no key of a config; did you mean '{section_name}.{key}'?")
@@ -293,6 +289,10 @@ def check_keys(config: Config) -> None:
         for key in data.get("init_args") or {}:
             if key not in accepted:
                 raise UnknownName(f"setting of {name}", key, accepted)
+    for section_, key in ((data, "data"), (trainer, "trainer")):
+        for path in class_paths(section_):
+            if "." in path:  # else the parser would say what its import raised without the place
+                imported_module(path.rpartition(".")[0], f"{key} '{path}'")
     for key in trainer:
         if key not in settings_of(L.Trainer):
             raise UnknownName("setting of the trainer", key, settings_of(L.Trainer))
@@ -307,6 +307,16 @@ def _classes_of(config: Config) -> Iterator[tuple[str, type]]:
         yield "model", method_class(str(model["class_path"]))
     yield "data", getattr(data_modules, str(data.get("class_path")).rpartition(".")[2], data_modules.FewShotDataModule)
     yield "trainer", L.Trainer
+
+
+def class_paths(config: Any) -> Iterator[str]:
+    """Every class that a section names: by a `class_path`, or where the trainer takes a class."""
+    for key, value in config.items() if isinstance(config, Mapping) else ():
+        named = key in ("class_path", *OF_CLASSES)
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if named and isinstance(one, str):
+                yield one
+            yield from class_paths(one)
 
 
 def method_without_weights(kind: type[Method], arguments: Mapping[str, Any], classes: int) -> Method:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.trainer.states import TrainerStatus
 
@@ -173,6 +174,8 @@ def run_subcommand(subcommand: str, config: Config, recipe: str, recipe_file: st
             RunCLI({"subcommand": subcommand, subcommand: with_whole_path(config)}, run=True)
         except argparse.ArgumentError as error:
             raise ConfigError(one_sentence(str(error))) from error
+        except MisconfigurationException as error:  # Lightning's word for misuse, also of callbacks in a fit
+            raise ConfigError(" ".join(str(error).split())) from error
 
 
 @contextmanager

@@ -18,6 +18,11 @@ CLASSES = {
     "trainer.plugins": "lightning.pytorch.plugins",
     "trainer.strategy": "lightning.pytorch.strategies",
 }
+NOISE = re.compile(
+    r"Subtypes|Errors:|Expected (a )?<class|Expected a path|Does not validate against any|Given value"
+    r"|Not a valid subclass|Subclass types expect|a class path \(str\)|a dict with|Parser key"
+    r"|Problem with given class_path"
+)
 
 
 def one_sentence(text: str) -> str:
@@ -32,20 +37,23 @@ def one_sentence(text: str) -> str:
         return f"{place}: {kind} has no setting '{found[1]}'"
     if found := re.search(r"No module named '([^']+)'", text):
         return f"{place}: there is no module '{found[1]}', neither installed nor where clipbench is called from"
-    if found := re.search(r"Import path (\S+) does not correspond to a subclass of (\w+)", text):
-        return f"{place}: '{found[1]}' is not a {found[2]}"
+    if found := re.search(r"module '([^']+)' has no attribute '([^']+)'", text):
+        return f"{place}: module '{found[1]}' has no '{found[2]}'"
+    if found := re.search(r"Import path (?:(\S+) )?does not correspond to a subclass of (\w+)", text):
+        named = found[1] or (re.findall(r"Given value: (.*)", text) or ["it"])[0]
+        return f"{place}: '{named[:100]}' is not a {found[2]}"
     if found := re.search(r"(?:Expected a dot import path string|Unexpected import path format): (.+)", text):
         return f"{place}: there is no class '{found[1]}'{_nearest(place, found[1])}"
-    if "Not a valid subclass" in text and "'init_args'" in text:
+    if "Not a valid subclass" in text and "Given value: {'init_args'" in text:
         return f"{place}: settings of a class that is not named: {place}=CLASS before them"
     inner = text[text.rfind('Parser key "') :]
     wanted = dict.fromkeys(_wanted(inner))
     given = re.search(r"(?:Got|Given) value: (.*)", inner)
-    if wanted and given:
+    if wanted and given and place:
         return f"{place}: '{given[1][:100]}' is not {' or '.join(wanted)}"
-    noise = r"(Subtypes|Errors|Expected a <class 'NoneType'>|Does not validate against any|Given value( type|: Name))"
     lines = [line.strip(" -") for line in text.splitlines()]
-    return "; ".join(line[:300] for line in lines if line and not re.match(noise, line))
+    said = "; ".join(line[:300] for line in lines if line and not re.match(NOISE, line))
+    return f"{place}: {said}" if place else said
 
 
 def _wanted(text: str) -> list[str]:

@@ -17,6 +17,7 @@ from clipbench.errors import ConfigError, NotHere
 
 # what Lightning raises for a value that it does not take, or a thing that is not installed
 REFUSALS = (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError, KeyError, AssertionError)
+COUNTS = ("accumulate_grad_batches", "check_val_every_n_epoch")  # Lightning divides by them once a fit runs
 
 
 def make_trainer(settings: Mapping[str, Any]) -> L.Trainer:
@@ -29,6 +30,9 @@ def make_trainer(settings: Mapping[str, Any]) -> L.Trainer:
         ConfigError: Lightning refuses a value, or it asks for more than one device.
         NotHere: an accelerator that this machine does not have.
     """
+    for name in COUNTS:
+        if settings.get(name) is not None and settings[name] < 1:
+            raise ConfigError(f"trainer.{name} must be at least 1, it is {settings[name]}")
     rank_zero_only.rank = 0  # type: ignore[attr-defined]
     plugins = settings.get("plugins") or []
     plugins = [*plugins] if isinstance(plugins, list | tuple) else [plugins]
@@ -37,7 +41,7 @@ def make_trainer(settings: Mapping[str, Any]) -> L.Trainer:
     except REFUSALS as error:
         said = " ".join(str(error).split())
         accelerator = str(settings.get("accelerator"))
-        if accelerator in {"gpu", *AcceleratorRegistry.available_accelerators()} - {"cpu"}:
+        if accelerator in {"gpu", *AcceleratorRegistry.available_accelerators()} - {"cpu", "auto"}:
             raise NotHere(f"trainer.accelerator {accelerator}: this machine has none ({said})") from error
         raise ConfigError(f"{_named(settings, said)}: {said}") from error
     if not isinstance(trainer.strategy, SingleDeviceStrategy) or trainer.num_devices * trainer.num_nodes != 1:
@@ -62,4 +66,9 @@ def _named(settings: Mapping[str, Any], said: str) -> str:
     """The settings that a message of Lightning speaks of, by their name, else by their value."""
     given = {key: value for key, value in settings.items() if value is not None}
     meant = [key for key in given if key in said] or [key for key in given if repr(given[key]) in said]
-    return ", ".join(f"trainer.{key} {given[key]}" for key in meant) or "the trainer"
+    return ", ".join(f"trainer.{key} {_value(given[key])}" for key in meant) or "the trainer"
+
+
+def _value(value: Any) -> str:
+    values = value if isinstance(value, list) else [value]
+    return ", ".join(str(one) if isinstance(one, str | int | float | bool) else type(one).__name__ for one in values)

@@ -61,7 +61,7 @@ def method_class(name: str) -> type[Method]:
         raise UnknownName("method", name, known, "; a class in a file beside you is module.Class")
     from clipbench.methods.base import Method
 
-    content = _imported(module, name)
+    content = imported_module(module, f"method '{name}'", f" (known by their names alone: {', '.join(sorted(known))})")
     if not hasattr(content, attribute):
         raise UnknownName(f"method of module {module}", attribute, _names_of_methods(content, Method))
     kind = getattr(content, attribute)
@@ -70,17 +70,27 @@ def method_class(name: str) -> type[Method]:
     return kind
 
 
-def _imported(module: str, method: str) -> ModuleType:
+def imported_module(module: str, what: str, note: str = "") -> ModuleType:
+    """A module that the user names.
+
+    Args:
+        module: its name.
+        what: what it is imported for; begins the message.
+        note: ends the message where there is no such module.
+
+    Raises:
+        ConfigError: it is not there, or raises while it is imported: with file and line.
+    """
     try:
         return importlib.import_module(module)
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
             raise ConfigError(
-                f"method '{method}': there is no module '{error.name}', neither installed nor in the folder that "
-                "clipbench is called from (known by their names alone: " + ", ".join(sorted(registered())) + ")"
+                f"{what}: there is no module '{error.name}', neither installed nor in the folder that "
+                f"clipbench is called from{note}"
             ) from error
-        what = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ConfigError(f"method '{method}': importing '{module}' fails{_place_of(error)}: {what}") from error
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(f"{what}: importing '{module}' fails{_place_of(error)}: {said}") from error
 
 
 def _place_of(error: Exception) -> str:

@@ -14,6 +14,7 @@ from clipbench.recipes.recipe import (
     ABOUT,
     Config,
     Recipe,
+    check_recipe,
     known_recipes,
     load_recipe,
     read_config,
@@ -21,6 +22,8 @@ from clipbench.recipes.recipe import (
 from clipbench.recipes.settings import from_dotted, read_setting
 from clipbench.recipes.suites import Suite, load_suite
 
+# of a run that LightningCLI saved, or with an option of its own in a bench: refused there, with the right word
+NOT_OF_RECIPES = ("weights", "ckpt_path", "protocol", "seed_everything")
 LAST_SEED, MOST_SHOTS = 2**32 - 1, 1_000_000  # as in study.schema.json
 
 
@@ -78,9 +81,7 @@ def request_from(options: argparse.Namespace) -> Request:
     if not words or any(word.startswith("-") or len(word) > 10 or int(word) > LAST_SEED for word in words):
         raise ConfigError(f"--seeds '{options.seeds}': at least one seed, each from 0 to {LAST_SEED}")
     seeds = tuple(map(int, words))
-    user: list[Config] = [
-        {key: value for key, value in read_config(name)[1].items() if key not in ABOUT} for name in options.config
-    ]
+    user = [read_layer(name) for name in options.config]
     user.append(from_dotted(read_setting(text) for text in options.set))
     backbone = None if options.backbone is None else usual_name(options.backbone)
     loaded: list[Recipe] = []
@@ -97,6 +98,18 @@ def request_from(options: argparse.Namespace) -> Request:
         protocol=options.protocol, backbone=backbone, setting=options.setting,
         data_root=options.root, user=tuple(user),
     )  # fmt: skip
+
+
+def read_layer(name: str) -> Config:
+    """The settings of a file that win over a recipe's, without what it says for readers.
+
+    Raises:
+        ConfigError: it has not the form of a recipe.
+    """
+    _, content = read_config(name)
+    check_recipe({key: value for key, value in content.items() if key not in NOT_OF_RECIPES}, name)
+    content = {key: value for key, value in content.items() if key not in ABOUT}
+    return {key: value for key, value in content.items() if key not in NOT_OF_RECIPES or value not in (None, False)}
 
 
 def requested_names(text: str | Sequence[str]) -> tuple[str, ...]:

@@ -23,6 +23,8 @@ def start_of(config: Config, name: str, children: tuple[str, ...] = ()) -> Recip
     start = (config["model"].get("init_args") or {}).get("start")
     if start is None:
         return None
+    if not isinstance(start, str):
+        raise ConfigError(f"recipe '{name}': model.start names a recipe or a file of weights, it is {start!r:.100}")
     known = known_recipes()
     if start not in known and not str(start).endswith((".yaml", ".yml")):
         if not Path(start).is_file():
