@@ -20,7 +20,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 
 from clipbench.backbone.clip import describe_backbone
 from clipbench.bench.parser_messages import CLASSES, one_sentence
-from clipbench.bench.trainer import check_trainer, make_trainer
+from clipbench.bench.trainer import SHORT_PRECISIONS, check_trainer, make_trainer
 from clipbench.data import module as data_modules
 from clipbench.data.module import DataModule
 from clipbench.data.task import Task
@@ -38,7 +38,6 @@ from clipbench.records.settings import flat
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 # the others cast what is trained in place
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-SHORT_PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}  # as Lightning reads them
 DATA_MODULES = ("FewShotDataModule", "ImageFolder", "Manifest")
 
 

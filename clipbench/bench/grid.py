@@ -112,7 +112,7 @@ def run_bench(
     console.print(headline(plan), highlight=False, soft_wrap=True)
     seconds = estimate(plan)
     backbone = request.backbone or request.suite.backbone
-    jobs = jobs or default_jobs(len(todo), torch.cuda.is_available(), backbone)
+    jobs = min(jobs or default_jobs(len(todo), torch.cuda.is_available(), backbone), max(1, len(todo)))
     if dry_run:
         for planned in plan.cells:
             state = "done" if planned.undone is None else f"to run: {planned.undone}"

@@ -7,6 +7,7 @@ Cells come in running order: one that starts from another's learned weights stan
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -63,13 +64,11 @@ class Inline:
         leave_worker_that_begins_anew()
         cells = list(cells)
         if self.jobs == 1 or len(cells) < 2:
-            elsewhere: set[str] = set()
-            for planned in cells:
-                waits = planned.start is not None and planned.start.key in elsewhere
-                outcome = Outcome(planned, None) if waits else run_cell(planned, folder, say)
-                if outcome.record is None:
-                    elsewhere.add(planned.key)
-                done(outcome)
+            gc.freeze()  # what is there by now stays; looking through it after each cell would take a third of a second
+            try:
+                self._one_by_one(cells, folder, done, say)
+            finally:
+                gc.unfreeze()
             return
         # a server that has imported torch once forks the workers: they start in milliseconds, with no used thread pool
         context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
@@ -84,6 +83,16 @@ class Inline:
                 if self._pool(context, [planned], folder, done, 1):
                     done(record_failure(planned, folder, "WorkerDied", DIED))
             left = self._pool(context, rest, folder, done, self.jobs) if rest else []
+
+    def _one_by_one(self, cells: list[PlannedCell], folder: Path, done: Done, say: Say) -> None:
+        """Run cells in this process."""
+        elsewhere: set[str] = set()
+        for planned in cells:
+            waits = planned.start is not None and planned.start.key in elsewhere
+            outcome = Outcome(planned, None) if waits else run_cell(planned, folder, say)
+            if outcome.record is None:
+                elsewhere.add(planned.key)
+            done(outcome)
 
     def _pool(
         self, context: BaseContext, cells: list[PlannedCell], folder: Path, done: Done, workers: int
@@ -207,6 +216,7 @@ def _set_up_worker(main: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warn_in_one_line()
     torch.set_num_threads(1)
+    gc.freeze()  # see Inline.run
     threading.Thread(target=_end_with, args=(main,), daemon=True).start()
 
 

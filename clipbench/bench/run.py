@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import time
 import warnings
@@ -77,6 +78,8 @@ def run_cell(planned: PlannedCell, folder: Path, say: Say | None = None, wait_se
                 warnings.warn(_traceback(error), stacklevel=2)
             content = dict(NOTHING)
             failure = {"type": type(error).__name__, "message": str(error) or repr(error)}
+        finally:
+            gc.collect()  # a trainer and its loops hold each other, and with them tensors and optimiser
         return _recorded(planned, folder, content, failure, started)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from clipbench.errors import ConfigError, NotHere
 
+SHORT_PRECISIONS = {"64": "64-true", "32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}  # as Lightning reads them
 # what Lightning raises for a value that it does not take, or a thing that is not installed
 REFUSALS = (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError, KeyError, AssertionError)
 COUNTS = ("accumulate_grad_batches", "check_val_every_n_epoch")  # Lightning divides by them once a fit runs
@@ -37,13 +39,18 @@ def make_trainer(settings: Mapping[str, Any]) -> L.Trainer:
     plugins = settings.get("plugins") or []
     plugins = [*plugins] if isinstance(plugins, list | tuple) else [plugins]
     try:
-        trainer = L.Trainer(**{**settings, "plugins": [*plugins, LightningEnvironment()]})
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*AMP with fp16 is not supported on CPU.*")
+            trainer = L.Trainer(**{**settings, "plugins": [*plugins, LightningEnvironment()]})
     except REFUSALS as error:
         said = " ".join(str(error).split())
         accelerator = str(settings.get("accelerator"))
         if accelerator in {"gpu", *AcceleratorRegistry.available_accelerators()} - {"cpu", "auto"}:
             raise NotHere(f"trainer.accelerator {accelerator}: this machine has none ({said})") from error
         raise ConfigError(f"{_named(settings, said)}: {said}") from error
+    asked = SHORT_PRECISIONS.get(str(settings.get("precision")), settings.get("precision"))
+    if asked is not None and asked != trainer.precision:
+        raise ConfigError(f"trainer.precision {asked}: this device would compute in {trainer.precision}: name that")
     if not isinstance(trainer.strategy, SingleDeviceStrategy) or trainer.num_devices * trainer.num_nodes != 1:
         usual = {"devices": ("auto", 1, "1"), "num_nodes": (None, 1), "strategy": ("auto",)}
         given = [f"trainer.{key} {settings[key]}" for key in usual if settings.get(key, "auto") not in usual[key]]

@@ -71,6 +71,12 @@ def refuse_partial_runs(trainer: Config) -> None:
             whole = value in values
         if not whole:
             raise ConfigError(f"a bench cell is a whole run: trainer.{key} {value} is for `clipbench fit`")
+    if plain(trainer.get("max_time")) is not None:
+        raise ConfigError("a bench cell is a whole run on any machine: trainer.max_time is for `clipbench fit`")
+    for key, least in (("accumulate_grad_batches", 1), ("gradient_clip_val", 0)):
+        value = plain(trainer.get(key))
+        if isinstance(value, int | float) and value < least:
+            raise ConfigError(f"trainer.{key} {value}: it is at least {least}")
     if plain(trainer.get("max_steps")) == 0:
         raise ConfigError("a bench cell is a whole run: trainer.max_steps 0 trains nothing")
 
