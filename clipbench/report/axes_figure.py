@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from clipbench.report.aggregate import Row
 from clipbench.report.drawing import new_figure
+from clipbench.report.escaping import figure_text
 from clipbench.report.layout import measures
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def accuracy_over_axes(panels: Sequence[Panel], averages: Mapping[str, Row], tit
 def _draw(axes: Axes, panel: Panel, averages: Mapping[str, Row], shown: Sequence[tuple[str, str]]) -> None:
     """The measures of one axis; a grey band behind the default."""
     places = range(len(panel.values))
-    axes.set_title(panel.name, fontsize=9)
+    axes.set_title(figure_text(panel.name), fontsize=9)
     axes.grid(axis="y", color="0.92", linewidth=0.6)
     axes.set_axisbelow(True)
     for place in places:
@@ -71,8 +72,8 @@ def _draw(axes: Axes, panel: Panel, averages: Mapping[str, Row], shown: Sequence
         axes.plot(places, heights, linestyle=line, marker=marker, color=grey, markersize=5, linewidth=1, label=head)
     long = max(map(len, panel.values)) * len(panel.values) > 36
     axes.set_xticks(
-        places, panel.values, rotation=30 if long else 0, ha="right" if long else "center", fontsize=8,
-        rotation_mode="anchor",
+        places, list(map(figure_text, panel.values)), rotation=30 if long else 0, ha="right" if long else "center",
+        fontsize=8, rotation_mode="anchor",
     )  # fmt: skip
     axes.set_xlim(-0.5, len(panel.values) - 0.5)
     axes.set_ylabel("accuracy, %", fontsize=8)

@@ -16,6 +16,7 @@ import pandas as pd
 from clipbench.errors import UnknownName
 from clipbench.report.aggregate import IDENTITY, Row, averages_of, grouped, label_of, rows_of
 from clipbench.report.drawing import new_figure
+from clipbench.report.escaping import figure_text
 from clipbench.report.labels import Labels, place_labels
 from clipbench.report.layout import FROZEN, MINI, NOTHING, is_frozen, left_out, measures, title_of
 from clipbench.report.naming import Naming, choose_names, dot, legend_lines, mark, pareto
@@ -72,7 +73,7 @@ def accuracy_vs_cost(frame: pd.DataFrame, x: str = "trained_parameters") -> Figu
         drawn.supxlabel(MINI, fontsize=7, color="0.35")
     names = []
     for axes, (identity, rows) in zip(places, panels.items(), strict=True):
-        axes.set_title(title_of(identity), fontsize=9)
+        axes.set_title(figure_text(title_of(identity)), fontsize=9)
         names += draw_costs(axes, rows, x)
     place_labels(drawn, names)
     return drawn
@@ -123,27 +124,27 @@ def draw_costs(
         some = free if known and row["trained_parameters"] == 0 else kept if known and row[x] > 0 else absent
         some.append(row)
     if absent:
-        title = textwrap.fill(f"not drawn: {left_out(absent, column)}", 120)
+        title = textwrap.fill(figure_text(f"not drawn: {left_out(absent, column)}"), 120)
         axes.set_title(f"{axes.get_title()}\n{title}", fontsize=8)
     if not kept:
         axes.text(0.5, 0.5, NOTHING, ha="center", transform=axes.transAxes)
         return []
     shapes = _shapes(kept, groups)
     points = [
-        Point((names or {}).get(row["recipe"], label_of(row)) + FROZEN * is_frozen(row), float(row[x]),
+        Point(figure_text((names or {}).get(row["recipe"], label_of(row)) + FROZEN * is_frozen(row)), float(row[x]),
               float(row[column]), is_frozen(row), shapes[label_of(row)])
         for row in kept
     ]  # fmt: skip
     lines = [(label_of(row), float(row[column])) for row in free]
     _limit(axes, points, [value for _, value in lines])
-    floors = [_floor(axes, (names or {}).get(recipe, recipe), value, head) for recipe, value in lines]
+    floors = [_floor(axes, figure_text((names or {}).get(recipe, recipe)), value, head) for recipe, value in lines]
     front = _front(axes, points, max((value for _, value in lines), default=-math.inf))
     by_recipe = {label_of(row): point for row, point in zip(kept, points, strict=True)}
     for number, (name, recipes) in enumerate((groups or {}).items()):
         steps = [by_recipe[recipe] for recipe in recipes if recipe in by_recipe]
         if name in joined:
             axes.plot([p.cost for p in steps], [p.value for p in steps], "-", linewidth=0.9, color="0.6", zorder=2)
-        axes.plot([], [], label=name, **mark(number + 1))
+        axes.plot([], [], label=figure_text(name), **mark(number + 1))
     naming = choose_names(
         [point.value for point in points], front, unranked=[i for i, point in enumerate(points) if point.frozen]
     )

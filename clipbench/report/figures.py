@@ -15,6 +15,7 @@ import pandas as pd
 
 from clipbench.report.aggregate import IDENTITY, Row, averages_of, grouped, label_of, rows_of
 from clipbench.report.drawing import new_figure
+from clipbench.report.escaping import figure_text
 from clipbench.report.harmonic import harmonic_mean
 from clipbench.report.labels import Labels, place_labels
 from clipbench.report.layout import FROZEN, MINI, NOTHING, is_frozen, left_out, measures, title_of
@@ -56,7 +57,8 @@ def figure(frame: pd.DataFrame) -> Figure:
     for index, (identity, group) in enumerate(panels):
         axes = drawn.add_subplot(rows, columns, index + 1)
         axes.set_title(
-            title_of(identity).rpartition(",")[0] if identity[3] == "paper" else title_of(identity), fontsize=9
+            figure_text(title_of(identity).rpartition(",")[0] if identity[3] == "paper" else title_of(identity)),
+            fontsize=9,
         )
         names += (_by_shots if identity[4] is None else _base_novel)(axes, group)
     place_labels(drawn, names)
@@ -69,7 +71,7 @@ def _base_novel(axes: Axes, averages: list[Row]) -> list[Labels]:
     axes.set_xlabel("base accuracy, %")
     axes.set_ylabel("novel accuracy, %")
     if absent := [row for row in averages if math.isnan(row["h"])]:
-        title = textwrap.fill(f"not drawn: {left_out(absent, 'h')}", 90)
+        title = textwrap.fill(figure_text(f"not drawn: {left_out(absent, 'h')}"), 90)
         axes.set_title(f"{axes.get_title()}\n{title}", fontsize=8)
     if not whole:
         axes.text(0.5, 0.5, NOTHING, ha="center", transform=axes.transAxes)
@@ -85,7 +87,7 @@ def _base_novel(axes: Axes, averages: list[Row]) -> list[Labels]:
         first=[index for index, row in enumerate(whole) if row["trained_parameters"] == 0],
         unranked=[index for index in range(len(whole)) if index not in able],
     )
-    texts = [label_of(row) + FROZEN * is_frozen(row) for row in whole]
+    texts = [figure_text(label_of(row) + FROZEN * is_frozen(row)) for row in whole]
     for index in sorted(naming.beside + naming.listed):
         label = texts[index] if index in naming.listed else None
         axes.plot(*points[index], label=label, zorder=3, **mark(index, is_frozen(whole[index])))
@@ -150,7 +152,7 @@ def _by_shots(axes: Axes, averages: list[Row]) -> list[Labels]:
     axes.set_ylim(*_limits([row["accuracy"] for row in whole]))
     axes.grid(axis="y", color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
-    curves = {label_of(rows[0]): [(shots.index(row["shots"]), row) for row in rows]
+    curves = {figure_text(label_of(rows[0])): [(shots.index(row["shots"]), row) for row in rows]
               for rows in grouped(whole, ["recipe", "variant"]).values()}  # fmt: skip
     recipes = list(curves)
     ends = [(float(place), float(row["accuracy"])) for place, row in (curve[-1] for curve in curves.values())]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from clipbench.errors import RecordError
 from clipbench.records.store import read_record
 from clipbench.report.drawing import new_figure, save_figure
+from clipbench.report.escaping import figure_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -137,4 +138,4 @@ def write_freezing(record: Path, path: Path | None = None) -> dict[str, Path]:
         raise RecordError(f"'{record}' is no record of a run with FisherFreezing")
     cell = content.data["cell"]
     title = f"{cell['recipe']} on {cell['dataset']}, seed {cell['seed']}: FisherFreezing, {facts['mode']}"
-    return save_figure(freezing_figure(facts, title), path or record.with_name(f"{record.stem}.freezing"))
+    return save_figure(freezing_figure(facts, figure_text(title)), path or record.with_name(f"{record.stem}.freezing"))

@@ -9,9 +9,8 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from clipbench.report.aggregate import AVERAGE, IDENTITY, Row, averages_of, grouped, label_of, rows_of
+from clipbench.report.escaping import DASH, FROZEN
 
-DASH = "–"  # noqa: RUF001 - as tables print what is not there
-FROZEN = "†"
 PARTIAL = "*"
 MINI = "The suite mini is a test bench of the machinery and a playground: its numbers say nothing about real accuracy."
 NOTHING = "no recipe has all its cells: nothing to draw yet"

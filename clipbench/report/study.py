@@ -18,6 +18,7 @@ from clipbench.report.aggregate import AVERAGE, COLUMNS, Row, aggregate, cells_o
 from clipbench.report.axes_figure import Panel, accuracy_over_axes
 from clipbench.report.cost_figure import canvas, draw_costs
 from clipbench.report.drawing import save_figure
+from clipbench.report.escaping import figure_text
 from clipbench.report.labels import place_labels
 from clipbench.report.layout import Section
 from clipbench.report.leaderboard import left_out, print_files, written
@@ -90,7 +91,7 @@ def write_study(
     scope = scope_of(study, len(suite))
     tables = study_sections(study, frame, scope, note)
     notes = frame.attrs["notes"]
-    head = [f"# {study.title}", study.question]
+    head = [study.title, study.question]
     texts = {
         "study.csv": csv(frame, [*OWN, *COLUMNS]), "study.md": markdown(tables, notes, head),
         "study.tex": latex(tables, notes),
@@ -184,7 +185,7 @@ def study_figures(study: Study, frame: pd.DataFrame, scope: str) -> dict[str, Fi
     """The figures that the study asks for, by file name without ending."""
     rows = rows_of(frame)
     averages: dict[str, Row] = {row["recipe"]: row for row in rows if row["dataset"] == AVERAGE}
-    title = f"{study.title}\n{textwrap.fill(scope, 120)}"
+    title = f"{figure_text(study.title)}\n{textwrap.fill(figure_text(scope), 120)}"
     drawn: dict[str, Figure] = {}
     for wanted in study.figures:
         if wanted["kind"] == "axes":

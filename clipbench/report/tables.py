@@ -5,17 +5,19 @@ from __future__ import annotations
 import io
 import math
 import re
-import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from clipbench.errors import UnknownName
+from clipbench.printable import printable
 from clipbench.report.aggregate import AVERAGE, COLUMNS
+from clipbench.report.escaping import csv_text, latex_text, markdown_line, markdown_text
 from clipbench.report.layout import DASH, FROZEN, PARTIAL, Grid, Line, Section, Shown, sections
 
 PERCENT = ["base", "novel", "accuracy", "h", "h_mean", "base_std", "novel_std", "h_vs_default", "h_vs_zero_shot"]
@@ -75,25 +77,33 @@ def csv(frame: pd.DataFrame, columns: Sequence[str] = COLUMNS) -> str:
 def _cell(value: object, form: Callable[[float], str]) -> str:
     if isinstance(value, float):
         return "" if math.isnan(value) else form(value)
-    return "" if value is None else str(value)
+    return "" if value is None else csv_text(value) if isinstance(value, str) else str(value)
 
 
-def markdown(shown: Sequence[Section], notes: Sequence[str] = (), head: Sequence[str] = ("# Leaderboard",)) -> str:
-    """Markdown: per section a summary table, its caption, and one table per measure with the datasets as columns."""
-    parts = list(head)
+def markdown(shown: Sequence[Section], notes: Sequence[str] = (), head: Sequence[str] = ("Leaderboard",)) -> str:
+    """Markdown: per section a summary table, its caption, and one table per measure with the datasets as columns.
+
+    Args:
+        shown: the sections.
+        notes: sentences to stand last.
+        head: the title, and lines to stand below it.
+    """
+    title, *lines = head
+    parts = [f"# {markdown_text(title)}", *map(markdown_line, lines)]
     for section in shown:
-        parts += [f"## {section.title[0].upper()}{section.title[1:]}", _markdown_grid(section.summary), section.caption]
-        parts += ["\n".join(f"- {note}" for note in section.notes)] if section.notes else []
+        parts += [f"## {markdown_text(_title(section))}", _markdown_grid(section.summary)]
+        parts += [markdown_line(section.caption)] if section.caption else []
+        parts += ["\n".join(f"- {markdown_line(note)}" for note in section.notes)] if section.notes else []
         for grid in section.details:
-            parts += [f"### {grid.title}", _markdown_grid(grid)]
-    parts += ["### Notes", "\n".join(f"- {note}" for note in notes)] if notes else []
+            parts += [f"### {markdown_text(grid.title)}", _markdown_grid(grid)]
+    parts += ["### Notes", "\n".join(f"- {markdown_line(note)}" for note in notes)] if notes else []
     return "\n\n".join(parts) + "\n"
 
 
 def _markdown_grid(grid: Grid) -> str:
-    rows = [[head.replace("_", "\\_") for head in grid.heads]]
+    rows = [list(map(markdown_text, grid.heads))]
     for line in grid.lines:
-        label = line.label.replace("_", "\\_").replace("|", "\\|") + (f" {FROZEN}" if line.frozen else "")
+        label = markdown_text(line.label) + (f" {FROZEN}" if line.frozen else "")
         rows.append([label, *map(_markdown_entry, line.entries)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(grid.heads))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
@@ -108,10 +118,13 @@ def _markdown_grid(grid: Grid) -> str:
 
 
 def _markdown_entry(entry: Shown) -> str:
-    text = {"best": f"**{entry.text}**", "second": f"<ins>{entry.text}</ins>"}.get(entry.mark, entry.text)
-    return (
-        text + (PARTIAL.replace("*", "\\*") if entry.partial else "") + (f" ± {entry.spread}" if entry.spread else "")
-    )
+    plain = markdown_text(entry.text)
+    text = {"best": f"**{plain}**", "second": f"<ins>{plain}</ins>"}.get(entry.mark, plain)
+    return text + (markdown_text(PARTIAL) if entry.partial else "") + (f" ± {entry.spread}" if entry.spread else "")
+
+
+def _title(section: Section) -> str:
+    return f"{section.title[:1].upper()}{section.title[1:]}"
 
 
 def latex(shown: Sequence[Section], notes: Sequence[str] = ()) -> str:
@@ -124,43 +137,26 @@ def latex(shown: Sequence[Section], notes: Sequence[str] = ()) -> str:
         comment_start_string="\\#{", comment_end_string="}", trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
     )  # fmt: skip
-    environment.filters.update(tex=escape, heads=_latex_heads, line=_latex_line)
+    environment.filters.update(tex=latex_text, heads=_latex_heads, line=_latex_line)
     template = environment.get_template("leaderboard.tex.j2")
     return template.render(sections=shown, notes=notes)
 
 
-SPECIAL = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "±": r"$\pm$", DASH: "--", FROZEN: r"$^\dagger$", "|": r"\textbar{}", "\n": " ",
-}  # fmt: skip
-
-
-def escape(text: str) -> str:
-    """Any text as LaTeX text; letters that the default fonts lack become their base letter or a question mark."""
-    return "".join(SPECIAL.get(letter) or _plain(letter) for letter in text)
-
-
-def _plain(letter: str) -> str:
-    if letter.isascii():
-        return letter if letter.isprintable() else " "
-    base = unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode()  # a wide % becomes a bare one
-    return "".join(SPECIAL.get(simple, simple) for simple in base) or "?"
-
-
 def _latex_heads(grid: Grid) -> str:
-    turned = [rf"\rotatebox{{60}}{{{escape(head)}}}" if grid.by_dataset else escape(head) for head in grid.heads[1:]]
-    return " & ".join([escape(grid.heads[0]), *turned])
+    turned = [
+        rf"\rotatebox{{60}}{{{latex_text(head)}}}" if grid.by_dataset else latex_text(head) for head in grid.heads[1:]
+    ]
+    return " & ".join([latex_text(grid.heads[0]), *turned])
 
 
 def _latex_line(line: Line) -> str:
-    return " & ".join([escape(f"{line.label}{FROZEN if line.frozen else ''}"), *map(_latex_entry, line.entries)])
+    return " & ".join([latex_text(f"{line.label}{FROZEN if line.frozen else ''}"), *map(_latex_entry, line.entries)])
 
 
 def _latex_entry(entry: Shown) -> str:
     command = {"best": r"\textbf{%s}", "second": r"\underline{%s}"}.get(entry.mark, "%s")
     spread = rf" {{\scriptsize$\pm$\,{entry.spread}}}" if entry.spread else ""
-    return command % escape(entry.text) + (r"$^{*}$" if entry.partial else "") + spread
+    return command % latex_text(entry.text) + (r"$^{*}$" if entry.partial else "") + spread
 
 
 def terminal(sections: Sequence[Section], notes: Sequence[str] = (), width: int = 100) -> list[Table | Text]:
@@ -173,17 +169,21 @@ def terminal(sections: Sequence[Section], notes: Sequence[str] = (), width: int 
     """
     shown: list[Table | Text] = []
     for section in sections:
-        shown.append(Text(f"{section.title[0].upper()}{section.title[1:]}", style="bold"))
+        shown.append(Text(printable(_title(section)), style="bold"))
         shown.append(_rich(section.summary.title, *_columns(section.summary, width)))
         shown += _by_dataset(section, width) if section.details else []
-        shown += [Text(section.caption, style="dim"), *(Text(f"! {note}", style="yellow") for note in section.notes)]
-    return shown + [Text(f"! {note}", style="yellow") for note in notes]
+        shown += [Text(printable(section.caption), style="dim"), *map(_note, section.notes)]
+    return shown + list(map(_note, notes))
+
+
+def _note(text: str) -> Text:
+    return Text(printable(f"! {text}"), style="yellow")
 
 
 def _columns(grid: Grid, width: int) -> tuple[list[str], list[list[Text]]]:
     """Heads and rows of the summary, without the last of `IN_A_TERMINAL` where the terminal is too narrow for all."""
     rows = [[_label(line), *map(_rich_entry, line.entries)] for line in grid.lines]
-    wide = [max(len(head), *(len(row[index]) for row in rows)) + 3 for index, head in enumerate(grid.heads)]
+    wide = [max(cell_len(head), *(row[index].cell_len for row in rows)) + 3 for index, head in enumerate(grid.heads)]
     free = [index for index, head in enumerate(grid.heads) if index and head in IN_A_TERMINAL]
     free.sort(key=lambda index: IN_A_TERMINAL.index(grid.heads[index]))
     while free and sum(wide) + 1 > width:
@@ -201,15 +201,15 @@ def _by_dataset(section: Section, width: int) -> list[Table]:
         for grid in grids
         for line in grid.lines
     ]
-    datasets = [Text(name) for name in grids[0].heads[1:]]
+    datasets = [Text(printable(name)) for name in grids[0].heads[1:]]
     run = [
         index for index, name in enumerate(datasets)
         if name.plain == AVERAGE or any(entries[index].plain != DASH for _, entries in columns)
     ]  # fmt: skip
-    room = width - max(len(name) for name in datasets) - 4
+    room = width - max(name.cell_len for name in datasets) - 4
     tables, block, used = [], list[tuple[str, list[Text]]](), 0
     for head, entries in columns:
-        wide = max(len(head), *map(len, entries)) + 3
+        wide = max(cell_len(head), *(entry.cell_len for entry in entries)) + 3
         if block and used + wide > room:
             tables.append(block)
             block, used = [], 0
@@ -226,11 +226,11 @@ def _by_dataset(section: Section, width: int) -> list[Table]:
 
 
 def _rich(title: str, heads: list[str], rows: list[list[Text]]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="italic")
+    table = Table(title=Text(printable(title), style="italic"), title_justify="left")
     for index, head in enumerate(heads):
         words = index == 0 or head == "Source"
-        least = None if head == "Source" else max(len(head), *(len(row[index]) for row in rows))
-        table.add_column(head, justify="left" if words else "right", no_wrap=True, min_width=least)
+        least = None if head == "Source" else max(cell_len(head), *(row[index].cell_len for row in rows))
+        table.add_column(Text(printable(head)), justify="left" if words else "right", no_wrap=True, min_width=least)
     for row in rows:
         if row[0].plain == AVERAGE and len(rows) > 1:
             table.add_section()
@@ -239,11 +239,11 @@ def _rich(title: str, heads: list[str], rows: list[list[Text]]) -> Table:
 
 
 def _label(line: Line) -> Text:
-    return Text(line.label + (f" {FROZEN}" if line.frozen else ""))
+    return Text(printable(line.label) + (f" {FROZEN}" if line.frozen else ""))
 
 
 def _rich_entry(entry: Shown) -> Text:
-    text = Text(entry.text, style={"best": "bold", "second": "underline"}.get(entry.mark, ""))
+    text = Text(printable(entry.text), style={"best": "bold", "second": "underline"}.get(entry.mark, ""))
     text.append(PARTIAL if entry.partial else "", style="not bold")
     return text.append(f" ± {entry.spread}" if entry.spread else "", style="dim")
 

@@ -13,6 +13,14 @@ from clipbench.report.select import select
 from tests.records.records import cell, record
 
 DATASETS = ("imagenet", "stanford_cars", "dtd")
+EVIL = [
+    r"\input{/etc/passwd}", "[2cm] x", "*x", r"\\[2em]", "a%b", "a_b_c", "<script>alert(1)</script>", "a|b", r"a\|b",
+    "`x`", "a\nb", "a\r\nb", "=1+1", "+1", "-1", "@sum", "\t=1", "\x1b[31mred\x1b[0m", "[red]x[/red]", "[/x]", "$x$",
+    "\u202eevil", "$$", r"\$", "_x", "**x**", "![x](y)", "[x](javascript:y)", "# x", "1. x", "- x", "> x", "~~x~~",
+    "&lt;", "a---b", "", '"', "a,b", "'", "\ud800", "日本", "🎉", "\u200b", "a\\", "---", "===", "x" * 300, "{", "}",
+    "\\VAR{1}", "\\BLOCK{", "%(x)s", "\uff3b\uff05",
+]  # fmt: skip
+"""Names that mean something to LaTeX, Markdown, HTML, a spreadsheet, a terminal, rich or matplotlib."""
 SCORES = {"zero_shot": (20, 30), "clipfit": (30, 29), "coop": (32, 20), "tip_adapter": (36, 30)}
 
 
