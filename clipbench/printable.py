@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
 import warnings
 from typing import Any
 
@@ -36,3 +41,8 @@ def _one_line(message: Warning | str, category: type[Warning], *place: Any, **mo
     if issubclass(category, ClipbenchWarning):
         return f"clipbench: {printable(str(message))}\n"
     return _format(message, category, *place, **more)
+
+
+def say(console: Console, text: str) -> None:
+    """Prints a text as it is: its lines stay lines, nothing in it is markup."""
+    console.print(printable(text, keep="\n"), highlight=False, markup=False, soft_wrap=True)

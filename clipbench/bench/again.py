@@ -22,7 +22,7 @@ from clipbench.bench.stop import StopSignal
 from clipbench.errors import MethodError, RecordError
 from clipbench.methods import METHODS, method_class, registered
 from clipbench.methods.arguments import arguments_of
-from clipbench.printable import printable
+from clipbench.printable import printable, say
 from clipbench.recipes.recipe import Recipe
 from clipbench.recipes.recorded import check_config, request_of
 from clipbench.records.cell import Record
@@ -267,8 +267,3 @@ def _moved(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         return ""
     differ = unpack_bits(was["bitmap"], was["total"]) != unpack_bits(now["bitmap"], now["total"])
     return f"; {int(differ.sum())} images are answered otherwise"
-
-
-def say(console: Console, text: str) -> None:
-    """A line as it is."""
-    console.print(printable(text), highlight=False, markup=False, soft_wrap=True)

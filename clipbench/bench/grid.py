@@ -15,6 +15,7 @@ from clipbench.bench.planned import NO_WEIGHTS, absent_weights
 from clipbench.bench.run import Outcome, run_cell
 from clipbench.bench.stop import StopSignal
 from clipbench.errors import DataError
+from clipbench.printable import say
 from clipbench.recipes.request import Request
 from clipbench.records.store import FAILED, NO_RECORD, Record, RecordStore
 
@@ -42,7 +43,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line of progress inside a cell."""
-        self.console.print(f"      {text}", highlight=False, markup=False)
+        say(self.console, f"      {text}")
 
     def done(self, outcome: Outcome) -> None:
         """The line of a finished cell.
@@ -66,16 +67,11 @@ class Progress:
         if not record.ok:
             self.failed += 1
             self.failures.add(planned.key)
-            self.console.print(f"{head}  FAILED  {record.error}", highlight=False, markup=False)
+            say(self.console, f"{head}  FAILED  {record.error}")
             return
         scores = "  ".join(f"{name} {record.accuracy(name):6.2f}" for name in record.splits)
         seconds = record.cost["total_seconds"]
-        self.console.print(
-            f"{head:<48} {scores}  {seconds:6.1f} s  {duration(left)} left",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+        say(self.console, f"{head:<48} {scores}  {seconds:6.1f} s  {duration(left)} left")
 
 
 def run_bench(
@@ -109,7 +105,7 @@ def run_bench(
     console = console or Console()
     plan = make_plan(request, results, dry_run)
     todo = plan.to_run
-    console.print(headline(plan), highlight=False, soft_wrap=True)
+    say(console, headline(plan))
     seconds = estimate(plan)
     backbone = request.backbone or request.suite.backbone
     jobs = min(jobs or default_jobs(len(todo), torch.cuda.is_available(), backbone), max(1, len(todo)))
@@ -119,13 +115,9 @@ def run_bench(
             start = f", starts from {planned.start.cell.recipe} {planned.start.key[:12]}" if planned.start else ""
             key = planned.key[:12] if planned.undone != NO_WEIGHTS else "key unknown"
             line = f"  {planned.cell}  {key}  {state}{start}"
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            say(console, line)
         known = "no estimate yet: no record of this recipe" if seconds is None else f"about {duration(seconds / jobs)}"
-        console.print(
-            f"{len(todo)} of {len(plan.cells)} cells to run with {jobs} processes, {known}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        say(console, f"{len(todo)} of {len(plan.cells)} cells to run with {jobs} processes, {known}")
         if plan.absent:
             raise DataError(absent_weights(plan.absent))
         return 0
@@ -153,11 +145,8 @@ def run_bench(
         )
     gone = [] if not todo else _gone(plan, progress.failures)
     if gone:
-        console.print(
-            f"{len(gone)} finished cells are gone from {plan.folder} (first: {gone[0]}); the same command computes "
-            "them again",
-            highlight=False, markup=False, soft_wrap=True,
-        )  # fmt: skip
+        lost = f"{len(gone)} finished cells are gone from {plan.folder} (first: {gone[0]})"
+        say(console, f"{lost}; the same command computes them again")
     return 1 if progress.failed or gone else 0
 
 

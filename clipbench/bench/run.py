@@ -25,6 +25,7 @@ from clipbench.data.task import Task
 from clipbench.errors import BackboneError, ClipbenchError, MethodError, RecordError
 from clipbench.methods import method_class
 from clipbench.methods.base import Method
+from clipbench.printable import printable
 from clipbench.records.correctness import pack_bits
 from clipbench.records.learned import file_digest
 from clipbench.records.store import SCHEMA, Record, RecordStore, write_record
@@ -77,7 +78,7 @@ def run_cell(planned: PlannedCell, folder: Path, say: Say | None = None, wait_se
             if not isinstance(error, ClipbenchError):
                 warnings.warn(_traceback(error), stacklevel=2)
             content = dict(NOTHING)
-            failure = {"type": type(error).__name__, "message": str(error) or repr(error)}
+            failure = {"type": type(error).__name__, "message": printable(str(error) or repr(error), keep="\n")}
         finally:
             gc.collect()  # a trainer and its loops hold each other, and with them tensors and optimiser
         return _recorded(planned, folder, content, failure, started)

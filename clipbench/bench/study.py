@@ -9,6 +9,7 @@ from rich.console import Console
 
 from clipbench.bench.grid import run_bench
 from clipbench.bench.plan import Plan
+from clipbench.printable import say
 from clipbench.recipes.request import Request
 from clipbench.recipes.studies import Study
 
@@ -38,6 +39,6 @@ def run_study(
         KeyboardInterrupt: Ctrl-C; finished records are kept.
     """
     console = Console()
-    console.print(f"{study.title}\n{study.question}", highlight=False, markup=False)
+    say(console, f"{study.title}\n{study.question}")
     console.print(f"stated for 2 cores: about {study.minutes:g} minutes in all", highlight=False)
     return run_bench(request, study.folder(results), finish, jobs, dry_run, console)

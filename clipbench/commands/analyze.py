@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipbench.commands.bench import add_grid
 from clipbench.errors import ConfigError
+from clipbench.printable import say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +64,7 @@ def _freezing(options: argparse.Namespace, console: Console) -> int:
 
     for record in options.record:
         for path in write_freezing(record, options.out and options.out / record.stem).values():
-            console.print(str(path), highlight=False, markup=False, soft_wrap=True)
+            say(console, str(path))
     return 0
 
 
@@ -90,7 +91,7 @@ def _changes_of_fits(options: argparse.Namespace, console: Console) -> int:
 
     plan = make_plan(request, _results(options))
     folder = options.out or plan.folder / "analysis" / _name("changes", request)
-    console.print(headline(plan).rpartition(",")[0], highlight=False, soft_wrap=True)
+    say(console, headline(plan).rpartition(",")[0])
     rows: Rows = []
     failed = 0
     for planned, found in recorded_cells(plan, folder / "cells", options.every, console):
@@ -132,7 +133,7 @@ def _write_changes(rows: Rows, columns: tuple[str, ...], folder: Path, note: str
     save_figure(figures.layers_figure(frame, note), folder / "changes")
     if "step" in columns:
         save_figure(figures.training_figure(frame, note), folder / "changes_over_training")
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    say(console, text)
     _said(folder, console)
 
 
@@ -198,7 +199,7 @@ def _write_features(rows: Rows, folder: Path, note: str, console: Console) -> No
     text = "\n".join([*_feature_lines(frame), note] if note else _feature_lines(frame))
     write_text(folder / "summary.txt", text + "\n")
     save_figure(figures.features_figure(frame, note), folder / "features")
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    say(console, text)
     _said(folder, console)
 
 
@@ -250,4 +251,4 @@ def _ended(failed: int, console: Console) -> int:
 
 def _said(folder: Path, console: Console) -> None:
     names = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_file() and path.name[0] != "."))
-    console.print(f"{folder}: {names}", highlight=False, markup=False, soft_wrap=True)
+    say(console, f"{folder}: {names}")

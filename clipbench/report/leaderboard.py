@@ -12,7 +12,7 @@ import pandas as pd
 import yaml
 
 from clipbench.errors import RecordError
-from clipbench.printable import printable
+from clipbench.printable import say
 from clipbench.records.store import Cell, RecordStore, Scan, write_text
 from clipbench.report.aggregate import aggregate, averages_of, cells_of, rows_of
 from clipbench.report.layout import is_whole
@@ -63,8 +63,7 @@ def print_files(console: Console, folder: Path, names: Sequence[str], unwritten:
         RecordError: `unwritten`.
     """
     if names:
-        line = printable(f"{folder}: {', '.join(names)}")
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        say(console, f"{folder}: {', '.join(names)}")
     if unwritten is not None:
         raise unwritten
 
