@@ -12,6 +12,7 @@ import re
 import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,8 @@ from clipbench.errors import BackboneError
 
 # What readers of damaged bytes raise; there is no shorter list
 DAMAGED = (
-    pickle.UnpicklingError, zipfile.BadZipFile, struct.error, RuntimeError, ValueError, LookupError, TypeError,
-    AttributeError, AssertionError, ArithmeticError, EOFError, OSError, MemoryError, NotImplementedError,
+    pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, ValueError, LookupError,
+    TypeError, AttributeError, AssertionError, ArithmeticError, EOFError, OSError, MemoryError, NotImplementedError,
 )  # fmt: skip
 # Keys that training runs keep a state dict under
 UNDER = ("state_dict", "model_state_dict", "model", "module", "ema", "model_ema", "state_dict_ema", "net", "params")
@@ -173,7 +174,7 @@ def _state_dict(content: Any, file: Path) -> dict[str, Tensor]:
         if tensors:
             return _unwrapped({str(name): tensor for name, tensor in tensors.items()}, file)
         break
-    found = [f"'{name}' ({_kind(value)})" for name, value in content.items()] if isinstance(content, Mapping) else []
+    found = [f"'{name!s}' ({_kind(value)})" for name, value in content.items()] if isinstance(content, Mapping) else []
     raise BackboneError(f"{file} holds no state dict of tensors (found: {_some(found) or 'nothing'})")
 
 
@@ -191,6 +192,8 @@ def _kind(value: Any) -> str:
 
 def _unwrapped(state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
     for name, tensor in state.items():
+        if not name.isprintable():
+            raise BackboneError(f"{file} cannot be read as weights: {name[:80]!r} is no name of a tensor")
         if tensor.is_meta or tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex():
             kind = "holds no numbers" if tensor.is_meta else "is sparse, quantised or complex"
             raise BackboneError(f"{file} cannot be read as weights: its tensor '{name}' {kind}")
@@ -208,7 +211,8 @@ def _without_wrapper(names: list[str]) -> dict[str, str]:
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    shown = [name[:80] if name.isprintable() else repr(name[:80]) for name in names[:SHOWN]]
+    return ", ".join(shown) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def gist(text: str) -> str:
@@ -216,4 +220,4 @@ def gist(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     line = next((line for line in lines if "nsupported" in line or UNPICKLER in line), lines[0] if lines else "empty")
     line = line.rpartition(UNPICKLER)[2].strip()
-    return re.split(r" Please use| was not an allowed| whose module", line)[0][:160]
+    return re.split(r" Please use| was not an allowed| whose module", line)[0].replace("GLOBAL ", "")[:160]

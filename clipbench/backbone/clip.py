@@ -22,7 +22,7 @@ from clipbench.errors import BackboneError
 __all__ = ["Backbone", "backbone_hash", "build_backbone", "describe_backbone", "load_backbone"]
 
 MAX_SHOWN = 4  # tensors named in a message
-MOST = 1 << 20  # positions that anybody trains
+LONGEST_SIDE = 1024  # patches in a row
 # CoCa's captioner, and what older torch and transformers stored besides tensors that are learned
 UNUSED = ("text_decoder.", "attn_mask", "text.attn_mask", "text.transformer.embeddings.position_ids")
 
@@ -138,7 +138,9 @@ def _widened(tensor: Tensor) -> Tensor:
 
 def _is_a_grid(positions: Tensor | None) -> TypeGuard[Tensor]:
     """Whether positional embeddings can be resampled to another grid."""
-    return positions is not None and positions.ndim == 2 and positions.is_floating_point() and len(positions) < MOST
+    if positions is None or positions.ndim != 2 or not positions.is_floating_point():
+        return False
+    return len(positions) - 1 in {side * side for side in range(1, LONGEST_SIDE)}
 
 
 def _names_its_size(spec: BackboneSpec) -> bool:

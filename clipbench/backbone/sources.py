@@ -170,10 +170,20 @@ def _plain_file(path: Path, name: str) -> Source:
         return _file(published, str(path), name)
     if os.path.isfile(path.parent / CONFIG_FILE):
         return _folder(str(path.parent), name)._replace(where=f"file:{path}")
-    raise BackboneError(
-        f"backbone '{name}': the file does not say its architecture, and no {CONFIG_FILE} lies beside it; name both,"
-        f" as 'ViT-B-16@{name}' (clipbench list backbones)"
-    )
+    raise BackboneError(f"backbone '{name}': {_without_architecture(path, name)}")
+
+
+def _without_architecture(path: Path, name: str) -> str:
+    """What is said of weights that do not say their architecture: which one has their shapes, or what they are."""
+    from clipbench.backbone.checkpoint import read_tensors  # needs torch
+    from clipbench.backbone.recognise import fitting_architectures, what_it_is
+
+    shapes = {tensor: tuple(value.shape) for tensor, value in read_tensors(path).items()}
+    fitting, text = fitting_architectures(shapes), f"no {CONFIG_FILE} lies beside it that says its architecture"
+    if fitting:
+        return f"{text}; by its shapes it is {' or '.join(fitting[:3])}: name it '{fitting[0]}@{name}'"
+    found = what_it_is(shapes)
+    return f"{text}; name it 'ARCH@{name}' (clipbench list backbones){f'; {found}' if found else ''}"
 
 
 def refuse_no_file(path: Path, name: str) -> None:

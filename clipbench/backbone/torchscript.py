@@ -1,7 +1,8 @@
 """The tensors of a TorchScript archive, such as OpenAI published its weights in, without running any of its code.
 
-Such a file is a zip of code, which is not looked at, of a pickle that arranges the modules, and of the bytes of
-tensors. The pickle is read with a list of the few things that it may name; modules become holders of their attributes.
+Such a file is a zip of code, of which only the lists of parameters and buffers are read, of a pickle that arranges the
+modules, and of the bytes of tensors. The pickle is read with a list of the few things that it may name; modules become
+holders of their attributes.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import collections
 import io
 import pickle
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,10 +25,13 @@ STORAGES = {
     "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
 }  # fmt: skip
 DEEPEST = 64  # modules inside modules
+LARGEST = 100_000_000  # bytes of code or of the pickle; tensors are not compressed
 
 
 class Holder:
-    """A module of the archive: its attributes, and nothing that could run."""
+    """A module of the archive: its tensors and modules, and nothing that could run."""
+
+    learned: frozenset[str] = frozenset()  # names of its parameters and buffers; other tensors are no part of its state
 
     def __setstate__(self, state: Any) -> None:
         self.attributes = state if isinstance(state, dict) else {}
@@ -45,8 +50,10 @@ def read_torchscript(file: Path) -> dict[str, Tensor]:
         Exception: what a damaged archive leads to, as `checkpoint.DAMAGED` lists.
     """
     with zipfile.ZipFile(file) as archive:
-        root = next(name for name in archive.namelist() if name.endswith("/data.pkl")).removesuffix("data.pkl")
-        top = _Reader(archive, root).load()
+        roots = [name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("/data.pkl")]
+        if len(roots) != 1:
+            raise pickle.UnpicklingError("it holds no data.pkl, or several")
+        top = _Reader(archive, roots[0]).load()
     return dict(_tensors(top, "", 0))
 
 
@@ -54,7 +61,7 @@ def _tensors(module: Any, prefix: str, depth: int) -> Iterator[tuple[str, Tensor
     if depth > DEEPEST:
         raise pickle.UnpicklingError("modules inside modules without end")
     for name, value in module.attributes.items() if isinstance(module, Holder) else ():
-        if isinstance(value, Tensor):
+        if isinstance(value, Tensor) and name in module.learned:
             yield prefix + name, value
         elif isinstance(value, Holder):
             yield from _tensors(value, f"{prefix}{name}.", depth + 1)
@@ -64,13 +71,13 @@ class _Reader(pickle.Unpickler):
     """Reads `data.pkl` with a closed list of names."""
 
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
-        super().__init__(io.BytesIO(archive.read(f"{root}data.pkl")))
+        super().__init__(io.BytesIO(_unzipped(archive, f"{root}data.pkl")))
         self.archive, self.root = archive, root
 
     def find_class(self, module: str, name: str) -> Any:
         """What a name of the pickle stands for; nothing is imported."""
         if module.startswith("__torch__"):
-            return Holder
+            return self._holder(module, name)
         if module == "torch" and name in STORAGES:
             return STORAGES[name]
         known: dict[tuple[str, str], Callable[..., Any]] = {
@@ -85,6 +92,16 @@ class _Reader(pickle.Unpickler):
             raise pickle.UnpicklingError(f"Unsupported global: {module}.{name}")
         return known[module, name]
 
+    def _holder(self, module: str, name: str) -> type[Holder]:
+        """What stands for a module's class, whose code begins with `__parameters__` and `__buffers__`."""
+        code = _unzipped(self.archive, f"{self.root}code/{module.replace('.', '/')}.py").decode()
+        begin = re.search(
+            rf"^class {re.escape(name)}\(Module\):\n((?: +__(?:parameters|buffers)__ = .*\n)*)", code, re.M
+        )
+        if begin is None:
+            raise pickle.UnpicklingError(f"its code has no module '{name}'")
+        return type(name, (Holder,), {"learned": frozenset(re.findall(r'"([^"]+)"', begin[1]))})
+
     def persistent_load(self, saved: Any) -> Tensor:
         """The numbers of a storage, one after the other."""
         _, kind, key, *_ = saved
@@ -93,6 +110,12 @@ class _Reader(pickle.Unpickler):
             raise pickle.UnpicklingError("its tensors are compressed")
         content = bytearray(self.archive.read(entry))
         return torch.frombuffer(content, dtype=kind) if content else torch.empty(0, dtype=kind)
+
+
+def _unzipped(archive: zipfile.ZipFile, name: str) -> bytes:
+    if archive.getinfo(name).file_size > LARGEST:
+        raise pickle.UnpicklingError(f"its {name} is larger than that of any model")
+    return archive.read(name)
 
 
 def _rebuilt(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:

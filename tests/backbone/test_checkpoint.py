@@ -30,10 +30,14 @@ State = dict[str, Tensor]
 
 
 class Node(nn.Module):
-    """A module of a tree that has tensors only."""
+    """A module of a tree that has tensors only, and one that is no part of its state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attn_mask = torch.zeros(2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x
+        return x + self.attn_mask.sum()
 
 
 def as_torchscript(state: State, file: Path) -> None:
@@ -172,6 +176,9 @@ REFUSED = {
     ),
     "a scale of 1e30": (saved(lambda s: s | {"logit_scale": torch.tensor(1e30)}), r"logit_scale 1e\+30 is infinite"),
     "two scales": (saved(lambda s: s | {"logit_scale": torch.ones(2)}), "logit_scale is 2, not one number"),
+    "positions of no square": (
+        saved(lambda s: s | {"visual.positional_embedding": torch.ones(8, 24)}), "embedding is 8x24, not 5x24"
+    ),
     "whole numbers": (saved(lambda s: s | {"ln_final.bias": torch.ones(16, dtype=torch.int64)}), "is int64, not float"),
     "yes and no": (saved(lambda s: s | {"visual.proj": torch.ones(24, 12, dtype=torch.bool)}), "proj is bool, not flo"),
     "sparse": (saved(lambda s: s | {"visual.proj": s["visual.proj"].to_sparse()}), "'visual.proj' is sparse"),
@@ -208,6 +215,8 @@ def test_weights_of_another_architecture_are_named_by_their_shapes(tmp_path: Pat
         BackboneError, match=r"another architecture than ViT-B-16.*; by their shapes they are ViT-B-32$"
     ):
         build_backbone(f"ViT-B-16@{tmp_path}/w.pt?activation=gelu")
+    with pytest.raises(BackboneError, match=r"by its shapes it is ViT-B-32: name it 'ViT-B-32@.*w.pt'$"):
+        build_backbone(f"{tmp_path}/w.pt")
 
 
 def test_learned_weights_are_no_backbone(written: Path) -> None:

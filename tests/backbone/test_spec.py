@@ -115,7 +115,10 @@ def test_home_and_plain_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert len(hashes) == 1
     assert resolve_spec(f"ViT-B-16@~/clip/{WEIGHTS}").source == f"file:{weights}"
     (tmp_path / "home" / "clip" / "open_clip_config.json").unlink()
-    for form, message in ((f"clip/{WEIGHTS}", "does not say its architecture"), ("clip", "'ViT-B-16@clip/FILE'")):
+    for form, message in (
+        (f"clip/{WEIGHTS}", "that says its architecture; name it 'ARCH@clip/"),
+        ("clip", "'ViT-B-16@clip/FILE'"),
+    ):
         with pytest.raises(BackboneError, match=message):
             resolve_spec(form)
     (tmp_path / "home" / "clip" / "config.json").write_text("{}")
