@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import TYPE_CHECKING, Any, cast
 
 from clipbench.errors import ConfigError, DataError
@@ -58,6 +59,7 @@ class DataFingerprints:
 
     def __init__(self) -> None:
         self._modules: dict[str, Any] = {}
+        self._said: set[str] = set()
 
     def _module(self, section: Config) -> Any:
         from clipbench.data import module
@@ -76,6 +78,10 @@ class DataFingerprints:
         data.prepare()
         if not data.split.test:
             raise DataError(f"'{data.dataset}' has no test images: a bench has nothing to measure on it")
+        for line in data.source.about()[1:]:  # what was passed over, once for all seeds and recipes
+            if line not in self._said:
+                print(f"clipbench: {line}", file=sys.stderr)
+            self._said.add(line)
         return {
             "dataset": data.dataset,  # part of the keys of augmentation and order
             **data.fingerprint(),

@@ -199,6 +199,17 @@ def test_predict_reads_the_files_that_fit_reads(tmp_path: Path, capsys: pytest.C
     assert "1 links lead back to a folder above them and are not followed: in" in said
 
 
+def test_a_bench_says_once_what_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from clipbench.bench.identity import DataFingerprints
+
+    root, facts = photos(tmp_path / "photos"), DataFingerprints()
+    put(root / "train/cat/x.heic")
+    for seed in (1, 2):
+        facts.of({"class_path": "ImageFolder", "init_args": {"root": str(root), "seed": seed, "protocol": "few_shot"}})
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("clipbench: photos: 1 files are not read (1 .heic): train/cat/x.heic")
+
+
 # Divided once
 
 
