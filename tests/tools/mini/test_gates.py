@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from clipbench.mini.cards import all_cards
 from clipbench.mini.words import family
 from tools.mini import gates, golden, measure
 from tools.mini.gates import GATES
@@ -35,21 +36,42 @@ class Fake:
         return getattr(self._bench, name)
 
 
-def _all(bench: Bench, rate: float) -> dict[tuple[str, str], Score]:
-    return {where: replace(score, correct=round(rate * score.total)) for where, score in bench.zero_shot.items()}
+RATES = {"zero_shot": 0.7, "neutral": 0.9, "deranged": 0.01, "linear_probe": 0.85, "pixel_probe": 0.4}
+CONTROLS = ("blank zero-shot", "blank probe", "random content zero-shot", "random content probe")
 
 
-def test_gates_on_accuracy_fail_where_accuracy_is_wrong(bench: Bench) -> None:
-    low, high = _all(bench, 0.3), _all(bench, 0.97)
-    assert not gates.mean_zero_shot(Fake(bench, zero_shot=low)).passed
-    assert not gates.mean_zero_shot(Fake(bench, zero_shot=high)).passed
-    assert not gates.zero_shot_floor(Fake(bench, zero_shot=low)).passed
-    assert not gates.zero_shot_ceiling(Fake(bench, zero_shot=high)).passed
-    assert not gates.style_gap(Fake(bench, neutral=bench.zero_shot)).passed
-    assert not gates.neutral_floor(Fake(bench, neutral=bench.zero_shot)).passed
-    assert not gates.names_matter(Fake(bench, deranged=bench.zero_shot)).passed
-    assert not gates.probe_gain(Fake(bench, linear_probe=bench.zero_shot)).passed
-    assert not gates.pixels_weak(Fake(bench, pixel_probe=bench.linear_probe)).passed
+def _scores(rate: float | None) -> dict[tuple[str, str], Score]:
+    """Of every card and half 4,000 answers of which so many are right; None: as many as by chance."""
+    chances = {(card.key, half): 1 / len(labels) for card in all_cards() for half, labels in card.halves().items()}
+    return {
+        where: Score(round(4000 * (chance if rate is None else rate)), 4000, chance)
+        for where, chance in chances.items()
+    }
+
+
+def _good(bench: Bench, **rates: float) -> Fake:
+    """A bench whose accuracies are as they should be, but for those that are given."""
+    found = {name: _scores(rate) for name, rate in (RATES | rates).items()}
+    return Fake(bench, **found, style_only=dict.fromkeys(CONTROLS, _scores(None)))
+
+
+@pytest.mark.parametrize(
+    ("gate", "wrong"),
+    [
+        (gates.mean_zero_shot, {"zero_shot": 0.3}),
+        (gates.mean_zero_shot, {"zero_shot": 0.97}),
+        (gates.zero_shot_floor, {"zero_shot": 0.2}),
+        (gates.zero_shot_ceiling, {"zero_shot": 0.97}),
+        (gates.style_gap, {"neutral": 0.7}),
+        (gates.neutral_floor, {"neutral": 0.7}),
+        (gates.names_matter, {"deranged": 0.7}),
+        (gates.probe_gain, {"linear_probe": 0.7}),
+        (gates.pixels_weak, {"pixel_probe": 0.85}),
+    ],
+)
+def test_gates_on_accuracy_fail_where_accuracy_is_wrong(bench: Bench, gate, wrong: dict[str, float]) -> None:
+    assert gate(_good(bench)).passed
+    assert not gate(_good(bench, **wrong)).passed
 
 
 @pytest.mark.parametrize(
@@ -58,8 +80,8 @@ def test_gates_on_accuracy_fail_where_accuracy_is_wrong(bench: Bench) -> None:
     ids=lambda gate: gate.__name__,
 )
 def test_gates_on_controls_fail_where_style_tells_the_class(bench: Bench, gate) -> None:
-    shown = dict.fromkeys(bench.style_only, bench.zero_shot)
-    assert not gate(Fake(bench, style_only=shown)).passed
+    assert gate(_good(bench)).passed
+    assert not gate(Fake(bench, style_only=dict.fromkeys(CONTROLS, _scores(0.7)))).passed
 
 
 def test_the_gap_gate_sees_a_class_in_the_index_and_an_unseen_pair(
@@ -115,8 +137,7 @@ def test_the_size_gate_sees_a_large_file(bench: Bench, tmp_path) -> None:
 def test_the_command_fails_on_weights_that_know_nothing(
     tmp_path, capsys: pytest.CaptureFixture[str], bench: Bench
 ) -> None:
-    monkey = Fake(bench, zero_shot=_all(bench, 0.15))
-    assert measure.table(monkey).splitlines()[1].split()[2].startswith("15.0")
+    assert measure.table(_good(bench, zero_shot=0.15)).splitlines()[1].split()[2].startswith("15.0")
     with pytest.raises(SystemExit):
         gates.main(["--split", "train"])
     assert "invalid choice" in capsys.readouterr().err
