@@ -7,14 +7,16 @@ where only the user can know it (files); of two options `&` stands between. Noth
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from clipbench.backbone import catalogue
 from clipbench.backbone.shapes import ImageShape, OpenClipOnly, TextShape, image_shape, text_shape
-from clipbench.backbone.sources import UNTAGGED, Source, find_source, known_tags, usual_tag
+from clipbench.backbone.sources import FOLDER_PREFIX, UNTAGGED, Source, find_source, known_tags, usual_tag
 from clipbench.errors import BackboneError, ConfigError, UnknownName
 
 OPTIONS = ("image_size", "activation")
@@ -124,6 +126,24 @@ def usual_name(name: str) -> str:
     """
     bare, mark, options = name.partition("?")
     return (usual_tag(bare) or bare) + mark + options
+
+
+def name_in(folder: Path, name: str) -> str:
+    """The name that a file in a folder states: paths in it begin there, and the spelling is the usual one.
+
+    Args:
+        folder: of the file, for example a suite.
+        name: as it stands there.
+    """
+    if (usual := usual_name(name)) != name or name == "mini":
+        return usual
+    head, at, file = name.partition("@")
+    if name.startswith(FOLDER_PREFIX):
+        return FOLDER_PREFIX + str(folder / os.path.expanduser(name.removeprefix(FOLDER_PREFIX)))
+    if at and head.replace("/", "-") in known_architectures():
+        return f"{head}@{folder / os.path.expanduser(file)}"
+    place = folder / os.path.expanduser(name)
+    return str(place) if name.startswith((".", "~", "/")) or os.path.exists(place) else name
 
 
 def refuse_untagged(spec: BackboneSpec) -> None:

@@ -50,7 +50,7 @@ def hash_at_hand(backbone: str) -> str | None:
     from clipbench.backbone.spec import resolve_spec
 
     spec = resolve_spec(backbone)
-    remote = spec.source.partition(":")[0] in ("tag", "hub")
+    remote = spec.source.partition(":")[0] in ("tag", "hub", "untagged")
     return None if remote and weights_file(spec) is None else backbone_hash(backbone)
 
 

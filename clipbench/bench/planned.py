@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clipbench.errors import ConfigError
 from clipbench.recipes.recipe import Config
 from clipbench.recipes.request import Request
 from clipbench.records.store import Cell, RecordStore
@@ -66,11 +67,20 @@ class Plan:
 
 
 def absent_weights(backbones: Iterable[str]) -> str:
-    """The sentence for weights that are not on this machine."""
-    return "\n".join(
-        f"the weights of backbone '{name}' are not on this machine (a bench fetches them where there is a network)"
-        for name in backbones
-    )
+    """The sentence for weights that are not on this machine, or that a name does not say."""
+    from clipbench.backbone.spec import refuse_untagged, resolve_spec
+
+    lines = []
+    for name in backbones:
+        line = (
+            f"the weights of backbone '{name}' are not on this machine (a bench fetches them where there is a network)"
+        )
+        try:
+            refuse_untagged(resolve_spec(name))
+        except ConfigError as error:
+            line = str(error)
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def estimate(plan: Plan) -> float | None:

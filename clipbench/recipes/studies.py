@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clipbench.backbone.spec import usual_name
 from clipbench.errors import ConfigError, UnknownName
 from clipbench.protocols.base import protocol
 from clipbench.recipes.recipe import Config, Recipe, is_yaml, known_recipes, load_recipe
@@ -120,7 +121,7 @@ class Study:
         return Request(
             recipes=tuple(v.as_recipe() for v in self.variants if not only or v.label in only),
             suite=load_suite(self.suite), datasets=self.datasets, seeds=self.seeds, shots=self.shots,
-            protocol=self.protocol, backbone=self.backbone, data_root=data_root,
+            protocol=self.protocol, backbone=self.backbone and usual_name(self.backbone), data_root=data_root,
         )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clipbench.backbone.spec import name_in
 from clipbench.errors import UnknownName
 from clipbench.resources import configs_dir
 from clipbench.yaml_files import check_schema, read_yaml
@@ -68,7 +69,7 @@ def load_suite(name: str) -> Suite:
     check_schema(content, SCHEMA_FILE, "suite", path.name)
     datasets = {key: _data_section(value, path.parent) for key, value in content["datasets"].items()}
     return Suite(
-        content["name"], _relative(content["backbone"], path.parent), datasets,
+        content["name"], name_in(path.parent, content["backbone"]), datasets,
         content.get("title", ""), " ".join(str(content.get("note", "")).split()),
     )  # fmt: skip
 
@@ -81,9 +82,3 @@ def _data_section(value: Any, folder: Path) -> dict[str, Any]:
         if key in arguments:
             arguments[key] = str(folder / os.path.expanduser(arguments[key]))
     return {"class_path": value["class_path"], "init_args": arguments}
-
-
-def _relative(backbone: str, folder: Path) -> str:
-    """A `local-dir:` that is relative means: beside the suite file."""
-    kind, colon, place = backbone.partition(":")
-    return f"{kind}:{folder / os.path.expanduser(place)}" if colon and kind == "local-dir" else backbone

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from clipbench.backbone import build_backbone, catalogue, known_architectures, require, resolve_spec
-from clipbench.backbone.spec import usual_name
+from clipbench.backbone.spec import name_in, usual_name
 from clipbench.errors import BackboneError, ConfigError, UnknownName
 from tests.backbone.tiny_backbones import TEXT, VISION, WEIGHTS, write_folder
 
@@ -93,6 +93,26 @@ def test_openais_own_names_mean_openais_weights(name: str, architecture: str) ->
 def test_one_spelling_of_a_name_stands_in_rows(name: str, usual: str) -> None:
     assert usual_name(name) == usual
     assert usual_name(usual) == usual
+
+
+@pytest.mark.parametrize(
+    ("name", "there"),
+    [
+        ("mini", "mini"),
+        ("ViT-B/16", "ViT-B-16/openai"),
+        ("ViT-B-16", "ViT-B-16"),
+        ("local-dir:clip", "local-dir:{}/clip"),
+        ("local-dir:/abs/clip", "local-dir:/abs/clip"),
+        ("ViT-B/16@w.pt?activation=gelu", "ViT-B/16@{}/w.pt?activation=gelu"),
+        ("clip", "{}/clip"),
+        ("./other", "{}/other"),
+        ("hf-hub:a/b", "hf-hub:a/b"),
+        ("nothing", "nothing"),
+    ],
+)
+def test_paths_in_a_file_begin_beside_it(name: str, there: str, tmp_path: Path) -> None:
+    (tmp_path / "clip").mkdir()
+    assert name_in(tmp_path, name) == there.format(tmp_path)
 
 
 def test_an_architecture_alone_is_enough_where_no_weights_are_needed() -> None:

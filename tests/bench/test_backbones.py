@@ -57,6 +57,13 @@ def test_an_architecture_alone_is_refused_by_the_plan(capsys: pytest.CaptureFixt
     assert "backbone 'ViT-S-32' names an architecture without its weights" in capsys.readouterr().err
 
 
+def test_a_dry_run_needs_no_weights_to_be_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["bench", "-m", "zero_shot", "--datasets", "dtd", "--seeds", "1", "--results", str(tmp_path), "--dry-run"]
+    main([*words, "--backbone", "ViT-S-32"])
+    said = capsys.readouterr()
+    assert "backbone 'ViT-S-32' names an architecture without its weights" in " ".join((said.out + said.err).split())
+
+
 def test_other_spellings_of_a_backbone_give_the_same_cells() -> None:
     import argparse
 
