@@ -306,6 +306,7 @@ class _Planner:
             backbone=full["model"]["init_args"]["backbone"], protocol=request.protocol, setting=request.setting,
             shots=request.shots, seed=full["data"]["init_args"]["seed"],
         )  # fmt: skip
+        cell.check_names()
         key = content_key(
             {
                 "cell": cell.as_dict(),

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from clipbench.errors import RecordError
+from clipbench.errors import ConfigError, RecordError
+from clipbench.printable import printable
 
 TIMINGS = ("seconds_per_step", "train_seconds", "test_seconds", "total_seconds", "peak_bytes", "inference_overhead")
 
@@ -37,6 +38,20 @@ class Cell:
     def as_dict(self) -> dict[str, Any]:
         """The `cell` object of a record."""
         return dataclasses.asdict(self)
+
+    def check_names(self) -> None:
+        """Refuse, before anything is computed, a name that no record could keep.
+
+        Raises:
+            ConfigError: a name is empty or not Unicode, as that of a file may be.
+        """
+        for field, value in self.as_dict().items():
+            if value == "":
+                raise ConfigError(f"the {field} of a cell has an empty name: no record could keep it")
+            if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+                raise ConfigError(
+                    f"{field} '{printable(value)}' is no UTF-8: no record could keep that name, change it"
+                )
 
     @property
     def name(self) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+SHIPPED = str(Path(__file__).resolve().parents[2] / "results" / "mini" / "records" / "clipfit.jsonl.gz")
 LIGHT = [
     ["--help"],
     ["bench", "--help"],
@@ -19,6 +21,8 @@ LIGHT = [
     ["data", "--help"],
     ["data", "draw", "mini/eurosat"],
     ["fit", "--help"],
+    ["show", "record", SHIPPED],
+    ["show", "--help"],
 ]
 # what no torch is needed to know
 WRONG = [
@@ -30,6 +34,10 @@ WRONG = [
     ["fit", "--config", "clipfit", "--model.lr"],
     ["fit", "--config", "clipfit", "--ckpt_path", "missing.ckpt"],
     ["show", "params", "--config", "clipfti"],
+    ["show", "recipe", "clipfti"],
+    ["show", "record", "missing.json"],
+    ["bench", "--record", "missing.json"],
+    ["bench", "--record", SHIPPED, "--datasets", "dtt"],
     ["table", "--suite", "nothing"],
     ["predict", "missing.jpg", "--weights", "missing.safetensors"],
     ["predict", "missing.jpg", "--weights", "missing.safetensors", "--top", "0"],

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipbench import atomic
-from clipbench.errors import RecordError
+from clipbench.errors import ConfigError, RecordError
 from clipbench.records.store import (
     SCHEMA,
     Cell,
@@ -61,6 +61,16 @@ def test_names_of_cells_are_safe_in_paths_and_do_not_clash() -> None:
     assert "/" not in name
     assert not name.startswith(".")
     assert cell(seed=1).name != cell(seed=11).name
+
+
+@pytest.mark.parametrize("field", ["suite", "dataset", "recipe", "backbone", "protocol", "setting"])
+@pytest.mark.parametrize("name", ["", "a\udcff", "\ud800"])
+def test_a_name_that_no_record_could_keep_is_refused_before_the_work(tmp_path: Path, field: str, name: str) -> None:
+    with pytest.raises(RecordError):
+        write_record(tmp_path, record(cell(**{field: name})))
+    with pytest.raises(ConfigError, match=field):
+        cell(**{field: name}).check_names()
+    cell(**{field: "é日 x\n"}).check_names()
 
 
 @pytest.mark.parametrize("other", [{"seed": 2}, {"dataset": "eurosat"}, {"shots": 4}, {"recipe": "coop"}])
