@@ -140,6 +140,9 @@ def _digest(path: Path, data: bytes) -> bytes:
 
 
 def _write(path: Path, pictures: Pictures) -> None:
+    """Writes the file whole or not at all; the caller holds its lock."""
+    for left in path.parent.glob(f"{path.stem}.*.part"):  # by a process that was killed
+        left.unlink(missing_ok=True)
     content = io.BytesIO()
     np.save(content, pictures)
     part = path.with_suffix(f".{os.getpid()}.part")

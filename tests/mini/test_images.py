@@ -175,6 +175,14 @@ def test_a_render_that_dies_leaves_nothing(empty: Path, monkeypatch: pytest.Monk
     assert [p.name for p in (empty / "mini").iterdir() if not p.name.endswith(".lock")] == []
 
 
+def test_what_a_killed_process_left_is_removed(empty: Path) -> None:
+    path = cache_file(read_card("eurosat"), "val")
+    path.parent.mkdir(parents=True)
+    path.with_suffix(".99999.part").write_bytes(b"half")
+    load_images("eurosat", "val")
+    assert sorted(file.name for file in path.parent.iterdir()) == [path.name, path.name + ".lock"]
+
+
 def test_two_processes_get_the_same_and_render_once(empty: Path) -> None:
     code = (
         "import sys, hashlib\n"
