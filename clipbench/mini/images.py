@@ -25,6 +25,7 @@ from clipbench.errors import ClipbenchWarning, ConfigError
 from clipbench.mini.cards import MiniCard, read_card
 from clipbench.mini.render import RENDERER_VERSION, key, render
 from clipbench.mini.shapes import SIZE
+from clipbench.regular_files import open_regular
 
 Pictures = npt.NDArray[np.uint8]
 
@@ -117,7 +118,8 @@ def _rendered(key: str, split: str) -> Pictures:
 def _read(path: Path, card: MiniCard, split: str, say: bool = False) -> Pictures | None:
     """The pictures, or nothing where there are none, or none that can be trusted (then they are rendered again)."""
     try:
-        data = path.read_bytes() if path.is_file() else b""  # a pipe would be waited for
+        with open_regular(path) as file:
+            data = file.read()
     except OSError:
         return None
     shape = (len(card.classes) * card.per_class[split], SIZE, SIZE, 3)
