@@ -12,7 +12,7 @@ from clipbench.bench.build import build, resolved, with_precision
 from clipbench.bench.fit import stopped_by
 from clipbench.bench.outcome_lines import lines_of, refuse_empty_val
 from clipbench.bench.stop import StopSignal, StopWhenAsked
-from clipbench.errors import ConfigError
+from clipbench.errors import ConfigError, UnknownName
 from clipbench.methods import method_class
 from clipbench.methods.arguments import from_stored
 from clipbench.methods.base import Method
@@ -70,9 +70,10 @@ def measure(subcommand: str, source: Config, recipe: Recipe | None, user: Config
         DataError: there is nothing to measure on.
         KeyboardInterrupt: Ctrl-C.
     """
-    kind = None if recipe is None else method_class(str(recipe.sections["model"]["class_path"]))
     sections = {} if recipe is None else recipe.sections
     file, model = next(iter(source.values())), user.get("model") or {}
+    named = model.get("class_path") or (sections.get("model") or {}).get("class_path")
+    kind = None if recipe is None else method_class(str(named))
     backbone = (model.get("init_args") or {}).get("backbone")
     header, method_of = learned_method(source.get("weights"), source.get("ckpt_path"), kind, backbone)
     refuse_other_model(model, header, file)
@@ -112,7 +113,9 @@ def refuse_other_model(given: Config, header: Header, source: str) -> None:
         source: its file, for messages.
     """
     for name, value in (given.get("init_args") or {}).items():
-        learned = header.init_args.get(name)
+        if name not in header.init_args:
+            raise UnknownName(f"setting of {header.method} as it was learned", name, header.init_args)
+        learned = header.init_args[name]
         if name != "backbone" and learned not in (value, plain(value)) and str(learned) != str(_number(value)):
             raise ConfigError(f"'{source}' was learned with model.{name} {learned}, not {value}: leave it out")
 
@@ -147,7 +150,7 @@ def data_of(header: Header, recipe: Config, user: Config, source: str) -> Config
         return found
     data = merge(header.data, user)
     for place in ("root", "path"):
-        stored = data["init_args"].get(place)
+        stored = (data.get("init_args") or {}).get(place)
         if stored and place not in (user.get("init_args") or {}) and not Path(str(stored)).expanduser().exists():
             raise ConfigError(
                 f"'{source}' was learned on images in '{stored}', which is not here: say where they are with "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from clipbench.backbone.spec import usual_name
 from clipbench.commands import LIGHTNING
 from clipbench.data.preprocessing import backbone_of_suite
 from clipbench.errors import ConfigError
+from clipbench.methods import method_class
 from clipbench.recipes.arguments import OF_TRAINER_METHODS, RIGHT_WORDS, CommandLine, choose_recipe, read_words
 from clipbench.recipes.cell_config import data_context
 from clipbench.recipes.recipe import Config, Recipe, known_recipes, merge, read_config, resolve
@@ -94,7 +96,7 @@ def run(subcommand: str, words: Sequence[str]) -> int:
     line = read_words(words)
     if line.help is not None:
         return _help(subcommand, line)
-    if subcommand != "fit" and line.print_config is None and (source := _learned(line)):
+    if subcommand != "fit" and (source := _learned(line)):
         return _measure(subcommand, line, source)
     config, of_method, name = merged(line)
     if isinstance(start_of(config, name), Recipe):
@@ -117,13 +119,18 @@ def run(subcommand: str, words: Sequence[str]) -> int:
     if subcommand != "fit":
         refuse_untrained(whole, subcommand)
     files = [file for file in line.configs if file not in known_recipes()]
+    for name_of_class in filter(None, ((read_config(file)[1].get("model") or {}).get("class_path") for file in files)):
+        method_class(str(name_of_class))  # whose weights a `start` may be: files never import what they name
     run_subcommand(subcommand, config | of_method, name, files[-1] if files else None)
     return 0
 
 
 def _learned(line: CommandLine) -> Config:
     """The `weights` or `ckpt_path` that is to be measured, that of the command line before that of a config."""
-    typed = {key: value for key, value in (*line.settings, *line.of_method.items()) if value}
+    typed = dict((*line.settings, *line.of_method.items()))
+    for key in ("weights", "ckpt_path"):
+        if typed.get(key) == "":
+            raise ConfigError(f"--{key} needs the name of a file")
     for found in (typed, *(read_config(name)[1] for name in reversed(line.configs))):
         sources = {key: str(found[key]) for key in ("weights", "ckpt_path") if found.get(key)}
         if len(sources) == 2:
@@ -135,6 +142,8 @@ def _learned(line: CommandLine) -> Config:
 
 def _measure(subcommand: str, line: CommandLine, source: Config) -> int:
     """`test` or `validate` of a file that says itself what was learned; a config adds its place and the trainer."""
+    if line.print_config is not None:
+        raise ConfigError(f"there is no config to print: what is measured stands in '{next(iter(source.values()))}'")
     if "weights" in source:
         from clipbench.methods.header import read_header
 
@@ -172,7 +181,7 @@ def _check_checkpoint(path: str | None) -> None:
         found = sorted(Path("lightning_logs").rglob("*.ckpt"), key=lambda file: file.stat().st_mtime)
         newest = f", the newest here is {found[-1]}" if found else ""
         raise ConfigError(f"--ckpt_path {path}: a run knows no checkpoint of another; give its file{newest}")
-    if path and not Path(path).is_file():
+    if path and not os.path.isfile(path):  # also where the name is none that could be
         raise ConfigError(f"there is no checkpoint '{path}'")
 
 

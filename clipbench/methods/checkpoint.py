@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import textwrap
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import torch
 from clipbench.backbone.clip import load_backbone
 from clipbench.errors import MethodError
 from clipbench.methods.header import OF_TRAINER, Header
-from clipbench.methods.weights_file import Learned
+from clipbench.methods.weights_file import Learned, refuse_larger_than_memory
 from clipbench.records.settings import flat
 
 if TYPE_CHECKING:
@@ -29,14 +29,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         MethodError: no such file, cut off, not a checkpoint of ours.
     """
-    if not path.is_file():
-        what = "no plain file" if path.exists() else "not there"
-        raise MethodError(f"the checkpoint '{path}' is {what}")
+    if not os.path.isfile(path):  # also where the name is none that could be
+        raise MethodError(f"there is no checkpoint '{path}', or it is no plain file")
+    refuse_larger_than_memory(path)
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        why = str(error).strip().partition("\n")[0]
-        raise MethodError(f"'{path}' cannot be read as a checkpoint: it is cut off, or none ({why})") from error
+        with path.open("rb") as file:
+            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise MethodError(
+            f"'{path}' cannot be read as a checkpoint: it is none, or holds more than tensors and plain data, of which "
+            "nothing is ever run (learned weights are named by --weights)"
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise MethodError(f"'{path}' cannot be read as a checkpoint: it is cut off") from error
     if not isinstance(checkpoint, dict):
         raise MethodError(f"'{path}' is no checkpoint of Lightning: it holds {type(checkpoint).__name__}")
     try:

@@ -125,9 +125,7 @@ def read_learned(path: Path) -> Learned:
         MethodError: no such file, not learned weights, damaged, or of a newer format.
     """
     header, digest = read_stated(path)
-    size, memory = path.stat().st_size, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if size > memory:
-        raise MethodError(f"'{path}' holds {size / 1e9:.0f} GB, this machine has {memory / 1e9:.0f} GB of memory")
+    refuse_larger_than_memory(path)
     try:
         with safe_open(path, framework="pt") as file:
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
@@ -139,6 +137,13 @@ def read_learned(path: Path) -> Learned:
         raise MethodError(f"the tensor '{spoilt[0]}' of '{path}' holds numbers that are not finite")
     start = {name.removeprefix(OF_START): stored.pop(name) for name in list(stored) if name.startswith(OF_START)}
     return Learned(header, stored, start)
+
+
+def refuse_larger_than_memory(path: Path) -> None:
+    """Raise MethodError for a file that this machine could never hold."""
+    size, memory = path.stat().st_size, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if size > memory:
+        raise MethodError(f"'{path}' holds {size / 1e9:.0f} GB, this machine has {memory / 1e9:.0f} GB of memory")
 
 
 def resolves(backbone: str) -> bool:

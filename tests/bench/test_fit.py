@@ -257,6 +257,13 @@ def test_a_resume_with_other_settings_is_refused(call: Call, settings: list[str]
     assert not lines
 
 
+class Runs:
+    """Writes a file where it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (Path("mark"),)
+
+
 def damaged(stored: dict[str, Any], change: str) -> Any:
     if change == "a list":
         return [1]
@@ -273,10 +280,12 @@ def damaged(stored: dict[str, Any], change: str) -> Any:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ("cut off", "is cut off, or none"),
-        ("empty", "is cut off, or none"),
-        ("text", "is cut off, or none"),
-        ("an image", "is cut off, or none"),
+        ("cut off", "it is cut off"),
+        ("empty", "it is cut off"),
+        ("text", "nothing is ever run"),
+        ("an image", "nothing is ever run"),
+        ("weights", "nothing is ever run"),
+        ("code", "nothing is ever run"),
         ("a list", "it holds list"),
         ("no header", "says not whose it is"),
         ("a header of numbers", "is damaged"),
@@ -291,12 +300,16 @@ def test_checkpoints_that_are_none_of_ours(call: Call, command: str, change: str
         Image.new("RGB", (4, 4)).save("x.png")
         content = Path("x.png").read_bytes()
     plain = {"cut off": content[: len(content) // 2], "empty": b"", "text": b"no checkpoint", "an image": content}
-    if change in plain:
+    plain["weights"] = Path("weights.safetensors").read_bytes()
+    if change == "code":
+        torch.save(Runs(), checkpoint)
+    elif change in plain:
         checkpoint.write_bytes(plain[change])
     else:
         torch.save(damaged(torch.load(checkpoint, weights_only=True), change), checkpoint)
     words = ["--config", "clipfit", *OWN, *ONE] if command == "fit" else QUIET
     status, _, error = call(command, *words, "--ckpt_path", str(checkpoint))
+    assert not Path("mark").exists()
     if (command, change) == ("test", "no optimiser"):
         assert status == 0
     else:
@@ -309,3 +322,25 @@ def test_two_sources_are_one_too_many(call: Call) -> None:
     status, _, error = call("test", "--weights", "weights.safetensors", "--ckpt_path", "x.ckpt")
     assert status == 2
     assert "two sources" in error
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--weights", ""], "needs the name of a file"),
+        (["--ckpt_path", "x" * 300], "there is no checkpoint"),
+        (["--weights", "weights.safetensors", "--print_config"], "no config to print"),
+        (["--weights", "weights.safetensors", "--model.nothing", "1"], "unknown setting of CLIPFit"),
+        (["--weights", "weights.safetensors", "--model", "CoOp"], "learned by CLIPFit, not by CoOp"),
+        (["--weights", "weights.safetensors", "--data", "Manifest"], "path"),
+        (["--weights", "weights.safetensors", "--data.shots", "0"], "data.shots must be at least 1"),
+        (["--weights", "weights.safetensors", "--protocol", "fewshot"], "did you mean 'few_shot'"),
+        (["--weights", "weights.safetensors", "--trainer.epochs", "1"], "max_epochs"),
+    ],
+)
+def test_wrong_words_of_a_measurement(call: Call, words: list[str], says: str) -> None:
+    status, lines, error = call("test", *words)
+    assert status in (1, 2)
+    assert not lines
+    assert says in error
+    assert len(error.splitlines()) == 1
