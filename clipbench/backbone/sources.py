@@ -240,6 +240,10 @@ def _repository(repository: str) -> Source:
     return Source(repository.partition("/")[2], f"hub:{repository}", config, entry, own_config=name)
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
 def read_config(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """`model_cfg` and `preprocess_cfg` of an open_clip config.
 
@@ -249,7 +253,7 @@ def read_config(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         if file.stat().st_size > LARGEST_CONFIG:
             raise BackboneError(f"{file} is not an open_clip config: it has {file.stat().st_size / 1e6:.0f} MB")
-        whole = json.loads(file.read_text(encoding="utf-8"))
+        whole = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except OSError as error:
         raise BackboneError(f"{file} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # ValueError: also what is not UTF-8

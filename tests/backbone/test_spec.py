@@ -227,6 +227,7 @@ def test_a_damaged_config_is_named(tmp_path: Path) -> None:
     pixels = [{"mean": [0.5]}, {"std": [0, 1, 1]}, {"interpolation": "cubic"}, {"resize_mode": 3}, [], "x"]
     contents = ["", "{", "[" * 100_000, "\x00", json.dumps({"model_cfg": {}}), json.dumps([1]), '"' + "x" * 2_000_000]
     contents += [json.dumps({"model_cfg": good | tower}) for tower in towers]
+    pixels += [{"mean": [float("nan"), 0, 0]}, {"std": [1, 1, 1e300]}, {"std": [float("inf"), 1, 1]}]
     contents += [json.dumps({"model_cfg": good, "preprocess_cfg": some}) for some in pixels]
     for content in contents:
         (tmp_path / "open_clip_config.json").write_text(content)
