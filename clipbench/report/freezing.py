@@ -15,11 +15,13 @@ from clipbench.errors import RecordError
 from clipbench.records.store import read_record
 from clipbench.report.drawing import new_figure, save_figure
 from clipbench.report.escaping import figure_text
+from clipbench.schemas import first_fault
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+SCHEMA_FILE = Path(__file__).with_name("freezing.schema.json")
 TOWERS = {"image": "image tower", "text": "text tower", None: "elsewhere"}
 OUTSIDE = "outside"
 STAYED = "•"
@@ -110,7 +112,7 @@ def _draw_grid(axes: Axes, grid: Grid, steps: int) -> None:
             text = f"{STAYED} {stayed}/{len(groups)}"
         axes.text(x, y, text, ha="center", va="center", fontsize=6, color="white" if shares[y, x] > 0.55 else "black")
     axes.imshow(shares, cmap="Greys", vmin=0, vmax=1.15, aspect="auto")
-    axes.set_yticks(range(len(rows)), rows, fontsize=6.5)
+    axes.set_yticks(range(len(rows)), list(map(figure_text, rows)), fontsize=6.5)
     axes.set_xticks(range(len(columns)), columns, fontsize=6.5)
     axes.set_xlabel("block", fontsize=8)
     axes.set_xticks(np.arange(-0.5, len(columns)), minor=True)
@@ -136,6 +138,8 @@ def write_freezing(record: Path, path: Path | None = None) -> dict[str, Path]:
     facts = content.data.get("diagnostics", {}).get("fisher_freezing")
     if facts is None:
         raise RecordError(f"'{record}' is no record of a run with FisherFreezing")
+    if fault := first_fault(facts, SCHEMA_FILE):
+        raise RecordError(f"'{record}' does not say what was frozen: diagnostics.fisher_freezing is not valid {fault}")
     cell = content.data["cell"]
     title = f"{cell['recipe']} on {cell['dataset']}, seed {cell['seed']}: FisherFreezing, {facts['mode']}"
     return save_figure(freezing_figure(facts, figure_text(title)), path or record.with_name(f"{record.stem}.freezing"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,25 @@ def test_a_record_is_drawn_as_png_and_pdf(tmp_path: Path) -> None:
 def test_a_record_without_freezing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="no record of a run with FisherFreezing"):
         write_freezing(write_record(tmp_path, record(cell())))
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ((), {}), ((), []), (("mode",), 5), (("steps",), 0), (("groups",), []), (("groups", 0, "size"), 0),
+        (("groups", 0, "tower"), "x"), (("groups", 0, "block"), "a"), (("groups", 0, "frozen_at"), 0.5),
+        (("active",), [{}]), (("active", 0, "step"), "0"),
+    ],
+)  # fmt: skip
+def test_what_was_frozen_has_its_form(tmp_path: Path, place: tuple[Any, ...], value: Any) -> None:
+    facts = copy.deepcopy({"of": FACTS})
+    inner: Any = facts
+    for step in ("of", *place)[:-1]:
+        inner = inner[step]
+    inner[("of", *place)[-1]] = value
+    path = write_record(tmp_path, record(cell()) | {"diagnostics": {"fisher_freezing": facts["of"]}})
+    with pytest.raises(RecordError, match="does not say what was frozen"):
+        write_freezing(path)
 
 
 def test_the_command_draws_records_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
