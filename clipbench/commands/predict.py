@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,17 +64,18 @@ def find_images(places: Sequence[str]) -> list[Path]:
     """
     found: list[Path] = []
     faults: list[str] = []
-    for place in map(Path, places):
-        if place.is_dir():
+    for name in places:
+        place = Path(name)
+        if os.path.isdir(name):
             listed = walk.find_images(place)
             found += [place / path for path in listed.images]
             faults += listed.faults
             for note in walk.passed_over_notes(listed):
                 print(f"clipbench: {place}: {note}", file=sys.stderr)
-        elif place.exists():
+        elif os.path.exists(name):
             found.append(place)
         else:
-            faults.append(f"there is no image or folder '{place}'")
+            faults.append(f"there is no image or folder '{name}'")
     if faults:
         raise DataError("\n".join(faults))
     if not found:

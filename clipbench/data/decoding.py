@@ -7,8 +7,10 @@ the formats named here are tried, whatever a file is called: others would start 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import struct
 import warnings
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
@@ -71,13 +73,15 @@ def decode(path: str | os.PathLike[str]) -> np.ndarray:
 def check_content(path: str | os.PathLike[str], data: bytes) -> str | None:
     """Why the content of a file cannot be used as an image, judged by its header; None where it seems right.
 
-    A file that seems cut off is decoded whole before it is called so.
+    A file that seems cut off, or whose checksums are wrong, is decoded whole before it is called so.
     """
 
     def look() -> None:
         with _opened(io.BytesIO(data)) as image:
-            if not _complete(image.format or "", data, len(data)):
-                image.convert("RGB")
+            if _complete(image.format or "", data, len(data)) and _sums_up(image):
+                return
+        with _opened(io.BytesIO(data)) as image:
+            image.convert("RGB")
 
     try:
         _attempt(path, look)
@@ -174,6 +178,14 @@ def _complete(kind: str, data: bytes, size: int) -> bool:
         return b"IEND" in data[-64:]
     if kind == "WEBP" and len(data) == size:
         return int.from_bytes(data[4:8], "little") + 8 <= size
+    return False
+
+
+def _sums_up(image: Image.Image) -> bool:
+    """Whether the checksums that a PNG carries are right; true of every other format. The image is used up."""
+    with contextlib.suppress(OSError, SyntaxError, ValueError, struct.error):
+        image.verify()
+        return True
     return False
 
 

@@ -35,9 +35,9 @@ def folder_dataset(
         DataError: when the folder is not as described (`clipbench.data.readers.image_folder.read_folder`).
         ConfigError: when template or shares make no sense.
     """
-    root = Path(root).expanduser()
     check_template(template, "template")
     found, names = read_folder(root, split, split_seed)
+    root = Path(root).expanduser()
     options: dict[str, object] = {"split": split, "split_seed": split_seed} if split is not None else {}
     about = f"Images of the folder {root.name}" + (
         f", split {split} with seed {split_seed}." if split is not None else "."

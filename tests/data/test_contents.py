@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -205,7 +206,11 @@ def test_images_of_a_published_dataset_have_to_open_and_are_opened_once(
     seen: list[str] = []
     plain = contents.check_header
     monkeypatch.setattr(contents, "check_header", lambda file: seen.append(file.name) or plain(file))
-    first = ImageSource(card, tmp_path, shots=1).files_digest
+    source = ImageSource(card, tmp_path, shots=1)
+    first, folder = source.files_digest, card.image_dir(tmp_path)
+    measured = (*source.draw.train, *source.draw.val, *source.split.test)
+    lines = "".join(f"{item.path}\t{(folder / item.path).stat().st_size}\n" for item in measured)
+    assert first == hashlib.sha256(lines.encode()).hexdigest(), "what stands in the records there are"
     assert len(seen) == 30
     afresh()
     assert ImageSource(card, tmp_path, shots=1).files_digest == first

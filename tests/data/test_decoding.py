@@ -233,6 +233,15 @@ def test_a_good_end_saves_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert check_header(tmp_path / "image") is None
 
 
+def test_a_png_with_a_wrong_checksum_is_found_without_a_whole_look(files: list[Path]) -> None:
+    data = bytearray(files[0].read_bytes())
+    data[len(data) // 2] ^= 255
+    files[0].write_bytes(data)
+    with pytest.raises(DataError):
+        decode(files[0])
+    assert "0.png: cannot be decoded" in str(check_content(files[0], bytes(data)))
+
+
 def test_a_header_says_what_it_can(files: list[Path], truncated: Path) -> None:
     assert check_header(files[0]) is None
     assert "truncated" in str(check_header(truncated)), "its header is whole, but it does not end as it must"

@@ -145,6 +145,24 @@ def test_what_would_be_counted_wrongly_is_refused(change: Callable, words: str, 
     str(caught.value).encode()  # it can be printed
 
 
+@pytest.mark.parametrize("root", ["", "x" * 5000, "nowhere", "file", "a\0b"])
+def test_what_is_no_folder_is_named(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photos(tmp_path))
+    Path("file").write_text("x")
+    with pytest.raises(DataError, match="there is no folder"):
+        folder_dataset(root)
+    if root != "file":
+        with pytest.raises(DataError, match="there is no image or folder"):
+            find_images([root])
+
+
+def test_parts_without_class_folders_are_named(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    put(tmp_path / "Test" / "0.png")
+    with pytest.raises(DataError, match=r"per class, but Test/ and train/ hold no class folder$"):
+        folder_dataset(tmp_path)
+
+
 def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, scandir = photos(tmp_path), os.scandir
     put(root / "train" / "cat" / "shut" / "0.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +38,7 @@ def read(card: Card, root: Path, splits_dir: Path | None = None) -> Split:
 
 
 def read_folder(
-    root: Path, split: str | Sequence[float] | None = None, split_seed: int = 1
+    root: Path | str, split: str | Sequence[float] | None = None, split_seed: int = 1
 ) -> tuple[Split, tuple[str, ...]]:
     """The split of a folder, and its class names (folder names, sorted).
 
@@ -51,9 +52,9 @@ def read_folder(
         ConfigError: when the shares make no sense, or are given for a folder that is split already.
         DataError: when the folder is not as described; everything that is wrong in one message.
     """
+    if not os.path.isdir(os.path.expanduser(root)):  # no exception for a name that is too long
+        raise DataError(f"there is no folder '{root}'")
     root = Path(root).expanduser()
-    if not root.is_dir():
-        raise DataError(f"there is no folder {root}")
     parts = _part_folders(root)
     there = " and ".join(f"{folder}/" for part, folder in parts.items() if part != "val")
     if split is not None:
@@ -62,17 +63,30 @@ def read_folder(
             raise ConfigError(f"{root} is split already (it holds {there} with class folders): leave out 'split'")
         return _read_undivided(root, shares, split_seed)
     if "train" not in parts or "test" not in parts:
-        found = _folders(root)
         raise DataError(
-            f"{root} must hold train/ and test/ (and perhaps val/) with one folder per class, but holds "
-            f"{few([f'{shown(name)}/' for name in found]) or 'no folder'}; if these {len(found)} folders are the "
-            "classes, give split=0.5,0.2,0.3 and split_seed=1 to have them split once"
+            f"{root} must hold train/ and test/ (and perhaps val/) with one folder per class, but {_holds(root)}"
         )
     return _read_divided(root, parts)
 
 
 def _folders(root: Path) -> list[str]:
     return sorted(path.name for path in root.iterdir() if path.is_dir() and not passed_over(path.name))
+
+
+def _holds(root: Path) -> str:
+    """What a folder holds that is not divided into parts, and what to do about it."""
+    found = _folders(root)
+    bare = [
+        name for name in found if any(name.lower() in known for known in NAMED.values()) and not _folders(root / name)
+    ]
+    if bare:
+        return f"{' and '.join(f'{name}/' for name in bare)} {'holds' if len(bare) == 1 else 'hold'} no class folder"
+    if not found:
+        return "holds no folder"
+    return (
+        f"holds {few([f'{shown(name)}/' for name in found])}; if these {len(found)} folders are the classes, "
+        "give split=0.5,0.2,0.3 and split_seed=1 to have them split once"
+    )
 
 
 def _part_folders(root: Path) -> dict[str, str]:
