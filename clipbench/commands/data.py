@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipbench.errors import ConfigError
+from clipbench.errors import ConfigError, UnknownName
 
 if TYPE_CHECKING:
     from clipbench.data.cards import Card
@@ -75,11 +77,18 @@ def _cards(names: list[str]) -> list[Card]:
     if set(names) - set(list_cards()):
         for card in map(load_card, list_cards()):
             suites.setdefault(card.suite, []).append(card)
-    return [card for name in names for card in suites.get(name) or [load_card(name)]]
+    found = []
+    for name in dict.fromkeys(names):
+        if difflib.get_close_matches(name.lower(), suites, cutoff=0.8) and name not in suites:
+            raise UnknownName("dataset or suite", name, suites)
+        found += suites.get(name) or [load_card(name)]
+    return found
 
 
 def _folder(text: str) -> Path:
     try:
+        if "\0" in text:
+            raise argparse.ArgumentTypeError(f"{text!r} is no folder")
         return Path(text).expanduser()
     except RuntimeError as error:
         raise argparse.ArgumentTypeError(f"no home of that name is known: '{text}'") from error
@@ -96,7 +105,7 @@ def draw(options: argparse.Namespace) -> int:
     from clipbench.printable import printable
     from clipbench.resources import data_root
 
-    if options.splits is not None and not options.splits.is_dir():
+    if options.splits is not None and not os.path.isdir(options.splits):
         raise ConfigError(f"--splits {options.splits}: there is no such folder")
     listing = draw_listing(
         load_card(options.dataset), options.shots, options.seed, options.root or data_root(), options.splits

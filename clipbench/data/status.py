@@ -32,6 +32,7 @@ class Inspection:
         lacks_images: whether images are missing (and their archive is what to get).
         lacks_files: names of the text files that are missing or differ.
         missing: paths of the images that are not there, by part of the split.
+        empty: paths of image files without a byte.
     """
 
     card: Card
@@ -41,6 +42,7 @@ class Inspection:
     lacks_images: bool = False
     lacks_files: list[str] = field(default_factory=list)
     missing: dict[str, list[str]] = field(default_factory=dict)
+    empty: set[str] = field(default_factory=set)
 
     @property
     def state(self) -> str:
@@ -163,7 +165,7 @@ def verify(
     found = [inspect(card, root, sizes=True) for card in cards]
     for one in found:
         if look and one.split and not one.card.rendered:
-            folder, gone = one.card.image_dir(one.root), {path for paths in one.missing.values() for path in paths}
+            folder, gone = one.card.image_dir(one.root), one.empty.union(*one.missing.values())
             items = {item.path: None for part in PARTS for item in one.split.part(part) if item.path not in gone}
             damaged = look(one.card, [folder / path for path in items])
             if damaged:
@@ -289,5 +291,6 @@ def _content(found: Inspection, sizes: bool) -> None:
             )
             found.lacks_images |= not closed
         if empty:
+            found.empty.update(empty)
             found.problems.append(f"{part}: {len(empty):,} image files below {images} are empty: {few(empty)}")
             found.lacks_images = True

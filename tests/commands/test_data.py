@@ -17,7 +17,9 @@ def test_suites_and_cards_may_be_named(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["data", "status", "imagenet_variants", "dtd", "--root", str(tmp_path)]) == 1
     lines = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("absent")]
     assert lines == ["imagenet_a", "imagenet_r", "imagenet_sketch", "imagenetv2", "dtd"]
-    assert main(["data", "status", "mini"]) == 0
+    assert main(["data", "status", "Clip1"]) == 2
+    assert "unknown dataset or suite 'Clip1'; did you mean 'clip11'?" in capsys.readouterr().err
+    assert main(["data", "status", "mini", "mini"]) == 0
     assert capsys.readouterr().out.count("rendered ") == 11
 
 
@@ -41,6 +43,7 @@ def test_verify_with_images(
         (["dtd", "--shots", "-3"], "shots is -3"),
         (["dtd", "--seed", "-1"], "seed is -1; it must be at least 0, since the generator would draw as for 1"),
         (["dtd", "--splits", "/nowhere"], "--splits /nowhere: there is no such folder"),
+        (["dtd", "--splits", "x" * 300], "there is no such folder"),
         (["imagenet"], "'imagenet' has no split file"),
         (["x.yaml"], "there is no card file x.yaml"),
         (["\x1b[2Jdtd"], "unknown dataset '\\x1b[2Jdtd'"),

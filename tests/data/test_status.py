@@ -250,10 +250,12 @@ def test_verify_opens_every_image_where_it_is_asked_to(tmp_path):
     assert not good
     assert "3 of 60 images cannot be used:" in text
     assert all(f"{path}: cannot be decoded" in text for path in damaged)
+    damaged[1].write_bytes(b"")
     damaged[0].unlink()
     text, _ = verify([card], tmp_path, lambda card, paths: check_all(paths, card.id))
     assert "1 of 30 images do not exist" in text, "what is missing and what is damaged stand in one message"
-    assert "2 of 59 images cannot be used" in text
+    assert "1 image files below" in text
+    assert "1 of 58 images cannot be used" in text, "each is named once"
 
 
 def test_rendered_datasets_have_no_image_to_open(tmp_path):
