@@ -90,6 +90,11 @@ class DataFingerprints:
             "augmentation": dict(data.augmentation),
         }
 
+    def measured(self, section: Config) -> dict[str, str]:
+        """What is measured on, whatever the seed: seeds of images that changed share no row; part of no key."""
+        digest = self._module(section).source.test_digest
+        return {"test_digest": digest} if digest else {}
+
     def task(self, section: Config) -> Task:
         """What is trained and measured on the data."""
         return cast("Task", self._module(section).task)

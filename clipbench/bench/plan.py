@@ -197,7 +197,7 @@ class _Planner:
             variant = {}
             if usual is not stated:
                 variant = differing(acting(with_augmentation(stated, asked)), acting(usual))
-            row = {"variant": variant, "recipe_digest": digest}
+            row = {"variant": variant, "recipe_digest": digest} | self.facts.measured(cell_full["data"])
             row |= published_weights(cell_full) if identity["backbone_hash"] else {}
             if isinstance(start, Path):  # by its content, wherever it lies
                 row["variant"] = variant | {"model.start": f"{start.name} {identity['start']['sha256'][:6]}"}

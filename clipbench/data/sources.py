@@ -106,6 +106,17 @@ class ImageSource:
             state.update(f"{item.path}\t{content}\n".encode())
         return state.hexdigest()
 
+    @functools.cached_property
+    def test_digest(self) -> str | None:
+        """SHA-256 of the content of all test images, the same for every seed; None for datasets of cards of ours.
+
+        Raises:
+            DataError: names every file that is missing, empty or damaged.
+        """
+        digests = {} if self.card.rendered else self._digests
+        lines = [f"{item.path}\t{digests[item.path]}\n" for item in self.split.test if digests]
+        return hashlib.sha256("".join(lines).encode()).hexdigest() if lines else None
+
     def fingerprint(self) -> dict[str, str]:
         """What determines images and labels: `split_hash` (all parts), `draw_digest` (train, val), `files_digest`.
 

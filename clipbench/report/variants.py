@@ -18,7 +18,8 @@ from clipbench.records.store import Cell
 
 SHOWN = 3  # settings that a name spells out
 EARLIER = "earlier version"
-DATA = ("dataset", "split_hash")  # not the digest of files: it follows the draw, and so the seed
+# the digest of all files follows the draw, and so the seed; that of the test images is stated for images of one's own
+DATA, MEASURED = ("dataset", "split_hash"), "test_digest"
 
 
 WORDS = ("settings", "class", "code", "version", "backbone", "precision", "recipe", "data")
@@ -94,7 +95,8 @@ def data_names(
 
 def fingerprint(provenance: Mapping[str, Any]) -> str:
     """What identifies the images and labels of a cell, whatever its seed."""
-    return _text([provenance.get(name) for name in DATA])
+    measured = [provenance[MEASURED]] if MEASURED in provenance else []
+    return _text([*(provenance.get(name) for name in DATA), *measured])
 
 
 def table_of(cell: Cell) -> tuple:

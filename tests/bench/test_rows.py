@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from clipbench.commands import main
+from clipbench.testing.folders import suite_of_folder
 
 GRID = ["--datasets", "dtd", "--shots", "1", "--jobs", "1", "--results", "runs"]
 
@@ -65,6 +66,25 @@ def test_another_dataset_under_a_key_has_a_row_of_its_own(folder: Path) -> None:
     assert bench("--method", "zero_shot") == 0
     assert bench("--method", "zero_shot", "--suite", "own.yaml", seed=2) == 0
     assert sorted(row["seeds"] for row in rows(folder).values()) == ["1", "2"]
+
+
+def test_seeds_share_no_row_once_images_of_ones_own_were_exchanged(folder: Path) -> None:
+    """Paths and labels, and with them the split, stay as they were; what is measured does not."""
+
+    def measure(seeds: str) -> list[str]:
+        words = ["--suite", "own.yaml", "--shots", "1", "--jobs", "1", "--results", "runs", "--seeds", seeds]
+        assert main(["bench", "--method", "zero_shot", *words]) == 0
+        return sorted(row["seeds"] for row in rows(folder, "shapes").values())
+
+    suite_of_folder(folder / "images", "mini")
+    own = {"class_path": "ImageFolder", "init_args": {"root": "images"}}
+    (folder / "own.yaml").write_text(yaml.safe_dump({"name": "own", "backbone": "mini", "datasets": {"shapes": own}}))
+    assert measure("1,2") == ["1,2"]
+    first, second, *_ = sorted((folder / "images" / "test").iterdir())
+    first.rename(folder / "aside")
+    second.rename(first)
+    (folder / "aside").rename(second)
+    assert measure("3") == ["1,2", "3"]
 
 
 def test_two_values_of_a_setting_stand_side_by_side(folder: Path) -> None:
