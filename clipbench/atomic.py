@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from clipbench.errors import RecordError
+from clipbench.json_files import kind_of
 
 REASONS = {
     errno.ENOSPC: "the disk is full",
@@ -41,12 +42,15 @@ def replacing(path: Path) -> Iterator[Path]:
         path: where the file shall be; missing folders are made.
 
     Raises:
-        RecordError: the folder is read-only or full.
+        RecordError: the folder is read-only or full, or a folder, pipe or device stands there.
 
     Example:
         >>> with replacing(Path("scatter.png")) as temporary:  # doctest: +SKIP
         ...     figure.savefig(temporary, format="png")
     """
+    with contextlib.suppress(OSError):  # nothing is there yet, or it cannot be seen: the rest says why
+        if kind := kind_of(path):
+            raise RecordError(f"cannot write '{path.name}' in {path.parent}: {kind} stands there; name another file")
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -53,6 +53,8 @@ def run(options: argparse.Namespace) -> int:
         "seed": requested_names(options.seeds), "shots": () if options.shots is None else (str(options.shots),),
         "backbone": () if options.backbone is None else (usual_name(options.backbone),),
     }  # fmt: skip
+    if options.output is not None and not options.output.name:
+        raise ConfigError(f"--output '{options.output}' names no file")
     results = options.results or runs_dir()
     text, notes = table(results, suite, options.protocol, options.format, options.compare, wanted, options.per_seed)
     if options.format in ("csv", "json"):  # the others hold them
@@ -127,7 +129,7 @@ def table(
     notes: list[str] = frame.attrs["notes"]
     if compare is None:
         if frame.empty:
-            others = sorted(f"{path.parts[-3]} {path.parts[-2]}" for path in Path(results).glob("*/*/records"))
+            others = sorted(f"{path.parts[-3]} {path.parts[-2]}" for path in Path(results).glob("*/*/records/"))
             hint = f"; there are records of {', '.join(others)}" if others and not scan.problems else ""
             hint = "".join(f"; {note}" for note in left_out(scan.problems)) or hint
             raise RecordError(f"there is no record in {folder}{hint}; run `make bench METHOD=clipfit` first")

@@ -145,9 +145,20 @@ class RecordStore:
         return why or record
 
     def scan(self) -> Scan:
-        """All records, in order of file names, with the files that cannot be read named one by one."""
+        """All records, in order of file names, with the files that cannot be read named one by one.
+
+        Raises:
+            RecordError: the folder of records cannot be read, or is none.
+        """
+        folder = self.folder / "records"
+        try:
+            paths = sorted(path for path in folder.iterdir() if path.name.endswith(".json"))
+        except FileNotFoundError:
+            return Scan([], [])
+        except OSError as error:
+            raise RecordError(f"the records in {self.folder} cannot be read ({error.strerror or error})") from error
         records, problems = [], []
-        for path in sorted((self.folder / "records").glob("*.json")):
+        for path in paths:
             if path.name.startswith("."):
                 continue
             try:

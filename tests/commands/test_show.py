@@ -135,6 +135,7 @@ def test_the_text_names_the_other_datasets_and_the_card(capsys: Said, tmp_path: 
         (["recipe", "clipfit", "--protocol", "few"], "unknown protocol 'few'"),
         (["recipe", "clipfit,coop"], "takes one recipe"),
         (["recipe", "clipfit", "--dataset", "dtd,ucf101"], "takes one recipe and one dataset"),
+        (["recipe", "clipfit", "--backbone", "nope"], "'nope'"),
         (["recipe", "clipfit", "--shots", "0"], "--shots 0"),
         (["recipe", "clipfit", "--set", "model.lrr=1"], "did you mean 'lr'"),
         (["recipe", "clipfit", "--set", "model.backbone=x"], "--backbone"),

@@ -100,12 +100,14 @@ def test_with_damaged_records_alone_they_are_named(results: Path, capsys: Said) 
     assert "left out 12 files among the records: record 'clipfit-dtd" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("place", ["folder", "file/table.md", "/proc/none/table.md"])
+@pytest.mark.parametrize("place", ["folder", "pipe", "file/table.md", "/proc/none/table.md"])
 def test_a_table_that_cannot_be_written_is_printed(results: Path, capsys: Said, place: str) -> None:
     (results / "folder").mkdir()
     (results / "folder" / "kept").touch()
     (results / "file").touch()
+    os.mkfifo(results / "pipe")
     assert table("--output", place) == 1
+    assert (results / "pipe").is_fifo(), "what stands there stays"
     said = capsys.readouterr()
     assert "Average over 2 datasets" in said.out
     assert len(said.err.splitlines()) == 1
@@ -116,6 +118,15 @@ def test_a_missing_folder_is_made(results: Path, capsys: Said) -> None:
     assert table("--output", "new/er/table.md", "--format", "md") == 0
     assert capsys.readouterr().out == ""
     assert (results / "new/er/table.md").read_text().startswith("# Leaderboard")
+
+
+@pytest.mark.parametrize("kind", ["file", "pipe"])
+def test_what_stands_in_the_place_of_the_records_is_said(results: Path, capsys: Said, kind: str) -> None:
+    place = run_folder("other", *FOLDER)
+    place.mkdir(parents=True)
+    (place / "records").touch() if kind == "file" else os.mkfifo(place / "records")
+    assert main(["table", "--results", "other"]) == 1
+    assert "the records in other/mini/base_to_novel cannot be read (Not a directory)" in capsys.readouterr().err
 
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -167,6 +178,9 @@ def test_few_shot_has_an_accuracy_and_no_base(capsys: Said) -> None:
         (["--suite", "/etc"], "no name of a folder"),
         (["--protocol", ".."], "no name of a folder"),
         (["--suite", "minn"], "there is no record in runs/minn"),
+        (["--suite", "n" * 300], "cannot be read (File name too long)"),
+        (["--output", ""], "names no file"),
+        (["--output", "."], "names no file"),
     ],
 )
 def test_a_wrong_call_is_one_sentence(capsys: Said, words: list[str], said: str) -> None:
