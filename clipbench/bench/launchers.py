@@ -79,6 +79,7 @@ class Inline:
         while left:
             # a process died; the pool cannot say over which cell, so those that were being run go alone now
             suspects, rest = left[: self.jobs], left[self.jobs :]
+            say("a worker process died; the cells that were being run go on one at a time")
             for planned in suspects:
                 if self._pool(context, [planned], folder, done, 1):
                     done(record_failure(planned, folder, "WorkerDied", DIED))

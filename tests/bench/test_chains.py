@@ -260,9 +260,11 @@ def test_workers_run_parents_before_children(
 
     monkeypatch.setattr(launchers, "run_cell", run)
     outcomes: list[Outcome] = []
-    launchers.Inline(2).run(plan.cells, plan.folder, outcomes.append, print)
+    said: list[str] = []
+    launchers.Inline(2).run(plan.cells, plan.folder, outcomes.append, said.append)
     assert sorted(outcome.planned.key for outcome in outcomes) == sorted(planned.key for planned in plan.cells)
     assert len(died) == bool(dies)
+    assert any("a worker process died" in line for line in said) == bool(dies)
 
 
 @pytest.mark.usefixtures("threads")
