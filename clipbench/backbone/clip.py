@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from threading import Lock
 from typing import TypeGuard
 
@@ -185,8 +186,14 @@ def _hash_key(spec: BackboneSpec) -> str | None:
     return memory.file_key(file, spec.architecture, spec.image_size if spec.resized else "native", *shards)
 
 
-_SHARED: dict[str, Backbone] = {}
+_SHARED: dict[tuple[str, str], Backbone] = {}
 _LOCK = Lock()
+
+
+def _shared_key(name: str) -> tuple[str, str]:
+    """The name, and the place that a relative path in it means now: the working directory may change."""
+    kind, _, place = resolve_spec(name).source.partition(":")
+    return name, os.path.abspath(place) if kind in ("file", "folder") else ""
 
 
 def load_backbone(name: str) -> Backbone:
@@ -199,12 +206,13 @@ def load_backbone(name: str) -> Backbone:
         UnknownName: no such architecture or tag.
         BackboneError: weights that are absent, damaged or of another architecture.
     """
+    key = _shared_key(name)
     with _LOCK:
-        if name not in _SHARED:
+        if key not in _SHARED:
             backbone = build_backbone(name)
             backbone.share()
-            _SHARED[name] = backbone
-        return _SHARED[name]
+            _SHARED[key] = backbone
+        return _SHARED[key]
 
 
 def backbone_hash(name: str) -> str:
@@ -212,7 +220,8 @@ def backbone_hash(name: str) -> str:
 
     Who loads the tensors later compares: `Backbone.hash` is that of what was loaded.
     """
-    if name in _SHARED:
-        return _SHARED[name].hash
+    loaded = _SHARED.get(_shared_key(name))
+    if loaded is not None:
+        return loaded.hash
     key = _hash_key(resolve_spec(name))
     return (memory.recall(key) if key else None) or load_backbone(name).hash

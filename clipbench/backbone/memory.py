@@ -52,6 +52,9 @@ def _entry(key: str) -> Path:
     return cache_dir() / "hashes" / f"{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:24]}.json"
 
 
+_DIGESTS: dict[str, str] = {}  # of this process, where no cache can be written
+
+
 def file_digest(file: Path) -> str:
     """SHA-256 of a file, hexadecimal; read once for as long as it stays the same.
 
@@ -59,7 +62,7 @@ def file_digest(file: Path) -> str:
         OSError: it cannot be read.
     """
     key = file_key(file, "file")
-    known = recall(key)
+    known = _DIGESTS.get(key) or recall(key)
     if known is None:
         digest = hashlib.sha256()
         with file.open("rb") as opened:
@@ -67,6 +70,7 @@ def file_digest(file: Path) -> str:
                 digest.update(block)
         known = digest.hexdigest()
         remember(key, known)
+    _DIGESTS[key] = known
     return known
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import time
 from pathlib import Path
@@ -98,6 +99,21 @@ def test_a_host_that_answers_with_an_error_is_there(monkeypatch: pytest.MonkeyPa
         serving.join()
     monkeypatch.setattr(hub, "_REACHED", set())
     assert not hub.reachable(f"http://127.0.0.1:{server.server_port}")
+
+
+def test_a_repository_in_the_hubs_cache_needs_no_network(
+    written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(hub, "reachable", lambda host: pytest.fail("asked"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    repository = tmp_path / "hub" / "models--nobody--clip"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("abc")
+    shutil.copytree(written, repository / "snapshots" / "abc")
+    assert build_backbone("hf-hub:nobody/clip").hash == build_backbone(f"local-dir:{written}").hash
+    assert resolve_spec("hf-hub:nobody/clip").preprocessing == resolve_spec(f"local-dir:{written}").preprocessing
 
 
 def test_a_file_of_openais_own_package_is_found_by_its_digest(

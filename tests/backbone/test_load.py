@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from clipbench.backbone import backbone_hash, build_backbone, clip, hub, load, load_backbone, memory
 from clipbench.errors import BackboneError
-from tests.backbone.tiny_backbones import WEIGHTS
+from tests.backbone.tiny_backbones import TEXT, VISION, WEIGHTS, write_folder
 
 
 def folder_of(backbone: Any) -> Path:
@@ -173,6 +173,22 @@ def test_one_instance_a_process_and_name(written: Path) -> None:
     assert load_backbone(name) is load_backbone(name)
     assert build_backbone(name) is not load_backbone(name)
     assert backbone_hash(name) == load_backbone(name).hash
+
+
+def test_a_relative_path_means_another_backbone_in_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashes = set()
+    for scale in (1.0, 2.0):
+        folder = tmp_path / str(scale)
+        write_folder(folder / "clip", VISION, TEXT)
+        save_file(
+            load_file(folder / "clip" / WEIGHTS) | {"logit_scale": torch.tensor(scale)}, folder / "clip" / WEIGHTS
+        )
+        monkeypatch.chdir(folder)
+        assert float(load_backbone("local-dir:clip").logit_scale) == scale
+        hashes.add(backbone_hash("local-dir:clip"))
+    assert len(hashes) == 2
 
 
 def test_random_weights_are_the_same_everywhere_and_not_trivial(architecture: str) -> None:
