@@ -51,7 +51,10 @@ class RunCLI(ClipbenchCLI):
         self.trainer.callbacks.append(StopWhenAsked(self.stop))  # type: ignore[attr-defined]
         path = self._get(self.config_init, "weights")
         if path:
-            self.model.setup(learned=read_learned(Path(path)))
+            try:
+                self.model.setup(learned=read_learned(Path(path)))
+            except MethodError as error:
+                raise MethodError(str(error) if str(path) in str(error) else f"'{path}': {error}") from error
 
     before_test = _prepared
 

@@ -12,7 +12,7 @@ from clipbench.bench.build import build, resolved, with_precision
 from clipbench.bench.fit import stopped_by
 from clipbench.bench.outcome_lines import lines_of, refuse_empty_val
 from clipbench.bench.stop import StopSignal, StopWhenAsked
-from clipbench.errors import ConfigError, UnknownName
+from clipbench.errors import ConfigError, MethodError, UnknownName
 from clipbench.methods import method_class
 from clipbench.methods.arguments import from_stored
 from clipbench.methods.base import Method
@@ -45,11 +45,12 @@ def learned_method(
     assert checkpoint is not None
     stored = read_checkpoint(Path(checkpoint))
     header = header_of(stored)
-    settings = stored.get("hyper_parameters") or header.init_args
+    settings, learner = stored.get("hyper_parameters") or header.init_args, kind or class_of(header)
+    if learner.derived:
+        raise MethodError(f"'{checkpoint}' holds nothing of {header.method}, which trains nothing: name its --weights")
 
     def method() -> Method:
-        found = kind or class_of(header)
-        return cast(Method, from_stored(found, settings, backbone=backbone or header.backbone))
+        return cast(Method, from_stored(learner, settings, backbone=backbone or header.backbone))
 
     return header, method
 
@@ -100,7 +101,8 @@ def measure(subcommand: str, source: Config, recipe: Recipe | None, user: Config
         ):  # no callback acts in a test
             warnings.filterwarnings("ignore", message=message)
         getattr(run, subcommand)(method, **given)
-    print(f"{file}: {header.recipe or header.method}, learned on '{header.dataset}' ({len(header.classnames)} classes)")
+    told = f"{file}: {header.recipe or header.method}, learned on '{header.dataset}' ({len(header.classnames)} classes)"
+    print(told + (f", measured on '{data.dataset}'" if data.dataset != header.dataset else ""))
     print(*lines_of(method, data, testing=subcommand == "test"), sep="\n")
 
 

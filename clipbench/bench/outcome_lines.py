@@ -63,7 +63,7 @@ def lines_of(method: Method, data: DataModule, testing: bool) -> Iterator[str]:
         shown[key] = 100 * int(right.sum()) / len(right)
         line = f"{name:<{width}}{shown[key]:6.2f} %  ({int(right.sum()):,} of {len(right):,}"
         line += f", a part of {whole[key]:,})" if len(right) != whole[key] else ")"
-        if split is not None and not split.trained and method.novel_rule == "frozen":
+        if split is not None and method.novel_rule == "frozen" and not set(split.classnames) <= set(method.classnames):
             line += ", zero-shot: there is nothing learned for these classes"
         yield line
     if {"base", "novel"} <= shown.keys():

@@ -163,7 +163,7 @@ class Method(L.LightningModule):
             self.classnames, self.train_seed = task.train, train_seed
             self._build(backbone or load_backbone(self.backbone_name), learned)
         self.prompts.templates = self.templates
-        self.evaluation.begin(task, self.weights.seen)
+        self.evaluation.begin(task, self.weights.seen, stage)
         if learned is not None:
             self.header = learned.header.on(self.backbone_name)
         elif fits or fresh:

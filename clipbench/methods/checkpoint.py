@@ -83,7 +83,7 @@ def take_checkpoint(method: Method, checkpoint: Mapping[str, Any]) -> None:
     method.weights.seen |= header.seen
     method.has_learned = True
     if method.task is not None:
-        method.evaluation.begin(method.task, method.weights.seen)
+        method.evaluation.begin(method.task, method.weights.seen, "test")
 
 
 def refuse_other_settings(header: Header, now: Header | None) -> None:

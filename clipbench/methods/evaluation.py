@@ -54,17 +54,21 @@ class Evaluation(nn.Module):
         self.metrics = nn.ModuleDict()
         self.correct: dict[str, list[Tensor]] = {}
 
-    def begin(self, task: Task, seen: Set[str] = frozenset()) -> None:
+    def begin(self, task: Task, seen: Set[str] = frozenset(), stage: str | None = None) -> None:
         """Forget the last run; make this one's metrics, which Lightning looks for before the first log.
 
         Args:
             task: what will be measured.
             seen: the classes that were trained on before.
+            stage: Lightning's.
 
         Raises:
-            MethodError: a split whose classes are said to be new holds some that were trained on.
+            MethodError: a split whose classes are said to be new holds some that were trained on; one that is only
+                measured and said to be trained on holds some, but not only such.
         """
         refuse_seen(task, seen)
+        if stage in ("validate", "test"):
+            refuse_mixed(task, seen)
         splits = [_validated(task), *task.tests]
         # one class alone is a degenerate task that torchmetrics refuses
         sizes = {split.name: max(2, len(split.classnames)) for split in splits}
@@ -115,6 +119,23 @@ def refuse_seen(task: Task, seen: Set[str]) -> None:
                 f"{len(known)} of the {len(split.classnames)} classes of split '{split.name}' of '{task.dataset}' were "
                 f"trained on ('{known[0]}' ...), so no accuracy may be called {split.name}: take the protocol that the "
                 "weights were learned under, as --protocol few_shot"
+            )
+
+
+def refuse_mixed(task: Task, seen: Set[str]) -> None:
+    """Raise MethodError where of the classes that a task counts as trained on some were not; of other data none were.
+
+    Args:
+        task: its test splits say whether their classes are the trained ones.
+        seen: the classes that were trained on.
+    """
+    for split in (*task.tests, _validated(task)):
+        new = [name for name in split.classnames if name not in seen] if split.trained else []
+        if 0 < len(new) < len(split.classnames):
+            raise MethodError(
+                f"{len(new)} of the {len(split.classnames)} classes of split '{split.name}' of '{task.dataset}' were "
+                f"not trained on ('{new[0]}' ...): take the classes and the protocol that the weights were learned "
+                "under, as --protocol base_to_novel; `clipbench predict` takes any classes"
             )
 
 

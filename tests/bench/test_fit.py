@@ -226,6 +226,32 @@ def test_trained_classes_are_never_called_novel(call: Call) -> None:
         assert "--protocol few_shot" in error
 
 
+def test_classes_that_were_not_trained_on_are_not_counted_as_trained(call: Call) -> None:
+    weights = ["--weights", "weights.safetensors", *QUIET]
+    status, lines, error = call("test", *weights, "--protocol", "few_shot")
+    assert (status, accuracies(lines)) == (1, [])
+    assert "2 of the 4 classes of split 'all' of 'shapes' were not trained on" in error
+    assert "--protocol base_to_novel" in error
+    for part in ("train", "val", "test"):
+        shutil.copytree(f"shapes/{part}/red", f"shapes/{part}/amber")
+        for number, image in enumerate(sorted(Path(f"shapes/{part}/amber").iterdir())):
+            Image.new("RGB", (8, 8), (number, len(part), 9)).save(image)
+    for command in ("test", "validate"):
+        status, lines, error = call(command, *weights)
+        assert (status, accuracies(lines)) == (1, [])
+        assert "('amber' ...)" in error
+
+
+def test_other_data_are_named(call: Call) -> None:
+    shutil.copytree("shapes", "others")
+    for part in Path("others").iterdir():
+        for name in list(part.iterdir()):
+            name.rename(part / f"other {name.name}")
+    status, lines, _ = call("test", "--weights", "weights.safetensors", "--data.root", "others", *QUIET)
+    assert status == 0
+    assert lines[0].endswith("learned on 'shapes' (2 classes), measured on 'others'")
+
+
 def test_a_checkpoint_says_by_itself_what_it_learned(call: Call) -> None:
     (checkpoint,) = Path("checkpoints").glob("*.ckpt")
     _, of_weights, _ = call("test", "--weights", "weights.safetensors", *QUIET)
