@@ -162,3 +162,20 @@ def test_a_part_of_a_run_is_no_cell(setting: str, by: str, folder: Path, capsys:
     assert setting.partition("=")[0] in said
     assert "a bench cell is a whole run" in said
     assert bench("--method", "coop", "--dry-run", "--set", "trainer.limit_test_batches=1.0") == 0, "the whole"
+
+
+def test_a_table_whose_file_cannot_be_written_is_printed_and_the_status_is_1(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = folder / "runs" / "mini" / "base_to_novel" / "leaderboard.csv"
+    (place / "kept").mkdir(parents=True)
+    assert bench("--method", "zero_shot") == 1
+    said = capsys.readouterr()
+    assert "Average over 1 dataset" in said.out
+    assert "leaderboard.md" in said.out
+    (line,) = said.err.splitlines()
+    assert line.startswith(
+        "clipbench: cannot write 'leaderboard.csv' in runs/mini/base_to_novel: a folder stands there"
+    )
+    assert (place / "kept").is_dir()
+    assert list(place.parent.glob("records/*.json")), "the work is kept"
