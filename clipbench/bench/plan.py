@@ -76,7 +76,7 @@ def make_plan(request: Request, results: Path, dry_run: bool = False) -> Plan:
         planner = _Planner(request, store)
         planner.plan()
     if planner.problems:
-        raise DataError(planner.told())
+        raise DataError(planner.problem_text())
     # of two plans for one cell, with the user's changes and without, a table takes the later one: that asked for
     cells = sorted(planner.planned.values(), key=lambda planned: planned.key in planner.asked)
     return Plan(request, folder, cells, tuple(planner.absent))
@@ -118,7 +118,7 @@ class _Planner:
                 wrong[recipe.name] = error
         raise_together(wrong, "recipe")
 
-    def told(self) -> str:
+    def problem_text(self) -> str:
         """All problems; where many datasets have some, what to get stands with `data status` alone."""
         datasets = [name for name in self.problems if name]
         whole = len(datasets) <= 2
