@@ -78,7 +78,7 @@ class Header:
         kind, trainer, settings = type(method), method._trainer, dict(method.hparams)
         if isinstance(settings.get("start"), str):  # by its content: its place is nobody's business
             start = Path(settings["start"])
-            settings["start"] = f"{start.name} {content_digest(start)[:12]}"
+            settings["start"] = f"{start.name} {content_digest(start)[:12]}" if start.is_file() else start.name
         return cls(
             kind.__name__, settings, None, method.backbone_name, method.backbone.hash, method.template_set,
             list(method.templates), task.dataset, list(task.train), method.train_seed,

@@ -33,6 +33,7 @@ WRONG = [
     ["fit", "--config", "clipfti"],
     ["fit", "--config", "clipfit", "--model.lr"],
     ["fit", "--config", "clipfit", "--ckpt_path", "missing.ckpt"],
+    ["test", "--weights", "missing.safetensors"],
     ["show", "params", "--config", "clipfti"],
     ["show", "recipe", "clipfti"],
     ["show", "record", "missing.json"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import torch
 
 from clipbench.bench.plan import make_plan
 from clipbench.bench.run import run_cell
+from clipbench.data.task import Task, TestSplit
 from clipbench.errors import MethodError
 from clipbench.methods.base import Method
-from clipbench.methods.evaluation import FiniteAccuracy
+from clipbench.methods.evaluation import Evaluation, FiniteAccuracy, refuse_mixed, refuse_seen
 from clipbench.methods.zero_shot import ZeroShot
 from clipbench.testing.subject import Subject
 
@@ -56,3 +58,27 @@ def test_a_fit_that_diverged_is_a_failed_cell_and_leaves_nothing(tmp_path: Path)
     assert "not finite" in str(record.error)
     assert record.splits == {}
     assert not list(tmp_path.rglob("weights/*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("seen", "new", "mixed"),
+    [
+        ("", False, False),
+        ("ab", False, False),
+        ("abcd", True, False),
+        ("c", True, False),
+        ("a", False, True),
+        ("ac", True, True),
+        ("xy", False, False),
+        ("abxy", False, False),
+    ],
+)
+def test_what_a_split_is_called_is_true_of_all_its_classes(seen: str, new: bool, mixed: bool) -> None:
+    task = Task("toys", None, ("a", "b"), (TestSplit("base", ("a", "b"), True), TestSplit("novel", ("c", "d"), False)))
+    for refuse, wrong in ((refuse_seen, new), (refuse_mixed, mixed)):
+        with pytest.raises(MethodError, match=r"split '(base|novel)'") if wrong else nullcontext():
+            refuse(task, frozenset(seen))
+    with pytest.raises(MethodError) if new or mixed else nullcontext():
+        Evaluation().begin(task, frozenset(seen), "test")
+    with pytest.raises(MethodError) if new else nullcontext():
+        Evaluation().begin(task, frozenset(seen), "fit")
