@@ -64,7 +64,7 @@ class ClipbenchCLI(LightningCLI):
             load_from_checkpoint_support=False,
             save_config_callback=SaveConfigCallback if run and "fit" in args else None,
             save_config_kwargs={"overwrite": True},
-            parser_kwargs={"exit_on_error": False} if not run else {},
+            parser_kwargs={"exit_on_error": False} | {name: {"exit_on_error": False} for name in self.subcommands()},
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -176,6 +176,8 @@ def print_help(subcommand: str, option: str, name: str) -> None:
     Raises:
         ConfigError: no such option or class.
     """
+    if option not in ("model", "data", "trainer", *CLASSES):
+        raise UnknownName("option with a help of its own", option, ("model", "data", "trainer", *CLASSES))
     parser = LightningArgumentParser(prog=f"clipbench {subcommand}", exit_on_error=False, add_help=False)
     parser.add_lightning_class_args(L.Trainer, "trainer")
     if option == "trainer":
@@ -192,11 +194,7 @@ def print_help(subcommand: str, option: str, name: str) -> None:
     try:
         parser.parse_args([f"--{option}.help", *([name] if name else [])])
     except argparse.ArgumentError as error:
-        said = str(error)
-        if "unrecognized" in said or "ambiguous" in said:
-            known = ("model", "data", "trainer", *CLASSES)
-            raise UnknownName("option with a help of its own", option, known) from error
-        raise ConfigError(one_sentence(said)) from error
+        raise ConfigError(f"--{option}.help: {one_sentence(str(error))}") from error
     except SystemExit as end:
         if end.code:
             raise
@@ -288,6 +286,11 @@ def check_keys(config: Config) -> None:
         for key in data.get("init_args") or {}:
             if key not in accepted:
                 raise UnknownName(f"setting of {name}", key, accepted)
+    for key in OF_CLASSES:
+        value = trainer.get(key)
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, Mapping) and "class_path" not in one:
+                raise ConfigError(f"trainer.{key}: settings of a class that is not named: give trainer.{key}=CLASS")
     for section_, key in ((data, "data"), (trainer, "trainer")):
         for path in class_paths(section_):
             if "." in path:  # else the parser would say what its import raised without the place

@@ -44,8 +44,6 @@ def one_sentence(text: str) -> str:
         return f"{place}: '{named[:100]}' is not a {found[2]}"
     if found := re.search(r"(?:Expected a dot import path string|Unexpected import path format): (.+)", text):
         return f"{place}: there is no class '{found[1]}'{_nearest(place, found[1])}"
-    if "Not a valid subclass" in text and "Given value: {'init_args'" in text:
-        return f"{place}: settings of a class that is not named: {place}=CLASS before them"
     inner = text[text.rfind('Parser key "') :]
     wanted = dict.fromkeys(_wanted(inner))
     given = re.search(r"(?:Got|Given) value: (.*)", inner)
@@ -53,6 +51,8 @@ def one_sentence(text: str) -> str:
         return f"{place}: '{given[1][:100]}' is not {' or '.join(wanted)}"
     lines = [line.strip(" -") for line in text.splitlines()]
     said = "; ".join(line[:300] for line in lines if line and not re.match(NOISE, line))
+    if not said and given:
+        said = f"'{given[1][:100]}' is nothing that it takes"
     return f"{place}: {said}" if place else said
 
 

@@ -94,6 +94,8 @@ def run(subcommand: str, words: Sequence[str]) -> int:
         print("recipes:", ", ".join(known_recipes()))
         return 0
     line = read_words(words)
+    if subcommand == "fit" and "verbose" in line.of_method:
+        raise ConfigError("there is no option --verbose of fit: it is for validate and test")
     if line.help is not None:
         return _help(subcommand, line)
     if subcommand != "fit" and (source := _learned(line)):

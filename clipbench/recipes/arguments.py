@@ -11,6 +11,7 @@ from clipbench.recipes.recipe import (
     Config,
     Recipe,
     check_recipe,
+    check_settings,
     is_yaml,
     known_recipes,
     merge,
@@ -128,7 +129,9 @@ def choose_recipe(
             layers = [{key: value for key, value in layer.items() if key != "model"} for layer in layers]
         else:
             layers.append(content | beside)
-    command_line = protocol_of_data(from_dotted(settings))
+    command_line = from_dotted(settings)
+    check_settings(command_line)
+    command_line = protocol_of_data(command_line)
     chosen = (command_line.get("model") or {}).get("class_path")
     if recipe is None:
         if chosen is None:

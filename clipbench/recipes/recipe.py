@@ -155,6 +155,11 @@ def check_recipe(content: Config, name: str) -> None:
     check_schema(content, SCHEMA_FILE, "recipe", name)
 
 
+def check_settings(settings: Config) -> None:
+    """Raise ConfigError where single settings make a section that no recipe could have."""
+    check_recipe({key: value for key, value in settings.items() if key in SECTIONS}, "the command line")
+
+
 def recipe_of(name: str, content: Config) -> Recipe:
     """A recipe of content that has been checked."""
     return Recipe(

@@ -15,6 +15,7 @@ from clipbench.recipes.recipe import (
     Config,
     Recipe,
     check_recipe,
+    check_settings,
     known_recipes,
     load_recipe,
     read_config,
@@ -83,6 +84,7 @@ def request_from(options: argparse.Namespace) -> Request:
     seeds = tuple(map(int, words))
     user = [read_layer(name) for name in options.config]
     user.append(from_dotted(read_setting(text) for text in options.set))
+    check_settings(user[-1])
     backbone = None if options.backbone is None else usual_name(options.backbone)
     loaded: list[Recipe] = []
     wrong: dict[str, ClipbenchError] = {}

@@ -44,7 +44,7 @@ def said(*settings: str) -> str:
         (["trainer.callbacks=nosuch.X"], "trainer 'nosuch.X': there is no module 'nosuch'"),
         (["trainer.logger=CSVLogger"], "trainer.logger: required: save_dir;"),
         (["trainer.logger=CSVLogger", "trainer.logger.dir=a"], "trainer.logger: CSVLogger has no setting 'dir'"),
-        (["trainer.logger.save_dir=a"], "settings of a class that is not named: trainer.logger=CLASS before them"),
+        (["trainer.logger.save_dir=a"], "settings of a class that is not named: give trainer.logger=CLASS"),
         (["trainer.callbacks=Timer", "trainer.callbacks.duration=x"], "Interval.step"),
         (["trainer.callbacks=ModelCheckpoint", "trainer.callbacks.save_top_k=x"], "'x' is not a whole number"),
         (["trainer.callbacks=ModelCheckpoint", "trainer.callbacks.save_top_k=-5"], "trainer: Invalid value for"),

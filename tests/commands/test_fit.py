@@ -92,6 +92,14 @@ WRONG = {
     "--trainer.devices 2": "one device",
     "--trainer.val_check_interval 7.5": "trainer.val_check_interval 7.5",
     "--model builtins.print": "is not a method",
+    "--model [CoOp]": "at model.class_path",
+    "--model.init_args 2": "at model.init_args",
+    "--data {class_path:5}": "settings of data stand below data.init_args",
+    "--trainer 2": "at trainer",
+    "--trainer.callbacks [[Timer]]": "is nothing that it takes",
+    "--trainer.callbacks.x 1": "settings of a class that is not named",
+    "--verbose true": "no option --verbose of fit",
+    "--model.lr.help": "unknown option with a help of its own 'model.lr'",
 }
 
 
