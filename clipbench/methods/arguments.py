@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Iterable, Mapping, MutableMapping
 from copy import copy
 from typing import Any
@@ -36,9 +37,10 @@ def refuse_unknown(kind: type, given: Iterable[str]) -> None:
 
 
 def keep_own(kind: type, arguments: MutableMapping[str, Any]) -> None:
-    """Drop the arguments that a class does not take, in place."""
+    """Drop the arguments that a class does not take, in place; paths become text, which any file can hold."""
     for name in set(arguments) - set(settings_of(kind)):
         del arguments[name]
+    arguments.update({name: os.fspath(value) for name, value in arguments.items() if isinstance(value, os.PathLike)})
 
 
 def from_stored(kind: type, stored: Mapping[str, Any], **changes: Any) -> Any:

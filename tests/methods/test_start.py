@@ -44,6 +44,18 @@ def test_every_method_can_begin_there(make: Callable[..., Method], first: tuple[
     assert torch.equal(make(ZeroShot, start=str(path)).class_features(NAMES), features)
 
 
+def test_the_file_is_named_by_its_content_wherever_it_lies(
+    make: Callable[..., Method], first: tuple[Path, torch.Tensor], tmp_path: Path
+) -> None:
+    path, _ = first
+    moved = tmp_path / "elsewhere" / path.name
+    moved.parent.mkdir()
+    moved.write_bytes(path.read_bytes())
+    for number, place in enumerate((str(path), path, moved)):
+        make(CLIPFit, start=place).save(tmp_path / f"{number}.safetensors")
+    assert len({(tmp_path / f"{number}.safetensors").read_bytes() for number in range(3)}) == 1
+
+
 def test_its_weights_need_the_first_no_more(
     make: Callable[..., Method], first: tuple[Path, torch.Tensor], tmp_path: Path
 ) -> None:
