@@ -26,22 +26,23 @@ PLAIN: dict[Any, tuple[type | tuple[type, ...], str]] = {
 }
 
 
-def refuse_wrong_types(kind: type, values: Mapping[str, Any]) -> None:
+def refuse_wrong_types(kind: type, values: Mapping[str, Any], called: str | None = None) -> None:
     """Raise ConfigError for the first value of another type than its argument states, no choice of it, or not finite.
 
     Args:
         kind: the class; arguments that its base classes take count too.
         values: argument to value; an argument of unknown type takes any.
+        called: what its user knows it as, where not by its own name.
     """
-    stated = _stated(kind)
+    stated, called = _stated(kind), called or kind.__name__
     for name, value in values.items():
         if name in stated and isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{kind.__name__}({name}={value}): {name} is a finite number")
+            raise ConfigError(f"{called}({name}={value}): {name} is a finite number")
         if name not in stated or _fits(value, stated[name]):
             continue
         if get_origin(stated[name]) is Literal and isinstance(value, str):
-            raise UnknownName(f"{name} of {kind.__name__}", value, get_args(stated[name]))
-        raise ConfigError(f"{kind.__name__}({name}={value!r:.100}): {name} is {_shown(stated[name])}")
+            raise UnknownName(f"{name} of {called}", value, get_args(stated[name]))
+        raise ConfigError(f"{called}({name}={value!r:.100}): {name} is {_shown(stated[name])}")
 
 
 @functools.cache

@@ -93,6 +93,8 @@ class MFT(Method):
         make_rule(rule, self.keep, self.threshold)  # refuses a ratio that is none
         if rule == "topk_abs" and score_init != "kaiming_uniform" and self.score_scale == 0:
             raise ConfigError("score_scale 0 of MFT begins with all scores at 0, where rule topk_abs has no gradient")
+        if score_init == "normal" and self.score_scale < 0:
+            raise ConfigError(f"score_scale of score_init normal is a standard deviation, not {self.score_scale}")
         self.masks, self.distillation = MaskSet(), Distillation(distillation_weight)
         constant = score_init == "constant"
         open_at_first = {

@@ -31,6 +31,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
+from clipbench.argument_types import refuse_wrong_types
 from clipbench.errors import ConfigError, UnknownName
 from clipbench.tuning.choices import refuse_unread
 from clipbench.tuning.fisher import HALVED, ScoreName
@@ -102,6 +103,8 @@ class FisherSettings:
         if min(self.slices, self.intervals, self.decide_every, self.first_decision) < 1 or self.interval < 0:
             shown = f"{self.slices=}, {self.intervals=}, {self.decide_every=}, {self.first_decision=}, {self.interval=}"
             raise ConfigError(f"slices and numbers of intervals are 1 or more: {shown.replace('self.', '')}")
+        if self.entries < 0:
+            raise ConfigError(f"entries of FisherFreezing is 0 (all) or a number of entries, not {self.entries}")
         for name in ("reference_keep", "keep", "largest_share", "floor"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} of FisherFreezing is a share from 0 to 1, not {getattr(self, name)}")
@@ -147,6 +150,7 @@ def settings_of_mode(mode: str, changes: dict[str, Any]) -> FisherSettings:
     for name, choices in CHOICES.items():
         if given.get(name, choices[0]) not in choices:
             raise UnknownName(f"{name} of FisherFreezing", str(given[name]), choices)
+    refuse_wrong_types(FisherSettings, given, "FisherFreezing")
     base = FAITHFUL if mode == "faithful" else CORRECTED
     if mode == "corrected" and given.get("score", "paired") != "paired":
         base = CORRECTED_JSD

@@ -147,6 +147,7 @@ def test_scores_without_a_scale_are_refused(make: Make) -> None:
         ({"lr_rule": -1.0}, "lr_rule"),
         ({"score_scale": 0.0}, "score_scale 0 .* rule topk_abs has no gradient"),
         ({"score_scale": 0.0, "score_init": "normal", "lr_rule": None}, "score_scale 0 .* rule topk_abs"),
+        ({"score_scale": -0.02, "score_init": "normal"}, "a standard deviation, not -0.02"),
         ({"score_scale": 0.0, "score_init": "constant", "lr_rule": None}, "score_scale 0 .* rule topk_abs"),
     ],
 )

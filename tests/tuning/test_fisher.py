@@ -245,6 +245,26 @@ def test_impossible_settings_are_refused(mode: str, changes: dict, message: str)
         settings_of_mode(mode, changes)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"width": math.nan}, r"FisherFreezing\(width=nan\): width is a finite number"),
+        ({"width": math.inf}, r"FisherFreezing\(width=inf\): width is a finite number"),
+        ({"slices": "4"}, r"FisherFreezing\(slices='4'\): slices is a whole number"),
+        ({"slices": True}, r"FisherFreezing\(slices=True\): slices is a whole number"),
+        ({"keep": [0.7]}, r"FisherFreezing\(keep=\[0\.7\]\): keep is a number"),
+        ({"freeze_dead": "yes"}, r"FisherFreezing\(freeze_dead='yes'\): freeze_dead is True or False"),
+        ({"from_zero": 1}, "from_zero is True or False"),
+        ({"interval": 2.0}, "interval is a whole number"),
+        ({"entries": -5}, "entries of FisherFreezing is 0"),
+        ({"score": ["paired"]}, "unknown score of FisherFreezing"),
+    ],
+)
+def test_values_that_mean_nothing_are_refused(changes: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        settings_of_mode("corrected", changes)
+
+
 def test_settings_are_those_of_the_callback() -> None:
     import inspect
     from dataclasses import fields
