@@ -23,12 +23,12 @@ def request_of(record: Record, root: str | None = None) -> Request:
 
     Args:
         record: with its whole config (`check_config`).
-        root: where the real datasets lie, instead of the place that the record names.
+        root: where the datasets, or the images of one's own, lie, instead of the place that the record names.
     """
     cell, config = record.cell, copy.deepcopy(record.data["config"])
     data = config["data"].get("init_args", {})
     if root is not None:
-        data.pop("root", None)
+        data["root"] = root
     source = {name: data.pop(name) for name in SOURCE if name in data}
     section: Config = {"class_path": config["data"]["class_path"].rpartition(".")[2], "init_args": source}
     arguments = {name: value for name, value in config["model"].get("init_args", {}).items() if name != "backbone"}
