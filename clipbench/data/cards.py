@@ -249,9 +249,14 @@ def list_cards() -> tuple[str, ...]:
     return tuple(sorted(_packaged() | set(_plugins()), key=lambda name: (name.count("/"), name)))
 
 
-def _packaged() -> set[str]:
-    folder = datasets_dir()
-    return {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")}
+def _packaged() -> frozenset[str]:
+    return _names_in(datasets_dir())
+
+
+@functools.cache
+def _names_in(folder: Path) -> frozenset[str]:
+    """Listed once a process: a plan asks for a card by name hundreds of times."""
+    return frozenset(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
 
 
 def load_card(name: str | Path) -> Card:
