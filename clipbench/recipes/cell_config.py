@@ -39,7 +39,7 @@ def cell_config(request: Request, recipe: Recipe, dataset: str, section: Config,
     for layer in request.user:
         for key in ("devices", "num_nodes", "strategy"):
             if key in _section(layer, "trainer"):
-                raise ConfigError(f"a bench cell is a whole run on one device: trainer.{key} is for `clipbench fit`")
+                raise ConfigError(f"a run is one process on one device: leave trainer.{key} out")
         for key in ("weights", "ckpt_path"):
             if layer.get(key) is not None:
                 raise ConfigError(
