@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from clipbench.errors import RecordError
-from clipbench.json_files import kind_of
+from clipbench.regular_files import kind_of
 
 REASONS = {
     errno.ENOSPC: "the disk is full",

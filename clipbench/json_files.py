@@ -1,48 +1,15 @@
-"""JSON from files that may be damaged, huge or no files at all: plain data, or a fault in a few words."""
+"""JSON as plain data, or a fault in a few words: damaged, not finite, nested without end."""
 
 from __future__ import annotations
 
 import json
 import math
-import stat
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
+from clipbench.regular_files import Fault
+
 DEEPEST = 50  # levels
-KINDS = {
-    stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}  # fmt: skip
-
-
-class Fault(ValueError):
-    """What is wrong with a file, in a few words that follow its name."""
-
-
-def kind_of(path: Path) -> str:
-    """What stands at a path, links followed: `a folder`, `a pipe` ...; "" for a file.
-
-    Raises:
-        OSError: there is nothing.
-    """
-    mode = stat.S_IFMT(path.stat().st_mode)
-    return "" if mode == stat.S_IFREG else KINDS.get(mode, "no file")
-
-
-def read_bytes(path: Path, largest: int) -> bytes:
-    """The content of a file; a pipe is not waited for.
-
-    Raises:
-        Fault: it is no file, or larger than that many bytes.
-        OSError: it is not there or cannot be read.
-    """
-    if kind := kind_of(path):
-        raise Fault(f"is {kind}, not a file")
-    size = path.stat().st_size
-    if size > largest:
-        raise Fault(f"has {size / 1e6:,.0f} MB; at most {largest / 1e6:.0f} MB are read")
-    return path.read_bytes()
 
 
 def parse_json(content: bytes) -> Any:

@@ -8,11 +8,28 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from clipbench.json_files import KINDS
+KINDS = {
+    stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}  # fmt: skip
+
+
+class Fault(ValueError):
+    """What is wrong with a file, in a few words that follow its name."""
 
 
 class UnfitFile(OSError):
     """No regular file; `strerror` says what."""
+
+
+def kind_of(path: Path) -> str:
+    """What stands at a path, links followed: `a folder`, `a pipe` ...; "" for a file.
+
+    Raises:
+        OSError: there is nothing.
+    """
+    mode = stat.S_IFMT(path.stat().st_mode)
+    return "" if mode == stat.S_IFREG else KINDS.get(mode, "no file")
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
@@ -33,6 +50,23 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
         os.close(handle)
         raise UnfitFile(errno.EINVAL, f"{KINDS.get(kind, 'something else')}, not a file", os.fspath(path))
     return os.fdopen(handle, "rb")
+
+
+def read_bytes(path: Path, largest: int) -> bytes:
+    """The content of a file.
+
+    Raises:
+        Fault: it is no file, or larger than that many bytes.
+        OSError: it is not there or cannot be read.
+    """
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > largest:
+                raise Fault(f"has {size / 1e6:,.0f} MB; at most {largest / 1e6:.0f} MB are read")
+            return file.read()
+    except UnfitFile as error:
+        raise Fault(f"is {error.strerror}") from error
 
 
 def reason(path: str | os.PathLike[str], error: OSError) -> str:

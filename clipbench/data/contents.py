@@ -19,8 +19,7 @@ from clipbench import atomic
 from clipbench.data.decoding import check_content, check_header
 from clipbench.data.opening import check_all
 from clipbench.errors import RecordError
-from clipbench.json_files import read_bytes
-from clipbench.regular_files import open_regular, reason
+from clipbench.regular_files import open_regular, read_bytes, reason
 from clipbench.resources import cache_dir
 
 FORMAT = 2  # of the file in the cache, and of what counts as an image that can be opened

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from clipbench.data.cards import Card, CardFile
 from clipbench.errors import DataError
-from clipbench.json_files import Fault, read_bytes
+from clipbench.regular_files import Fault, read_bytes
 
 LARGEST = 256_000_000  # bytes of a text file, unpacked; the split of Food101 has 10 MB
 GZIP = b"\x1f\x8b"

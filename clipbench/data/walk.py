@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from clipbench.data.paths import IMAGE_SUFFIXES, few
-from clipbench.json_files import KINDS
-from clipbench.regular_files import reason
+from clipbench.regular_files import KINDS, reason
 
 LEFT_BEHIND = frozenset(("__MACOSX", "Thumbs.db", "ehthumbs.db", "desktop.ini", "@eaDir", "$RECYCLE.BIN"))
 TO_CONVERT = frozenset(

@@ -12,9 +12,9 @@ from typing import Any
 
 from clipbench.atomic import write_bytes
 from clipbench.errors import RecordError, UnknownName
-from clipbench.json_files import Fault, read_bytes
 from clipbench.records.cell import Record
 from clipbench.records.reading import LARGEST, parse_record, read_record
+from clipbench.regular_files import Fault, read_bytes
 
 LARGEST_FILE = 128_000_000  # bytes of a file of several records, as it is stored and unpacked
 PACKED = (".jsonl", ".jsonl.gz")

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from clipbench.errors import RecordError
-from clipbench.json_files import Fault, parse_json, read_bytes
+from clipbench.json_files import parse_json
 from clipbench.records.cell import Record
 from clipbench.records.correctness import count_bits
 from clipbench.records.former import in_this_schema
+from clipbench.regular_files import Fault, read_bytes
 from clipbench.schemas import first_fault
 
 SCHEMA = 2

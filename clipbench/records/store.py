@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 from clipbench.atomic import cannot_write, replacing, write_bytes, write_text
 from clipbench.errors import RecordError
-from clipbench.json_files import kind_of
 from clipbench.printable import printable
 from clipbench.records.cell import Cell, Record, comparable, content_key
 from clipbench.records.correctness import pack_bits, unpack_bits
 from clipbench.records.learned import why_not_left
 from clipbench.records.reading import SCHEMA, NewerRecord, parse_record, read_record
+from clipbench.regular_files import kind_of
 
 NO_RECORD, FAILED = "no record yet", "failed before"  # why a cell is undone
 

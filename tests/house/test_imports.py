@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parents[2]
 # A package may import itself and packages of a lower rank, so there is no circle; types count like any other import.
 # `tools` is outside the package: it may import all of it, and nothing of it imports `tools`.
 RANK = {
-    **dict.fromkeys(["errors", "json_files", "schemas"], 0),
+    **dict.fromkeys(["errors", "regular_files", "schemas"], 0),
     **dict.fromkeys(
-        ["argument_types", "atomic", "printable", "randomness", "regular_files", "resources", "yaml_files"], 1
+        ["argument_types", "atomic", "json_files", "printable", "randomness", "resources", "yaml_files"], 1
     ),
     **dict.fromkeys(["mini", "protocols"], 2),
     **dict.fromkeys(["backbone", "records"], 3),

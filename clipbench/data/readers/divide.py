@@ -16,9 +16,8 @@ from clipbench.data.paths import few
 from clipbench.data.readers.zhou import dump, parse
 from clipbench.data.splits import PARTS, Item, Split
 from clipbench.errors import ConfigError, DataError, RecordError
-from clipbench.json_files import Fault, read_bytes
 from clipbench.randomness import key
-from clipbench.regular_files import reason
+from clipbench.regular_files import Fault, read_bytes, reason
 from clipbench.resources import cache_dir
 
 Shares = tuple[float, float, float]

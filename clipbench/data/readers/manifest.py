@@ -16,9 +16,8 @@ from clipbench.data.paths import few
 from clipbench.data.splits import PARTS, Item, Split
 from clipbench.data.walk import locate, same_file
 from clipbench.errors import DataError
-from clipbench.json_files import Fault, read_bytes
 from clipbench.printable import printable
-from clipbench.regular_files import reason
+from clipbench.regular_files import Fault, read_bytes, reason
 
 COLUMNS = ("path", "label", "classname", "split")
 DRAWS = "draws"

@@ -14,7 +14,8 @@ from clipbench.data.cards import Card
 from clipbench.data.files import check_hash, named, open_file
 from clipbench.data.splits import PARTS, Item, Split
 from clipbench.errors import ConfigError, DataError
-from clipbench.json_files import Fault, parse_json
+from clipbench.json_files import parse_json
+from clipbench.regular_files import Fault
 from clipbench.schemas import validator
 from clipbench.yaml_files import check_schema
 
