@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from clipbench import __version__
-from clipbench.errors import ClipbenchError, Terminated
+from clipbench.errors import ClipbenchError, ConfigError, Terminated
 from clipbench.printable import printable, warn_in_one_line
 
 # in the order of `clipbench --help`
@@ -44,9 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors=PLAIN)
     warn_in_one_line()
     words = [*(sys.argv[1:] if arguments is None else arguments)]  # here `list` is the module of `clipbench list`
-    if {"", os.getcwd()}.isdisjoint(sys.path):
-        sys.path.append(os.getcwd())  # modules beside the user, as `python -m` finds them; installed ones come first
     try:
+        _find_modules_here()
         if words and words[0] in LIGHTNING:
             from clipbench.commands import fit
 
@@ -64,6 +63,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except SystemExit as stop:
         return int(stop.code or 0) if not isinstance(stop.code, str) else 2
+
+
+def _find_modules_here() -> None:
+    """Lets modules beside the user be imported, as `python -m` does; installed ones come first."""
+    try:
+        here = os.getcwd()
+    except FileNotFoundError as error:
+        raise ConfigError("the folder that you are in was removed: change to another one") from error
+    if {"", here}.isdisjoint(sys.path):
+        sys.path.append(here)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,7 +58,7 @@ def manifest_dataset(path: Path | str, template: str = GENERIC, key: str | None 
         DataError: when the manifest is not right or images are missing.
         ConfigError: when the template makes no sense.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))  # an unknown home stays as it is, and is no file
     check_template(template, "template")
     found, names = read_manifest(path, path.parent)
     name = path.resolve().parent.name if path.stem == "manifest" else path.stem

@@ -103,3 +103,12 @@ def test_our_own_warnings_are_a_line_without_code(monkeypatch: pytest.MonkeyPatc
     shown = warnings.formatwarning(ClipbenchWarning("a \x1b[2J b"), ClipbenchWarning, "x.py", 3)
     assert shown == "clipbench: a \\x1b[2J b\n"
     assert "x.py:3: UserWarning: theirs" in warnings.formatwarning(UserWarning("theirs"), UserWarning, "x.py", 3)
+
+
+def test_a_folder_that_was_removed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    here.rmdir()
+    assert main(["list", "methods"]) == 2
+    assert capsys.readouterr().err == "clipbench: the folder that you are in was removed: change to another one\n"

@@ -195,3 +195,8 @@ def test_a_thousand_faults_are_one_message(folder: Path) -> None:
     assert str(caught.value).endswith("; and 990 more")
     assert len(str(caught.value)) < 1000
     assert len(manifest.COLUMNS) == 4
+
+
+def test_a_home_that_nobody_has_is_no_file() -> None:
+    with pytest.raises(DataError, match="~no_such_user"):
+        manifest_dataset("~no_such_user/manifest.csv")
