@@ -42,7 +42,8 @@ def refuse_wrong_types(kind: type, values: Mapping[str, Any], called: str | None
             continue
         if get_origin(stated[name]) is Literal and isinstance(value, str):
             raise UnknownName(f"{name} of {called}", value, get_args(stated[name]))
-        raise ConfigError(f"{called}({name}={value!r:.100}): {name} is {_shown(stated[name])}")
+        hint = f"; write [{value!r:.100}]" if isinstance(value, str) and _fits([value], stated[name]) else ""
+        raise ConfigError(f"{called}({name}={value!r:.100}): {name} is {_shown(stated[name])}{hint}")
 
 
 @functools.cache

@@ -158,7 +158,10 @@ def test_a_failed_cell_is_reported_and_the_others_run(
         (["--method", "clipfit", "--datasets", "dtd", "--backbone", "ViT-B-61/openai"], "did you mean"),
         (["--method", "clipfit", "--datasets", "dtd", "--seeds", "one"], "whole numbers"),
         (["--method", "clipfit", "--datasets", "dtd", "--set", "nonsense"], "looks like"),
-        (["--method", "clipfit", "--datasets", "dtd", "--set", "trainer=5"], "section of settings"),
+        (
+            ["--method", "clipfit", "--datasets", "dtd", "--set", "trainer=5"],
+            "not a recipe at trainer: '5' is not of type 'object'",
+        ),
         (["--method", "clipfit", "--datasets", "dtd", "--set", "data.shots=3"], "--shots"),
         (["--method", "clipfit", "--datasets", "dtd", "--set", "protocol=few_shot"], "--protocol"),
         (

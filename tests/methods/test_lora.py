@@ -175,7 +175,7 @@ def test_what_cannot_be_is_refused(make: Callable[..., LoRA], small: str) -> Non
             LoRA(backbone=small, **wrong)  # type: ignore[arg-type]
     with pytest.raises(UnreadSetting, match=r"momentum=0\.9 .* adamw"):
         LoRA(backbone=small, optimizer="adamw", momentum=0.9)
-    with pytest.raises(ConfigError, match="list of sentences"):
+    with pytest.raises(ConfigError, match=r"train is a list, each text; write \['text tower, mlp\.fc'\]"):
         LoRA(backbone=small, train="text tower, mlp.fc")
     with pytest.raises(ConfigError, match=r"image\.blocks\.0\.attn\.q_proj: rank must lie between"):
         make(LoRA, rank=49)

@@ -52,7 +52,7 @@ def test_state_and_load_are_inverse_and_names_and_shapes_must_fit(backbone: Back
         with pytest.raises(MethodError, match="the stored tensors do not fit"):
             there.load(tensors, partial)
     with pytest.raises(
-        MethodError, match=r"missing \[\('image\.ln_post\.weight', \(24,\)\)\], not expected \[\('image"
+        MethodError, match=r"missing \[\('image\.ln_post\.weight', \(24,\), 'float32'\)\], not expected \[\('image"
     ):
         there.load({BIAS: state[BIAS], SCALE: state[SCALE][1:]})
     refuse_other_shapes(state, there.trainable)
