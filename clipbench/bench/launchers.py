@@ -18,7 +18,7 @@ import typing
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -153,6 +153,9 @@ def _start_server(context: BaseContext) -> None:
 
     def start() -> None:
         try:
+            # first, since it lets signals through at its end; what this thread starts after it does not hear Ctrl-C
+            resource_tracker.ensure_running()
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             probe.start()
             probe.join()
         except (OSError, EOFError) as error:
@@ -160,8 +163,7 @@ def _start_server(context: BaseContext) -> None:
 
     thread = threading.Thread(target=start, daemon=True)
     with _short_temporary_folder():
-        with signals_held():  # what the thread starts inherits that it does not hear Ctrl-C
-            thread.start()
+        thread.start()
         try:
             while thread.is_alive():
                 thread.join(0.1)
