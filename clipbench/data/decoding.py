@@ -83,11 +83,7 @@ def check_content(path: str | os.PathLike[str], data: bytes) -> str | None:
         with _opened(io.BytesIO(data)) as image:
             image.convert("RGB")
 
-    try:
-        _attempt(path, look)
-    except DamagedImages as error:
-        return str(error)
-    return None
+    return _fault(path, look)
 
 
 def check_header(path: str | os.PathLike[str]) -> str | None:
@@ -106,6 +102,11 @@ def check_header(path: str | os.PathLike[str]) -> str | None:
             if not _complete(image.format or "", end, size):
                 image.convert("RGB")
 
+    return _fault(path, look)
+
+
+def _fault(path: str | os.PathLike[str], look: Callable[[], object]) -> str | None:
+    """Why looking at a file fails; None where it does not."""
     try:
         _attempt(path, look)
     except DamagedImages as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import pickle
 import shutil
@@ -17,28 +16,7 @@ from clipbench.data import images
 from clipbench.data.decoding import DamagedImages, decode
 from clipbench.data.images import ArrayImages, ImageStore, kept_images
 from clipbench.errors import DataError
-
-
-def picture(seed: int, height: int = 20, width: int = 30) -> Image.Image:
-    values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(values)
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> list[Path]:
-    paths = [tmp_path / f"{number}.png" for number in range(5)]
-    for number, path in enumerate(paths):
-        picture(number, 20 + number, 30).save(path)
-    return paths
-
-
-@pytest.fixture
-def truncated(tmp_path: Path) -> Path:
-    buffer = io.BytesIO()
-    picture(9, 64, 64).save(buffer, "JPEG", quality=95)
-    path = tmp_path / "cut.jpg"
-    path.write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
-    return path
+from tests.data.pictures import picture
 
 
 def test_preload_names_every_bad_file_in_one_message(files: list[Path], truncated: Path) -> None:
