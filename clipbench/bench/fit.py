@@ -68,7 +68,7 @@ class RunCLI(ClipbenchCLI):
         self._prepared()
         for line in self.datamodule.source.about():
             print(f"clipbench: {line}", file=sys.stderr)
-        self.trainer.callbacks += time_lines(self.trainer)  # type: ignore[attr-defined]
+        self.trainer.callbacks += time_lines(self.trainer, self._get(self.config_init, "trainer"))  # type: ignore[attr-defined]
         if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.folder = own_folder(Path(self.trainer.log_dir or self.trainer.default_root_dir))
 
