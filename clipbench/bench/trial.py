@@ -97,7 +97,9 @@ class _Seconds(L.Callback):
         if not self.steps:
             self._look(None, trainer, pl_module)
 
-    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> int | None:
+    def on_train_batch_start(  # type: ignore[override]
+        self, trainer: L.Trainer, *_: Any
+    ) -> int | None:
         """-1 ends the epoch before the step."""
         trainer.should_stop |= not self.steps
         return None if self.steps else -1
