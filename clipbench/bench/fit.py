@@ -16,6 +16,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.trainer.states import TrainerStatus
 
+from clipbench.atomic import named_by
 from clipbench.bench.build import ClipbenchCLI, method_without_weights, with_whole_path
 from clipbench.bench.expected_time import time_lines
 from clipbench.bench.outcome_lines import lines_of, measured, refuse_empty_val
@@ -103,7 +104,8 @@ class RunCLI(ClipbenchCLI):
             raise MethodError("nothing was learned: the fit saw no batch; look at trainer.max_epochs and limits of it")
         check_finite(method)
         path, here = self.folder / WEIGHTS, Path.cwd()
-        size = method.save(path, self.recipe)
+        with named_by("--trainer.default_root_dir"):
+            size = method.save(path, self.recipe)
         path = path.relative_to(here) if path.is_relative_to(here) else path
         count = sum(parameter.numel() for parameter in method.trainable.values())
         learned = f"learned {count:,} numbers: {path} ({size:,} bytes)"
