@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable
+import math
+import re
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from clipbench.schemas import TOP, misfits
 
 LARGEST = 10_000_000  # bytes of a file that a person wrote
 DEEPEST = 50  # levels
+NUMBER = re.compile(r"[-+]?[0-9.]*[0-9][0-9.]*[eE][-+]?[0-9]+")
 
 
 class _Strict(yaml.SafeLoader):
@@ -74,7 +77,24 @@ def read_yaml(path: Path) -> Any:
         raise ConfigError(f"'{path}' cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"'{path}' is not YAML: it is not UTF-8 ({error.reason} at byte {error.start})") from error
-    return parse_yaml(text, f"'{path}' is not YAML")
+    content = parse_yaml(text, f"'{path}' is not YAML")
+    for place, number in _not_finite(content):
+        raise ConfigError(f"'{path}': {place} is {number}, where only finite numbers can be")
+    return content
+
+
+def _not_finite(content: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Where numbers stand that no record could hold, also those that YAML takes for text, as 1e999."""
+    if isinstance(content, dict | list):
+        for key, value in content.items() if isinstance(content, dict) else enumerate(content):
+            yield from _not_finite(value, f"{place}.{key}".lstrip("."))
+    elif isinstance(content, float | int) or (isinstance(content, str) and NUMBER.fullmatch(content)):
+        try:
+            finite = math.isfinite(float(content))
+        except OverflowError:  # a whole number of hundreds of digits
+            finite = False
+        if not finite:
+            yield place or "its content", str(content)[:40]
 
 
 def check_schema(content: Any, schema: Path, kind: str, origin: str) -> None:

@@ -6,11 +6,8 @@ import argparse
 import functools
 import importlib.util
 import json
-import logging
-import math
 import os
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -19,26 +16,19 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from clipbench.backbone.clip import describe_backbone
+from clipbench.bench.keys import DATA_MODULES, check_keys, refuse_not_finite, with_whole_path
+from clipbench.bench.monitors import MonitorsAreLogged, monitored, refuse_unvalidated
 from clipbench.bench.parser_messages import CLASSES, one_sentence
-from clipbench.bench.trainer import SHORT_PRECISIONS, check_trainer, make_trainer
-from clipbench.data import module as data_modules
+from clipbench.bench.trainer import SHORT_PRECISIONS, check_trainer, make_trainer, quiet_lightning
 from clipbench.data.module import DataModule
 from clipbench.data.task import Task
 from clipbench.errors import ConfigError, NotHere, UnknownName
-from clipbench.methods import imported_module, method_class
-from clipbench.methods.arguments import settings_of
 from clipbench.methods.base import Method
-from clipbench.protocols import protocol
-from clipbench.recipes.arguments import RIGHT_WORDS
+from clipbench.recipes.arguments import OF_TRAINER_METHODS
 from clipbench.recipes.recipe import Config, merge
-from clipbench.recipes.settings import OF_CLASSES
-from clipbench.records.settings import flat
 
 # Lightning's CLI calls jsonargparse by names that are on their way out; that is for its next release to mend
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-# the others cast what is trained in place
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-DATA_MODULES = ("FewShotDataModule", "ImageFolder", "Manifest")
 
 
 class ClipbenchCLI(LightningCLI):
@@ -88,6 +78,9 @@ class ClipbenchCLI(LightningCLI):
         self.datamodule, self.model = (self._get(self.config_init, section)() for section in ("data", "model"))
         self.datamodule.preprocessing = self.model.preprocessing
         self.trainer = self.instantiate_trainer()
+        callbacks: list[L.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        if [*monitored(callbacks)]:
+            callbacks.insert(0, MonitorsAreLogged())
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[L.Callback]) -> L.Trainer:
         self.trainer_class = _trainer
@@ -133,6 +126,9 @@ def resolved(config: Config) -> Config:
         ) from error
     whole = {key: value for key, value in result.items() if key not in ("config", "seed_everything", "optimizer")}
     refuse_not_finite(whole)
+    if isinstance(whole["trainer"]["callbacks"], dict):
+        whole["trainer"]["callbacks"] = [whole["trainer"]["callbacks"]]
+    refuse_unvalidated(whole["trainer"])
     section = json.dumps(whole["trainer"], sort_keys=True)
     if section not in _taken:
         try:
@@ -210,14 +206,6 @@ def _parsed(config: Config) -> Namespace:
         raise ConfigError(one_sentence(str(error))) from error
 
 
-def refuse_not_finite(config: Config) -> None:
-    """Raise ConfigError, with the key, for a setting that no record could hold."""
-    for key, value in flat(config).items():
-        for number in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(number, float) and not math.isfinite(number):
-                raise ConfigError(f"{key} is {number}: a setting is a finite number")
-
-
 @functools.cache
 def _parser() -> LightningArgumentParser:
     """A parser that builds nothing; making it takes three quarters of the time of resolving a config."""
@@ -226,16 +214,7 @@ def _parser() -> LightningArgumentParser:
 
 
 def _for_parser(config: Config) -> Config:
-    return with_whole_path({key: value for key, value in config.items() if key != "ckpt_path"})
-
-
-def with_whole_path(config: Config) -> Config:
-    """The config with its method by the whole path: the parser would look for a short name in every class there is."""
-    model = config.get("model") or {}
-    if "class_path" not in model:
-        return config
-    kind = method_class(str(model["class_path"]))
-    return config | {"model": model | {"class_path": f"{kind.__module__}.{kind.__qualname__}"}}
+    return with_whole_path({key: value for key, value in config.items() if key not in OF_TRAINER_METHODS})
 
 
 def with_precision(config: Config) -> Config:
@@ -244,81 +223,6 @@ def with_precision(config: Config) -> Config:
     given = (config.get("trainer") or {}).get("precision")
     precision = default if given is None else SHORT_PRECISIONS.get(str(given), given)
     return merge(config, {"trainer": {"precision": precision}})
-
-
-def check_keys(config: Config) -> None:
-    """Refuse keys that nobody reads, with the nearest one that somebody does.
-
-    Raises:
-        UnknownName: an unknown section, setting, method or data module.
-    """
-    known = ("model", "data", "trainer", "weights", "ckpt_path")
-    for key in config:
-        if key == "protocol":
-            raise ConfigError("the protocol is a setting of the data: data.init_args.protocol")
-        if key in known:
-            continue
-        if key in RIGHT_WORDS:
-            raise ConfigError(f"'{key}' is no key of a config: {RIGHT_WORDS[key]}")
-        for section_name, kind in _classes_of(config):
-            if key in settings_of(kind):
-                raise ConfigError(f"'{key}' is no key of a config; did you mean '{section_name}.{key}'?")
-        raise UnknownName("config key", key, (*known, "protocol"))  # on the command line a word of its own
-    for section in ("model", "data", "trainer"):
-        if not isinstance(config.get(section) or {}, dict):
-            raise ConfigError(f"'{section}' is a section of settings, not '{config[section]}'")
-    model, data, trainer = (config.get(section) or {} for section in ("model", "data", "trainer"))
-    for name, section_ in (("model", model), ("data", data)):
-        for key in section_:
-            if key not in ("class_path", "init_args"):
-                raise ConfigError(f"'{name}.{key}': settings of {name} stand below {name}.init_args")
-    if "class_path" in model:
-        kind = method_class(str(model["class_path"]))
-        for key in model.get("init_args") or {}:
-            if key not in settings_of(kind):
-                raise UnknownName(f"setting of {kind.__name__}", key, settings_of(kind))
-    protocol((data.get("init_args") or {}).get("protocol", "base_to_novel"))
-    name = str(data.get("class_path", "FewShotDataModule"))
-    if "." not in name and name not in DATA_MODULES:
-        raise UnknownName("data module", name, DATA_MODULES)
-    if "." not in name:
-        accepted = settings_of(getattr(data_modules, name))
-        for key in data.get("init_args") or {}:
-            if key not in accepted:
-                raise UnknownName(f"setting of {name}", key, accepted)
-    for key in OF_CLASSES:
-        value = trainer.get(key)
-        for one in value if isinstance(value, list) else [value]:
-            if isinstance(one, Mapping) and "class_path" not in one:
-                raise ConfigError(f"trainer.{key}: settings of a class that is not named: give trainer.{key}=CLASS")
-    for section_, key in ((data, "data"), (trainer, "trainer")):
-        for path in class_paths(section_):
-            if "." in path:  # else the parser would say what its import raised without the place
-                imported_module(path.rpartition(".")[0], f"{key} '{path}'")
-    for key in trainer:
-        if key not in settings_of(L.Trainer):
-            raise UnknownName("setting of the trainer", key, settings_of(L.Trainer))
-    if trainer.get("precision") not in (None, *PRECISIONS):
-        raise UnknownName("trainer.precision (what is trained stays float32)", str(trainer["precision"]), PRECISIONS)
-
-
-def _classes_of(config: Config) -> Iterator[tuple[str, type]]:
-    """The classes whose settings stand in a config, as far as they are known, with their sections."""
-    model, data = (section if isinstance(section := config.get(key), dict) else {} for key in ("model", "data"))
-    if "class_path" in model:
-        yield "model", method_class(str(model["class_path"]))
-    yield "data", getattr(data_modules, str(data.get("class_path")).rpartition(".")[2], data_modules.FewShotDataModule)
-    yield "trainer", L.Trainer
-
-
-def class_paths(config: Any) -> Iterator[str]:
-    """Every class that a section names: by a `class_path`, or where the trainer takes a class."""
-    for key, value in config.items() if isinstance(config, Mapping) else ():
-        named = key in ("class_path", *OF_CLASSES)
-        for one in value if isinstance(value, list | tuple) else [value]:
-            if named and isinstance(one, str):
-                yield one
-            yield from class_paths(one)
 
 
 def method_without_weights(kind: type[Method], arguments: Mapping[str, Any], classes: int) -> Method:
@@ -332,25 +236,3 @@ def method_without_weights(kind: type[Method], arguments: Mapping[str, Any], cla
     names = ("first class", "second class", "third class")[:classes]
     method.setup(task=Task("", None, names, ()), backbone=describe_backbone(method.backbone_name))
     return method
-
-
-def quiet_lightning() -> None:
-    """Silence what Lightning says at every trainer: hardware, tips, loader workers."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for pattern in (
-        r".*does not have many workers.*",
-        r".*The number of training batches.*",
-        r".*`training_step` returned `None`.*",
-        r".*`LightningModule.configure_optimizers` returned `None`.*",
-        r".*GPU available but not used.*",
-        r".*Checkpoint directory .* exists and is not empty.*",
-        r".*lr_scheduler.step\(\).*before.*optimizer.step\(\).*",
-        r".*No negative samples.*",
-        r".*litlogger.*",
-        r".*Total length of `DataLoader` across ranks is zero.*",
-        r".*tensorboardX.*",
-        r".*in eval mode at the start of training.*",
-        r".*isinstance\(treespec, LeafSpec\).*",
-    ):
-        warnings.filterwarnings("ignore", message=pattern)

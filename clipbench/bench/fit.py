@@ -16,9 +16,10 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.trainer.states import TrainerStatus
 
-from clipbench.atomic import named_by
-from clipbench.bench.build import ClipbenchCLI, method_without_weights, with_whole_path
-from clipbench.bench.expected_time import time_lines
+from clipbench.bench.build import ClipbenchCLI, method_without_weights
+from clipbench.bench.expected_time import length_line, time_lines
+from clipbench.bench.keys import with_whole_path
+from clipbench.bench.monitors import monitors_told
 from clipbench.bench.outcome_lines import lines_of, measured, refuse_empty_val
 from clipbench.bench.parser_messages import one_sentence
 from clipbench.bench.run import check_finite
@@ -69,7 +70,9 @@ class RunCLI(ClipbenchCLI):
         self._prepared()
         for line in self.datamodule.source.about():
             print(f"clipbench: {line}", file=sys.stderr)
-        self.trainer.callbacks += time_lines(self.trainer, self._get(self.config_init, "trainer"))  # type: ignore[attr-defined]
+        if line := length_line(self.trainer, self._get(self.config, "trainer").max_epochs):
+            print(f"clipbench: {line}", file=sys.stderr)
+        self.trainer.callbacks += time_lines(self.trainer)  # type: ignore[attr-defined]
         if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.folder = own_folder(Path(self.trainer.log_dir or self.trainer.default_root_dir))
 
@@ -104,8 +107,7 @@ class RunCLI(ClipbenchCLI):
             raise MethodError("nothing was learned: the fit saw no batch; look at trainer.max_epochs and limits of it")
         check_finite(method)
         path, here = self.folder / WEIGHTS, Path.cwd()
-        with named_by("--trainer.default_root_dir"):
-            size = method.save(path, self.recipe)
+        size = method.save(path, self.recipe)
         path = path.relative_to(here) if path.is_relative_to(here) else path
         count = sum(parameter.numel() for parameter in method.trainable.values())
         learned = f"learned {count:,} numbers: {path} ({size:,} bytes)"
@@ -168,13 +170,13 @@ def run_subcommand(subcommand: str, config: Config, recipe: str, recipe_file: st
         stored = read_checkpoint(Path(str(config["ckpt_path"])))
         if missing := [key for key in RESUMED if key not in stored]:
             raise MethodError(f"a fit cannot go on from '{config['ckpt_path']}': it holds no {missing[0]}")
-    config = {"weights_only": True, **({} if subcommand == "fit" else {"verbose": False}), **config}
+    config = ({} if subcommand == "fit" else {"verbose": False}) | config | {"weights_only": True}
     RunCLI.recipe, RunCLI.recipe_file, RunCLI.live, RunCLI.stop = recipe, recipe_file, None, StopSignal()
 
     def trainer() -> Any:
         return getattr(RunCLI.live, "trainer", None)
 
-    with stopped_by(RunCLI.stop, trainer):
+    with stopped_by(RunCLI.stop, trainer), monitors_told(trainer):
         try:
             RunCLI({"subcommand": subcommand, subcommand: with_whole_path(config)}, run=True)
         except argparse.ArgumentError as error:

@@ -55,13 +55,13 @@ def learned_method(
     return header, method
 
 
-def measure(subcommand: str, source: Config, recipe: Recipe | None, user: Config, trainer: Config) -> None:
+def measure(subcommand: str, source: Config, recipe: Recipe, user: Config, trainer: Config) -> None:
     """Run `test` or `validate` of what was learned, and print what was measured.
 
     Args:
         subcommand: which of them.
         source: `weights` or `ckpt_path`, a file.
-        recipe: the recipe, where one is named: says where its class is, and how to run.
+        recipe: says where its class is, where it names one, and how to run.
         user: the user's own settings over it.
         trainer: settings of the trainer under all others.
 
@@ -71,10 +71,9 @@ def measure(subcommand: str, source: Config, recipe: Recipe | None, user: Config
         DataError: there is nothing to measure on.
         KeyboardInterrupt: Ctrl-C.
     """
-    sections = {} if recipe is None else recipe.sections
-    file, model = next(iter(source.values())), user.get("model") or {}
-    named = model.get("class_path") or (sections.get("model") or {}).get("class_path")
-    kind = None if recipe is None else method_class(str(named))
+    sections, file, model = recipe.sections, next(iter(source.values())), user.get("model") or {}
+    named = model.get("class_path") or sections["model"].get("class_path")
+    kind = method_class(str(named)) if named else None
     backbone = (model.get("init_args") or {}).get("backbone")
     header, method_of = learned_method(source.get("weights"), source.get("ckpt_path"), kind, backbone)
     refuse_other_model(model, header, file)

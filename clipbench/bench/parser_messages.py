@@ -18,6 +18,7 @@ CLASSES = {
     "trainer.plugins": "lightning.pytorch.plugins",
     "trainer.strategy": "lightning.pytorch.strategies",
 }
+BASES = ("Base", "Callback", "Checkpoint", "Lambda", "Logger", "ProgressBar")  # of Lightning, to derive from
 NOISE = re.compile(
     r"Subtypes|Errors:|Expected (a )?<class|Expected a path|Does not validate against any|Given value"
     r"|Not a valid subclass|Subclass types expect|a class path \(str\)|a dict with|Parser key"
@@ -71,9 +72,11 @@ def _wanted(text: str) -> list[str]:
 
 
 def _nearest(place: str, name: str) -> str:
-    """The class of Lightning that may be meant."""
+    """The class of Lightning that may be meant, or all that can be used as they are."""
     if place not in CLASSES:
         return ""
-    known = [one for one in import_module(CLASSES[place]).__all__ if one[:1].isupper()]
+    known = [one for one in import_module(CLASSES[place]).__all__ if one[:1].isupper() and not one.startswith(BASES)]
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean '{near[0]}'?" if near else f" (Lightning's own: {', '.join(known)})"
+    if near:
+        return f"; did you mean '{near[0]}'?"
+    return f" (Lightning's own: {', '.join(known)}; one of yours is module.Class)"

@@ -16,10 +16,10 @@ import lightning as L
 import torch
 from lightning.pytorch.trainer.states import TrainerStatus
 
-from clipbench.atomic import named_by
 from clipbench.bench.build import ClipbenchCLI, build
 from clipbench.bench.cost import PeakMemory, StepClock, inference_overhead
 from clipbench.bench.environment import environment
+from clipbench.bench.monitors import monitors_told
 from clipbench.bench.plan import PlannedCell
 from clipbench.bench.stop import behind
 from clipbench.data.task import Task
@@ -48,7 +48,6 @@ class Outcome:
     record: Record | None
 
 
-@named_by("--results")
 def run_cell(planned: PlannedCell, folder: Path, say: Say | None = None, wait_seconds: float = 0) -> Outcome:
     """Run one cell and write its record; a failure becomes an error record.
 
@@ -139,7 +138,8 @@ def _measured(planned: PlannedCell, store: RecordStore, say: Say | None) -> dict
     trained = sum(parameter.numel() for parameter in method.trainable.values())
     at_fit = time.perf_counter()
     if trained and trainer.max_epochs != 0:  # zero epochs: what is there is only tested, as WiSE-FT's
-        interruptible(cli, lambda: trainer.fit(method, datamodule=data))
+        with monitors_told(lambda: trainer):
+            interruptible(cli, lambda: trainer.fit(method, datamodule=data))
         check_finite(method)
     at_test = time.perf_counter()
     interruptible(cli, lambda: trainer.test(method, datamodule=data, verbose=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -79,3 +80,25 @@ def _named(settings: Mapping[str, Any], said: str) -> str:
 def _value(value: Any) -> str:
     values = value if isinstance(value, list) else [value]
     return ", ".join(str(one) if isinstance(one, str | int | float | bool) else type(one).__name__ for one in values)
+
+
+def quiet_lightning() -> None:
+    """Silence what Lightning says at every trainer: hardware, tips, loader workers."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for pattern in (
+        r".*does not have many workers.*",
+        r".*The number of training batches.*",
+        r".*`training_step` returned `None`.*",
+        r".*`LightningModule.configure_optimizers` returned `None`.*",
+        r".*GPU available but not used.*",
+        r".*Checkpoint directory .* exists and is not empty.*",
+        r".*lr_scheduler.step\(\).*before.*optimizer.step\(\).*",
+        r".*No negative samples.*",
+        r".*litlogger.*",
+        r".*Total length of `DataLoader` across ranks is zero.*",
+        r".*tensorboardX.*",
+        r".*in eval mode at the start of training.*",
+        r".*isinstance\(treespec, LeafSpec\).*",
+    ):
+        warnings.filterwarnings("ignore", message=pattern)

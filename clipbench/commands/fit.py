@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +13,10 @@ from clipbench.commands import LIGHTNING
 from clipbench.data.preprocessing import backbone_of_suite
 from clipbench.errors import ConfigError
 from clipbench.methods import method_class
-from clipbench.recipes.arguments import OF_TRAINER_METHODS, RIGHT_WORDS, CommandLine, choose_recipe, read_words
+from clipbench.recipes.arguments import BESIDE, FILES, CommandLine, choose_recipe, classes_of, read_words
 from clipbench.recipes.cell_config import data_context
 from clipbench.recipes.recipe import Config, Recipe, known_recipes, merge, read_config, resolve
-from clipbench.recipes.settings import plain
+from clipbench.recipes.settings import SECTIONS, plain
 from clipbench.recipes.start import start_of
 
 ALONE: Config = {"devices": 1, "log_every_n_steps": 1, "num_sanity_val_steps": 0}
@@ -27,8 +28,8 @@ def add_parser(commands: Any) -> None:
         commands.add_parser(name, help=f"one LightningCLI run: {name} (clipbench {name} --help)")
 
 
-def merged_config(words: Sequence[str]) -> tuple[Config, Config, str]:
-    """The merged config of a command line, the arguments of the trainer's method, and the recipe's name; without torch.
+def merged_config(words: Sequence[str]) -> tuple[Config, str]:
+    """The merged config of a command line and the recipe's name; without torch.
 
     Only the precision is left to the device that runs it, unless somebody sets it.
 
@@ -38,36 +39,18 @@ def merged_config(words: Sequence[str]) -> tuple[Config, Config, str]:
     return merged(read_words(words))
 
 
-def merged(line: CommandLine) -> tuple[Config, Config, str]:
+def merged(line: CommandLine) -> tuple[Config, str]:
     """`merged_config` of words that have been read."""
-    for key, _ in line.settings:
-        if key in RIGHT_WORDS:
-            raise ConfigError(f"there is no option --{key}: {RIGHT_WORDS[key]}")
     recipe, layers = choose_recipe(line.configs, line.settings)
-    of_method = _of_method(line, layers)
-    top: Config = {}
-    for layer in layers:
-        top = merge(top, layer)
     base: Config = {
         "model": {"init_args": {}},
         "data": {"class_path": "FewShotDataModule", "init_args": {}},
         "trainer": dict(ALONE),
     }
-    context = _context(merge(merge(base, recipe.sections), top))
+    context = _context(functools.reduce(merge, layers, merge(base, recipe.sections)))
     base["model"]["init_args"]["backbone"] = backbone_of_suite(context["suite"])
     context.setdefault("backbone", base["model"]["init_args"]["backbone"])
-    return resolve(recipe, base, context, layers), of_method, recipe.name
-
-
-def _of_method(line: CommandLine, layers: list[Config]) -> Config:
-    """The arguments of the trainer's method, taken out of the layers."""
-    found: Config = {}
-    for layer in layers:
-        found |= {key: layer.pop(key) for key in OF_TRAINER_METHODS if key in layer}
-    found |= line.of_method
-    if plain(found.pop("weights_only", None)) not in (None, True):
-        raise ConfigError("weights_only is always true: nothing that stands in a checkpoint is ever run")
-    return found
+    return resolve(recipe, base, context, layers), recipe.name
 
 
 def _context(config: Config) -> dict[str, Any]:
@@ -94,21 +77,23 @@ def run(subcommand: str, words: Sequence[str]) -> int:
         print("recipes:", ", ".join(known_recipes()))
         return 0
     line = read_words(words)
-    if subcommand == "fit" and "verbose" in line.of_method:
-        raise ConfigError("there is no option --verbose of fit: it is for validate and test")
+    for key, _ in line.settings:
+        if "." not in key and key not in (*SECTIONS, *BESIDE, "protocol"):
+            from clipbench.bench.keys import refuse_bare
+
+            refuse_bare(key, option=True)
     if line.help is not None:
         return _help(subcommand, line)
     if subcommand != "fit" and (source := _learned(line)):
         return _measure(subcommand, line, source)
-    config, of_method, name = merged(line)
+    config, name = merged(line)
+    _check_beside(subcommand, config, begins=line.print_config is None)
     if isinstance(start_of(config, name), Recipe):
         start = config["model"]["init_args"]["start"]
         raise ConfigError(
             f"'{name}' starts from recipe '{start}', which `clipbench bench --method {name}` runs first; "
             f"`clipbench {subcommand}` takes a file of learned weights: --model.start FILE"
         )
-    if line.print_config is None:
-        _check_checkpoint(of_method.get("ckpt_path"))
     from clipbench.bench.build import printed, resolved, with_precision
 
     config = with_precision(config)
@@ -121,20 +106,16 @@ def run(subcommand: str, words: Sequence[str]) -> int:
     if subcommand != "fit":
         refuse_untrained(whole, subcommand)
     files = [file for file in line.configs if file not in known_recipes()]
-    for name_of_class in filter(None, ((read_config(file)[1].get("model") or {}).get("class_path") for file in files)):
-        method_class(str(name_of_class))  # whose weights a `start` may be: files never import what they name
-    run_subcommand(subcommand, config | of_method, name, files[-1] if files else None)
+    for kind in classes_of(files):
+        method_class(kind)  # whose weights a `start` may be: files never import what they name
+    run_subcommand(subcommand, config, name, files[-1] if files else None)
     return 0
 
 
 def _learned(line: CommandLine) -> Config:
     """The `weights` or `ckpt_path` that is to be measured, that of the command line before that of a config."""
-    typed = dict((*line.settings, *line.of_method.items()))
-    for key in ("weights", "ckpt_path"):
-        if typed.get(key) == "":
-            raise ConfigError(f"--{key} needs the name of a file")
-    for found in (typed, *(read_config(name)[1] for name in reversed(line.configs))):
-        sources = {key: str(found[key]) for key in ("weights", "ckpt_path") if found.get(key)}
+    for found in (dict(line.settings), *(read_config(name)[1] for name in reversed(line.configs))):
+        sources = {key: str(found[key]) for key in FILES if found.get(key)}
         if len(sources) == 2:
             raise ConfigError("weights and ckpt_path are two sources of what was learned: name one of them")
         if sources:
@@ -150,18 +131,12 @@ def _measure(subcommand: str, line: CommandLine, source: Config) -> int:
         from clipbench.methods.header import read_header
 
         read_header(Path(source["weights"]))  # a wrong file is told before torch is imported
-    _check_checkpoint(source.get("ckpt_path"))
-    named = any(key in ("model", "model.class_path") for key, _ in line.settings) or any(
-        "class_path" in (read_config(name)[1].get("model") or {}) for name in line.configs
-    )
-    recipe, layers = choose_recipe(line.configs, line.settings if named else [("model", "ZeroShot"), *line.settings])
-    _of_method(line, layers)
-    user: Config = {}
-    for layer in layers:
-        user = merge(user, layer)
+    recipe, layers = choose_recipe(line.configs, line.settings, default="what was learned")
+    user = functools.reduce(merge, layers, Config())
+    _check_beside(subcommand, {key: value for key, value in user.items() if key not in FILES} | source)
     from clipbench.bench.measure import measure
 
-    measure(subcommand, source, recipe if named else None, user, dict(ALONE))
+    measure(subcommand, source, recipe, {key: user[key] for key in user if key not in BESIDE}, dict(ALONE))
     return 0
 
 
@@ -177,8 +152,13 @@ def _help(subcommand: str, line: CommandLine) -> int:
     return 0
 
 
-def _check_checkpoint(path: str | None) -> None:
-    """Raises ConfigError where there is no such file."""
+def _check_beside(subcommand: str, config: Config, begins: bool = True) -> None:
+    """Raise ConfigError for an argument of the trainer's method that it does not take."""
+    if plain(config.get("weights_only")) not in (None, True):
+        raise ConfigError("weights_only is always true: nothing that stands in a checkpoint is ever run")
+    if subcommand == "fit" and config.get("verbose") is not None:
+        raise ConfigError("there is no option --verbose of fit: it is for validate and test")
+    path = config.get("ckpt_path") if begins else None
     if path in ("best", "last", "hpc", "registry"):
         found = sorted(Path("lightning_logs").rglob("*.ckpt"), key=lambda file: file.stat().st_mtime)
         newest = f", the newest here is {found[-1]}" if found else ""

@@ -21,8 +21,9 @@ from clipbench.recipes.recipe import (
 from clipbench.recipes.settings import from_dotted, shortened, typed_value
 
 OF_TRAINER_METHODS = ("ckpt_path", "verbose", "weights_only")
-# what LightningCLI writes into a config beside the sections of a recipe
-BESIDE = ("seed_everything", "optimizer", "lr_scheduler", "weights", *OF_TRAINER_METHODS)
+FILES = ("weights", "ckpt_path")  # two sources of what was learned
+BESIDE = ("weights", *OF_TRAINER_METHODS)  # keys of a config
+OF_LIGHTNING = ("seed_everything", "optimizer", "lr_scheduler")  # what LightningCLI writes into a config beside them
 # words of LightningCLI and of the bench that mean something else here
 RIGHT_WORDS = {
     "optimizer": "the optimiser is a setting of the method: model.optimizer, with model.lr beside it",
@@ -45,14 +46,12 @@ class CommandLine:
     Attributes:
         configs: the `--config` values in order.
         settings: all other options, key and value, in order.
-        of_method: the arguments of the trainer's method: `ckpt_path`, `verbose`, `weights_only`.
         help: an option whose help is asked for and the class, as `("model", "CLIPFit")`.
         print_config: flags of `--print_config`; None where it is not asked for.
     """
 
     configs: list[str] = field(default_factory=list)
     settings: list[tuple[str, Any]] = field(default_factory=list)
-    of_method: Config = field(default_factory=dict)
     help: tuple[str, str] | None = None
     print_config: list[str] | None = None
 
@@ -86,9 +85,11 @@ def read_words(words: Sequence[str]) -> CommandLine:
             text = rest.pop(0)
         if key in ("config", "c"):
             line.configs.append(text)
-        elif key in OF_TRAINER_METHODS:
-            line.of_method[key] = typed_value(key, text, option)
         else:
+            if key in RIGHT_WORDS:
+                raise ConfigError(f"there is no option {option}: {RIGHT_WORDS[key]}")
+            if key in FILES and not text:
+                raise ConfigError(f"{option} needs the name of a file")
             key = SHORT.get(key, key)
             line.settings.append((key, typed_value(key, text, option)))
     return line
@@ -109,12 +110,17 @@ def _flags(text: str) -> list[str]:
 
 
 def choose_recipe(
-    configs: Sequence[str], settings: Mapping[str, Any] | Iterable[tuple[str, Any]]
+    configs: Sequence[str], settings: Mapping[str, Any] | Iterable[tuple[str, Any]], default: str | None = None
 ) -> tuple[Recipe, list[Config]]:
     """The recipe of a command line and the layers above it.
 
     The last config that names a method is the recipe; those before it that name one are gone, whole. A `--model X` of
     another class keeps the recipe's data and trainer and drops all that it says of its method.
+
+    Args:
+        configs: recipes and files of settings, in order.
+        settings: key and value, in order.
+        default: names the recipe, which then has no settings, where no method is named.
 
     Raises:
         ConfigError: no method is named at all, or a file does not fit.
@@ -134,6 +140,7 @@ def choose_recipe(
     command_line = protocol_of_data(command_line)
     chosen = (command_line.get("model") or {}).get("class_path")
     if recipe is None:
+        chosen = chosen or default
         if chosen is None:
             raise ConfigError("no method is named; give --config with a recipe (clipbench list methods) or --model")
         recipe = Recipe(str(chosen).lower(), {"model": {}, "data": {}, "trainer": {}}, (), {})
@@ -149,13 +156,20 @@ def choose_recipe(
 def _read_layer(name: str) -> tuple[str, Config, Config]:
     """A recipe, a layer of settings, or what a run saved: its name, its sections, and what stands beside them."""
     stem, content = read_config(name)
-    for key in ("seed_everything", "optimizer", "lr_scheduler"):
+    for key in OF_LIGHTNING:
         if content.get(key):
             raise ConfigError(f"'{name}': {RIGHT_WORDS[key]}")
-    beside = {key: content[key] for key in ("weights", *OF_TRAINER_METHODS) if content.get(key) is not None}
-    content = protocol_of_data({key: value for key, value in content.items() if key not in BESIDE})
+    beside = {key: content[key] for key in BESIDE if content.get(key) is not None}
+    content = {key: value for key, value in content.items() if key not in (*BESIDE, *OF_LIGHTNING)}
+    content = protocol_of_data(content)
     check_recipe(content, name)
     return stem, content, beside
+
+
+def classes_of(configs: Iterable[str]) -> list[str]:
+    """The methods that configs name: a user's own files vouch for these classes."""
+    sections = (read_config(name)[1].get("model") or {} for name in configs)
+    return [str(section["class_path"]) for section in sections if section.get("class_path")]
 
 
 def protocol_of_data(config: Config) -> Config:

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 
 from clipbench.errors import ConfigError
+from clipbench.recipes.arguments import BESIDE
 from clipbench.recipes.recipe import Config, Recipe, merge, resolve
 from clipbench.recipes.request import Request
 from clipbench.recipes.settings import plain
@@ -40,7 +41,7 @@ def cell_config(request: Request, recipe: Recipe, dataset: str, section: Config,
         for key in ("devices", "num_nodes", "strategy"):
             if key in _section(layer, "trainer"):
                 raise ConfigError(f"a run is one process on one device: leave trainer.{key} out")
-        for key in ("weights", "ckpt_path"):
+        for key in BESIDE:
             if layer.get(key) is not None:
                 raise ConfigError(
                     f"a bench cell is a whole run: {key} is for `clipbench fit` and `test`; see model.start"
@@ -52,6 +53,8 @@ def cell_config(request: Request, recipe: Recipe, dataset: str, section: Config,
     axes = {"data": {"init_args": {"shots": request.shots, "seed": seed, "protocol": request.protocol}}}
     config = merge(resolve(recipe, base, context, request.user, request.setting), axes)
     refuse_partial_runs(config["trainer"])
+    if any("max_epochs" in _section(layer, "trainer") for layer in request.user):
+        _refuse_endless(config["trainer"])
     return config
 
 
@@ -79,6 +82,15 @@ def refuse_partial_runs(trainer: Config) -> None:
             raise ConfigError(f"trainer.{key} {value}: it is at least {least}")
     if plain(trainer.get("max_steps")) == 0:
         raise ConfigError("a bench cell is a whole run: trainer.max_steps 0 trains nothing")
+
+
+def _refuse_endless(trainer: Config) -> None:
+    """Raise ConfigError where a user asks for a fit without an end of its own."""
+    epochs, steps = (plain(trainer.get(key)) for key in ("max_epochs", "max_steps"))
+    if steps in (None, -1) and epochs is None:
+        raise ConfigError("trainer.max_epochs null is no length (Lightning would take 1,000 epochs): give a number")
+    if steps in (None, -1) and epochs == -1 and not trainer.get("callbacks"):
+        raise ConfigError("trainer.max_epochs -1 has no end: give a number, or trainer.max_steps beside it")
 
 
 def data_context(section: Config, suite: str, dataset: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from clipbench.backbone.spec import usual_name
 from clipbench.errors import ClipbenchError, ConfigError, raise_together
 from clipbench.protocols.base import protocol
+from clipbench.recipes.arguments import BESIDE
 from clipbench.recipes.recipe import (
     ABOUT,
     Config,
@@ -24,7 +25,7 @@ from clipbench.recipes.settings import from_dotted, read_setting
 from clipbench.recipes.suites import Suite, load_suite
 
 # of a run that LightningCLI saved, or with an option of its own in a bench: refused there, with the right word
-NOT_OF_RECIPES = ("weights", "ckpt_path", "protocol", "seed_everything")
+NOT_OF_RECIPES = (*BESIDE, "protocol", "seed_everything")
 LAST_SEED, MOST_SHOTS = 2**32 - 1, 1_000_000  # as in study.schema.json
 
 

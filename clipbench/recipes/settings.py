@@ -17,6 +17,7 @@ Config = dict[str, Any]
 SECTIONS = ("model", "data", "trainer")
 # arguments of the trainer that take a class with settings of its own
 OF_CLASSES = ("callbacks", "logger", "plugins", "profiler", "strategy")
+LISTED = OF_CLASSES[:3]  # of which there can be several
 NOTHING = ("null", "None", "~")
 
 
@@ -51,6 +52,8 @@ def typed_value(key: str, text: str, what: str) -> Any:
     except UnicodeEncodeError as error:
         raise ConfigError(f"{ascii(what)[1:-1]}: it is not UTF-8 text") from error
     refuse_deep(text, what)
+    if key.endswith("+") and section == "trainer" and rest[:1] not in [[one] for one in LISTED]:
+        raise ConfigError(f"{what}: nothing is added to {key[:-1]}, only to trainer.{', trainer.'.join(LISTED)}")
     if rest[:1] == ["init_args"]:
         rest = rest[1:]
     nested = section in ("model", "data") and len(rest) > 1

@@ -78,7 +78,12 @@ WRONG = {
     "--optimizer Adam": "model.optimizer",
     "--seed_everything 3": "data.seed",
     "--method clipfit": "--config NAME",
-    "--lr 0.1": "did you mean 'model.lr'?",
+    "--lr 0.1": "there is no option --lr; did you mean '--model.lr'?",
+    "--max_epoch 3": "there is no option --max_epoch; did you mean '--trainer.max_epochs'?",
+    "--confg x": "did you mean '--config'?",
+    "--weight x": "did you mean '--weights'?",
+    "--weights=": "needs the name of a file",
+    "--weights_only false": "weights_only is always true",
     "clipfit": "did you mean --config clipfit?",
     "-c nosuch.yaml": "unknown recipe or config file 'nosuch.yaml'",
     "--model.lr": "needs a value",
@@ -96,7 +101,16 @@ WRONG = {
     "--model.init_args 2": "at model.init_args",
     "--data {class_path:5}": "settings of data stand below data.init_args",
     "--trainer 2": "at trainer",
-    "--trainer.callbacks [[Timer]]": "is nothing that it takes",
+    "--trainer.callbacks [[Timer]]": "trainer.callbacks: '['Timer']' is no class",
+    "--trainer.callbacks=[5]": "trainer.callbacks: '5' is no class; give the name of one",
+    "--trainer.callbacks=[null]": "trainer.callbacks: 'None' is no class",
+    "--trainer.callbacks=": "trainer.callbacks: no class is named; give its name, as trainer.callbacks=CLASS",
+    "--trainer.callbacks+=": "trainer.callbacks: no class is named",
+    "--trainer.callbacks+=Nonsense": "trainer.callbacks: there is no class 'Nonsense' (Lightning's own: ",
+    "--trainer.callbacks+=EarlyStoping": "trainer.callbacks: there is no class 'EarlyStoping'; did you mean",
+    "--trainer.logger+=Nonsense": "one of yours is module.Class",
+    "--trainer.max_epochs+=5": "nothing is added to trainer.max_epochs, only to trainer.callbacks",
+    "--trainer+=5": "nothing is added to trainer, only",
     "--trainer.callbacks.x 1": "settings of a class that is not named",
     "--verbose true": "no option --verbose of fit",
     "--model.lr.help": "unknown option with a help of its own 'model.lr'",
@@ -114,6 +128,42 @@ def test_a_wrong_word_is_one_sentence(
     assert err.startswith("clipbench: ")
     assert (out, err.count("\n")) == ("", 1)
     assert list(tmp_path.iterdir()) == [], "nothing was begun"
+
+
+@pytest.mark.parametrize(
+    ("key", "section"), [("lr", "model"), ("rank", "model"), ("shots", "data"), ("max_epochs", "trainer")]
+)
+@pytest.mark.parametrize("begin", ["fit", "fit -c clipfit", "test -c clipfit", "validate --weights F", "bench"])
+def test_a_setting_without_its_section(
+    begin: str, key: str, section: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = [*begin.split(), f"--{key}", "1"]
+    if begin == "bench":
+        words = ["bench", "-m", "clipfit", "--results", str(tmp_path), "--dry-run", "--set", f"{key}=1"]
+    assert main(words) == 2
+    assert f"did you mean '{'' if begin == 'bench' else '--'}{section}.{key}'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["max_steps", "devices", "accelerator", "accumulate_grad_batches", "barebones"])
+def test_a_null_that_lightning_would_stumble_over(key: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", *DTD, f"--trainer.{key}=null"]) == 2
+    assert f"trainer.{key} takes no null" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["max_epochs=null"], "max_epochs null is no length (Lightning would take 1,000 epochs)"),
+        (["max_epochs=-1"], "max_epochs -1 has no end"),
+        (["max_epochs=null", "max_steps=3"], ""),
+        (["max_epochs=-1", "max_steps=3"], ""),
+    ],
+)
+def test_a_cell_has_an_end(settings: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = [word for one in settings for word in ("--set", f"trainer.{one}")]
+    grid = ["bench", "-m", "clipfit", "--datasets", "dtd", "--results", str(tmp_path), "--dry-run"]
+    assert main([*grid, *words]) == (2 if said else 0)
+    assert said in capsys.readouterr().err
 
 
 def test_brackets_without_end_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:

@@ -143,7 +143,7 @@ def test_another_data_module_carries_nothing_over(data: str, tmp_path: Path) -> 
         (["--config", "clipfit", "--data.dataset", "mini/eurosatt"], "did you mean 'mini/eurosat'"),
         (["--config", "clipfit", "--model", "CLIPFti"], "did you mean 'CLIPFit'"),
         (["--config", "clipfit", "--trainer.max_epochs", "many"], "max_epochs"),
-        (["--config", "clipfit", "--protocoll", "few_shot"], "did you mean 'protocol'"),
+        (["--config", "clipfit", "--protocoll", "few_shot"], "did you mean '--protocol'"),
         (["--config", "clipfit", "--protocol", "fewshot"], "did you mean 'few_shot'"),
         (["--trainer.max_epochs", "1"], "no method is named"),
     ],
@@ -163,14 +163,14 @@ def test_wrong_calls(words: list[str], says: str, capsys: pytest.CaptureFixture[
     ],
 )
 def test_the_backbone_is_the_suite_s_unless_named(words: list[str], backbone: str) -> None:
-    config, _, _ = merged_config(["--config", "clipfit", *words])
+    config, _ = merged_config(["--config", "clipfit", *words])
     assert config["model"]["init_args"]["backbone"] == backbone
 
 
 def test_the_protocol_is_the_datas_and_overrides_match_on_it() -> None:
     words = ["--config", "clipfit", "--data.dataset", "dtd"]
     for short in (["--protocol", "few_shot"], ["--data.protocol", "few_shot"]):
-        config, _, _ = merged_config([*words, *short])
+        config, _ = merged_config([*words, *short])
         assert config["data"]["init_args"]["protocol"] == "few_shot"
         assert config["model"]["init_args"]["distillation_weight"] == 8.0
         assert "protocol" not in resolved(config)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 import clipbench
 from clipbench import CLIPFit, CoOp, FewShotDataModule, LoRA, Method
-from clipbench.bench.build import quiet_lightning
+from clipbench.bench.trainer import quiet_lightning
 from clipbench.errors import MethodError
 from clipbench.methods.weights_file import read_learned
 from clipbench.recipes.recipe import load_recipe

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 import clipbench
 from clipbench import CLIPFit, CoOp, FewShotDataModule, LinearProbe, LoRA, Method, ZeroShot
-from clipbench.bench.build import quiet_lightning
+from clipbench.bench.trainer import quiet_lightning
 from clipbench.errors import ClipbenchError, ConfigError, MethodError, UnknownName
 
 EIGHT = ("CLIPFit", "CoOp", "LoRA", "MFT", "RAMT", "FineTuning", "LinearProbe", "FisherAdapTune")

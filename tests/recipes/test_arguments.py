@@ -14,8 +14,7 @@ from clipbench.recipes.arguments import choose_recipe, read_words
 def test_options_with_and_without_an_equals_sign() -> None:
     line = read_words(["-c", "clipfit", "--config=a.yaml", "--model.lr=0.01", "--data", "Manifest", "--ckpt_path", "x"])
     assert line.configs == ["clipfit", "a.yaml"]
-    assert line.settings == [("model.lr", "0.01"), ("data", "Manifest")]
-    assert line.of_method == {"ckpt_path": "x"}
+    assert line.settings == [("model.lr", "0.01"), ("data", "Manifest"), ("ckpt_path", "x")]
     assert (line.help, line.print_config) == (None, None)
 
 

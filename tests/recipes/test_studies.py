@@ -247,7 +247,7 @@ def test_a_packaged_study_fits_its_name_and_half_an_hour(packaged: Study) -> Non
 
 def test_a_packaged_study_asks_for_nothing_that_its_methods_do_not_know(packaged: Study) -> None:
     """Every variant as the bench would build it, up to the method; no data, no weights."""
-    from clipbench.bench.build import check_keys
+    from clipbench.bench.keys import check_keys
     from clipbench.methods import method_class
 
     context = {"suite": "mini", "protocol": packaged.protocol, "dataset": "dtd", "shots": 16, "backbone": "mini"}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from clipbench.errors import ConfigError
 from clipbench.recipes.recipe import load_recipe
 from clipbench.recipes.settings import read_setting
+from clipbench.recipes.studies import load_study
 from clipbench.recipes.suites import load_suite
 from clipbench.yaml_files import parse_yaml, read_yaml
 
@@ -53,6 +56,30 @@ def test_what_is_no_file_of_settings(tmp_path: Path) -> None:
         file.truncate(20_000_000)
     with pytest.raises(ConfigError, match="has 20 MB"):
         read_yaml(tmp_path / "large.yaml")
+
+
+@pytest.mark.parametrize("number", [".inf", "-.inf", ".nan", "1e999", "-1.5e400", "1" * 400])
+@pytest.mark.parametrize(
+    ("load", "text", "place"),
+    [
+        (load_recipe, "model: {class_path: CLIPFit, init_args: {lr: NUMBER}}", "model.init_args.lr"),
+        (
+            load_recipe,
+            "model: {class_path: CLIPFit}\noverrides: [{set: {model.lr: NUMBER}}]",
+            "overrides.0.set.model.lr",
+        ),
+        (load_suite, SUITE + "  x: {class_path: ImageFolder, init_args: {split: [1, NUMBER]}}", "init_args.split.1"),
+        (load_study, "minutes: NUMBER", "minutes"),
+    ],
+)
+def test_a_number_that_is_not_finite_is_named_with_its_file(
+    load: Callable[[str], Any], text: str, place: str, number: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text.replace("NUMBER", number))
+    with pytest.raises(ConfigError, match=rf"^'{path}': \S*{place} is .*, where only finite numbers") as error:
+        load(str(path))
+    assert len(str(error.value)) < len(str(path)) + 120
 
 
 def test_merge_keys_and_anchors_are_yaml() -> None:
