@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import hashlib
 import os
+import platform
+import re
 import secrets
+import time
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 from clipbench.errors import RecordError
@@ -21,14 +27,33 @@ REASONS = {
     errno.ENOTDIR: "a file stands where a folder is needed",
     errno.EEXIST: "a file stands where a folder is needed",
 }
+LEFT_OVER = re.compile(r"\..*\.([0-9a-f]{6})-(\d+)-[0-9a-f]{6}\.tmp", re.DOTALL)
+LONG_AGO = 24 * 3600.0  # seconds: no file is written for so long
+_option: ContextVar[str] = ContextVar("_option", default="")
+
+
+@contextlib.contextmanager
+def named_by(option: str) -> Iterator[None]:
+    """Within this context, what cannot be written is said to be named by an option of the command line.
+
+    Args:
+        option: as `--results`.
+    """
+    before = _option.set(option)
+    try:
+        yield
+    finally:
+        _option.reset(before)
 
 
 def cannot_write(path: Path, error: OSError) -> RecordError:
     """The one sentence for a file that cannot be written: which, where, why, what to do."""
     reason = REASONS.get(error.errno or 0, error.strerror or str(error))
-    return RecordError(
-        f"cannot write '{path.name}' in {path.parent}: {reason}; mend that or name another results folder"
-    )
+    return RecordError(f"cannot write '{path.name}' in {path.parent}: {reason}; mend that or {_another()}")
+
+
+def _another() -> str:
+    return "name another place" + (f" with {_option.get()}" if _option.get() else "")
 
 
 @contextlib.contextmanager
@@ -50,8 +75,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     with contextlib.suppress(OSError):  # nothing is there yet, or it cannot be seen: the rest says why
         if kind := kind_of(path):
-            raise RecordError(f"cannot write '{path.name}' in {path.parent}: {kind} stands there; name another file")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+            raise RecordError(f"cannot write '{path.name}' in {path.parent}: {kind} stands there; {_another()}")
+    temporary = path.with_name(f".{path.name}.{_machine()}-{os.getpid()}-{secrets.token_hex(3)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -86,11 +111,40 @@ def write_bytes(path: Path, data: bytes) -> Path:
     return path
 
 
-def remove_temporary(folder: Path, process: int) -> None:
-    """Removes what a process that was killed was still writing below a folder."""
+def remove_left_over(folder: Path) -> None:
+    """Removes what was being written below a folder by processes that are no more.
+
+    A temporary name says machine and process. One of this machine is removed when its process has ended, one of
+    another when it is a day old; what a process still writes stays.
+    """
     with contextlib.suppress(OSError):
-        for path in folder.rglob(f".*.{process}-????????.tmp"):
-            path.unlink(missing_ok=True)
+        for path in folder.rglob(".*.tmp"):
+            found = LEFT_OVER.fullmatch(path.name)
+            if found and (_has_ended(found[1], int(found[2])) or time.time() - path.stat().st_mtime > LONG_AGO):
+                path.unlink(missing_ok=True)
+
+
+def _has_ended(machine: str, process: int) -> bool:
+    """Whether a process is known to be over."""
+    if machine != _machine() or os.name != "posix":
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:  # another user's
+        return False
+    return False
+
+
+@functools.cache
+def _machine() -> str:
+    """What tells the processes that can see each other from all others: machine, its start, and container."""
+    parts = [platform.node()]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"))
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:6]
 
 
 def _flush(path: Path) -> None:

@@ -16,6 +16,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.trainer.states import TrainerStatus
 
+from clipbench.atomic import named_by
 from clipbench.bench.build import ClipbenchCLI, method_without_weights
 from clipbench.bench.expected_time import length_line, time_lines
 from clipbench.bench.keys import with_whole_path
@@ -72,7 +73,7 @@ class RunCLI(ClipbenchCLI):
             print(f"clipbench: {line}", file=sys.stderr)
         if line := length_line(self.trainer, self._get(self.config, "trainer").max_epochs):
             print(f"clipbench: {line}", file=sys.stderr)
-        self.trainer.callbacks += time_lines(self.trainer)  # type: ignore[attr-defined]
+        self.trainer.callbacks += time_lines(self.trainer, self._get(self.config_init, "trainer"))  # type: ignore[attr-defined]
         if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.folder = own_folder(Path(self.trainer.log_dir or self.trainer.default_root_dir))
 
@@ -107,7 +108,8 @@ class RunCLI(ClipbenchCLI):
             raise MethodError("nothing was learned: the fit saw no batch; look at trainer.max_epochs and limits of it")
         check_finite(method)
         path, here = self.folder / WEIGHTS, Path.cwd()
-        size = method.save(path, self.recipe)
+        with named_by("--trainer.default_root_dir"):
+            size = method.save(path, self.recipe)
         path = path.relative_to(here) if path.is_relative_to(here) else path
         count = sum(parameter.numel() for parameter in method.trainable.values())
         learned = f"learned {count:,} numbers: {path} ({size:,} bytes)"

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn, get_args, get_type_hints
 
 import lightning as L
+from jsonargparse import Namespace
 
 from clipbench.data import module as data_modules
 from clipbench.errors import ConfigError, UnknownName
@@ -104,7 +105,7 @@ def _refuse_unknown(given: Mapping[str, Any], kind: type, name: str) -> None:
 
 def _check_class(place: str, value: Any, listed: bool) -> None:
     """Raise ConfigError for what no class of the trainer can be read from."""
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping | Namespace):
         if "class_path" not in value:
             raise ConfigError(f"{place}: settings of a class that is not named: give {place}=CLASS")
     elif value == "":

@@ -23,7 +23,7 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from clipbench.atomic import remove_temporary
+from clipbench.atomic import remove_left_over
 from clipbench.bench.plan import PlannedCell
 from clipbench.bench.run import Outcome, Say, record_failure, run_cell
 from clipbench.bench.stop import signals_held
@@ -129,7 +129,7 @@ class Inline:
                 process.kill()
             for process in processes.values():
                 process.join(5)
-                remove_temporary(folder, process.pid or 0)
+            remove_left_over(folder)
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

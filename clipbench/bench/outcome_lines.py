@@ -42,6 +42,22 @@ def measured(method: Method, data: DataModule, trainer: L.Trainer) -> list[str]:
     return [f"'{data.dataset}' has neither test nor val images to measure on"]
 
 
+def test_images(data: DataModule, trainer: L.Trainer) -> int:
+    """How many images a test of this trainer measures."""
+    return sum(_limited(size, trainer.limit_test_batches, data) for size in _counts(data).values())
+
+
+def val_images(data: DataModule, trainer: L.Trainer) -> int:
+    """How many images a validation of this trainer measures."""
+    return _limited(_count(data.draw.val, data.train_labels), trainer.limit_val_batches, data)
+
+
+def _limited(images: int, limit: float | None, data: DataModule) -> int:
+    if isinstance(limit, float):
+        return int(images * limit)
+    return images if limit is None else min(images, limit * data.test_batch_size)
+
+
 def lines_of(method: Method, data: DataModule, testing: bool) -> Iterator[str]:
     """A line for every split of the last test or validation.
 

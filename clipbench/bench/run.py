@@ -16,6 +16,7 @@ import lightning as L
 import torch
 from lightning.pytorch.trainer.states import TrainerStatus
 
+from clipbench.atomic import named_by
 from clipbench.bench.build import ClipbenchCLI, build
 from clipbench.bench.cost import PeakMemory, StepClock, inference_overhead
 from clipbench.bench.environment import environment
@@ -48,6 +49,7 @@ class Outcome:
     record: Record | None
 
 
+@named_by("--results")
 def run_cell(planned: PlannedCell, folder: Path, say: Say | None = None, wait_seconds: float = 0) -> Outcome:
     """Run one cell and write its record; a failure becomes an error record.
 

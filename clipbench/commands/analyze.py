@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clipbench.atomic import named_by
 from clipbench.commands.bench import add_grid
 from clipbench.errors import ConfigError
 from clipbench.printable import say
@@ -35,6 +36,7 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
+@named_by("--results")
 def run(options: argparse.Namespace) -> int:
     """`changes`, `features` or `freezing`; 0 when everything asked for was done, 1 when cells failed.
 
@@ -115,6 +117,7 @@ def _changes_of_files(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+@named_by("--out")
 def _write_changes(rows: Rows, columns: tuple[str, ...], folder: Path, note: str, console: Console) -> None:
     """CSV files, figures and the summary of changes."""
     from clipbench.analysis import figures
@@ -185,6 +188,7 @@ def _features_of_files(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+@named_by("--out")
 def _write_features(rows: Rows, folder: Path, note: str, console: Console) -> None:
     """CSV files, the figure and a table of feature cosines."""
     from clipbench.analysis import figures

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clipbench.atomic import named_by
 from clipbench.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the plan with an estimate and stop")
 
 
+@named_by("--results")
 def run(options: argparse.Namespace) -> int:
     """Run what is missing, write and print the leaderboard; 1 when cells failed.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from clipbench.atomic import named_by
 from clipbench.commands.bench import add_places, add_run
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
+@named_by("--results")
 def run(options: argparse.Namespace) -> int:
     """Run what is missing, write table and figure; 1 when cells failed.
 

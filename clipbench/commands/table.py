@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clipbench.atomic import write_text
+from clipbench.atomic import named_by, write_text
 from clipbench.errors import ConfigError, RecordError, UnknownName
 from clipbench.printable import printable
 
@@ -64,7 +64,8 @@ def run(options: argparse.Namespace) -> int:
         print(text)
         return 0
     try:
-        write_text(options.output, text + "\n")
+        with named_by("--output"):
+            write_text(options.output, text + "\n")
     except RecordError:
         print(text)
         raise

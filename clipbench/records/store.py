@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-from clipbench.atomic import cannot_write, replacing, write_bytes, write_text
+from clipbench.atomic import cannot_write, remove_left_over, replacing, write_bytes, write_text
 from clipbench.errors import RecordError
 from clipbench.printable import printable
 from clipbench.records.cell import Cell, Record, comparable, content_key
@@ -186,7 +186,7 @@ class RecordStore:
             raise cannot_write(records, error) from error
 
     def check_writable(self) -> None:
-        """Finds out before any work starts whether records can be written.
+        """Finds out before any work starts whether records can be written; what killed runs left half-written goes.
 
         Raises:
             RecordError: the folder is read-only or full.
@@ -194,6 +194,7 @@ class RecordStore:
         probe = self.folder / "records" / ".probe"
         write_bytes(probe, b"clipbench" * 512)
         probe.unlink(missing_ok=True)
+        remove_left_over(self.folder)
 
     @contextlib.contextmanager
     def claim(self, cell: Cell, key: str, timeout: float = 0.0) -> Iterator[bool]:

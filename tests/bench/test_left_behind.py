@@ -70,6 +70,7 @@ def test_a_place_where_no_results_can_be_is_refused_first(place: str, capsys: py
         assert main(["bench", "-m", "zero_shot", *GRID, "--results", place, *more]) == 1
         captured = capsys.readouterr()
         assert captured.err.startswith("clipbench: cannot write 'records' in ")
+        assert captured.err.endswith("name another place with --results\n")
         assert captured.err.count("\n") == 1
         assert captured.out == ""
 

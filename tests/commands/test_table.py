@@ -112,6 +112,7 @@ def test_a_table_that_cannot_be_written_is_printed(results: Path, capsys: Said, 
     assert "Average over 2 datasets" in said.out
     assert len(said.err.splitlines()) == 1
     assert f"cannot write '{Path(place).name}'" in said.err
+    assert said.err.endswith("name another place with --output\n")
 
 
 def test_a_missing_folder_is_made(results: Path, capsys: Said) -> None:

@@ -247,6 +247,62 @@ def test_a_kill_while_writing_leaves_the_former_record_and_no_done_cell(tmp_path
     assert store.scan().problems == []
 
 
+def killed_while_writing(path: Path) -> Path:
+    """What a process left that was killed while it wrote this file."""
+    program = (
+        "import os, sys; from pathlib import Path; from clipbench import atomic\n"
+        "atomic.os.replace = lambda *a: os._exit(9)\n"
+        "atomic.write_text(Path(sys.argv[1]), 'half')"
+    )
+    assert subprocess.run([sys.executable, "-c", program, str(path)], cwd=ROOT, check=False).returncode == 9
+    (left,) = path.parent.glob(f".{path.name}.*.tmp")
+    return left
+
+
+def test_what_a_killed_run_was_writing_goes_with_the_next(tmp_path: Path) -> None:
+    left = [
+        killed_while_writing(tmp_path / folder / name) for folder in ("records", "weights") for name in ("a", "b c")
+    ]
+    assert all(path.exists() for path in left)
+    with atomic.replacing(tmp_path / "records" / "mine.json") as mine:
+        mine.write_text("still being written")
+        RecordStore(tmp_path).check_writable()
+        assert mine.exists()
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["mine.json"]
+
+
+def test_a_file_of_another_machine_goes_when_it_is_a_day_old(tmp_path: Path) -> None:
+    names = [".a.json.{}-1-abcdef.tmp", ".a.json.{}-99999999999-abcdef.tmp"]
+    elsewhere = [tmp_path / name.format("ffffff") for name in names]
+    others = [tmp_path / name for name in (".notes.tmp", "a.tmp", ".a.json.tmp", ".a.ffffff-x-abcdef.tmp")]
+    for path in (*elsewhere, *others):
+        path.write_text("half")
+        os.utime(path, (0, 0) if path in others else None)
+    atomic.remove_left_over(tmp_path)
+    assert all(path.exists() for path in (*elsewhere, *others))
+    os.utime(elsewhere[0], (0, 0))
+    atomic.remove_left_over(tmp_path)
+    assert [path.exists() for path in elsewhere] == [False, True]
+    assert all(path.exists() for path in others)
+    atomic.remove_left_over(tmp_path / "absent")
+
+
+def test_what_cannot_be_written_names_its_option(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+
+    def said() -> str:
+        with pytest.raises(RecordError) as caught:
+            atomic.write_text(tmp_path / "file" / "a.json", "{}")
+        return str(caught.value).partition("; ")[2]
+
+    assert said() == "mend that or name another place"
+    with atomic.named_by("--results"):
+        assert said() == "mend that or name another place with --results"
+        with atomic.named_by("--out"):
+            assert said() == "mend that or name another place with --out"
+        assert said() == "mend that or name another place with --results"
+
+
 HOLD = """
 import sys
 from clipbench.records.store import Cell, RecordStore
