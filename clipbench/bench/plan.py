@@ -30,7 +30,7 @@ from clipbench.bench.identity import (
     spec_identity,
 )
 from clipbench.bench.planned import NO_WEIGHTS, Plan, PlannedCell, absent_weights, estimate
-from clipbench.bench.started import start_identity
+from clipbench.bench.started import start_identity, vouch_for, without_learner
 from clipbench.errors import (
     BackboneError,
     ClipbenchError,
@@ -110,10 +110,12 @@ class _Planner:
             ClipbenchError: wrong recipes, backbones or settings: all of them, each by its recipe.
         """
         wrong: dict[str, ClipbenchError] = {}
+        vouch_for(self.request.recipes)
         for recipe in self.request.recipes:
             try:
+                user = without_learner(self.request.user, recipe)
                 for dataset in self.request.suite.choose(list(self.request.datasets)):
-                    self.asked |= {one.key for one in self.cells_of(recipe, dataset, self.request.user).values()}
+                    self.asked |= {one.key for one in self.cells_of(recipe, dataset, user).values()}
             except (ConfigError, BackboneError, MethodError) as error:
                 wrong[recipe.name] = error
         raise_together(wrong, "recipe")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipbench.bench.fingerprint import class_path, code_of
-from clipbench.errors import MethodError
+from clipbench.errors import ConfigError, MethodError
+from clipbench.recipes.recipe import Config, Recipe, is_yaml
 
 if TYPE_CHECKING:
     from clipbench.data.task import Task
@@ -48,3 +50,40 @@ def start_identity(path: Path, child: type[Method], backbone: str, backbone_hash
     return {
         "sha256": content_digest(path), "version": kind.version, "class_path": class_path(kind), "code": code_of(kind),
     }  # fmt: skip
+
+
+def vouch_for(recipes: Iterable[Recipe]) -> None:
+    """Import the methods that recipes name: any of them may have learned what another one starts from."""
+    from clipbench.methods import method_class
+
+    for recipe in recipes:
+        with suppress(ConfigError):  # which is told with that recipe
+            method_class(str(recipe.sections["model"]["class_path"]))
+
+
+def without_learner(user: Sequence[Config], recipe: Recipe) -> tuple[Config, ...]:
+    """The user's layers without a config that only says whose weights a recipe starts from; that method is imported.
+
+    Args:
+        user: the user's configs and then the command line.
+        recipe: which starts from a file that one of them names.
+
+    Raises:
+        ConfigError: the method of such a config is not there.
+        MethodError: the file holds no learned weights.
+    """
+    from clipbench.methods import method_class
+    from clipbench.methods.header import read_header
+
+    starts = [((layer.get("model") or {}).get("init_args") or {}).get("start") for layer in user]
+    start = next((one for one in reversed(starts) if isinstance(one, str)), None)
+    kept = []
+    for layer in user:
+        named = str((layer.get("model") or {}).get("class_path") or recipe.method)
+        name = named.rpartition(".")[2]
+        other = name != recipe.method and start is not None and not is_yaml(start) and Path(start).is_file()
+        if other and start is not None and read_header(Path(start)).method == name:
+            method_class(named)
+        else:
+            kept.append(layer)
+    return tuple(kept)

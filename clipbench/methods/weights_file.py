@@ -193,7 +193,7 @@ def class_of(header: Header) -> type[Method]:
         return found[0]
     raise MethodError(
         f"learned by '{learner}', which is not installed here; a class of one's own loads it by {header.method}"
-        f".load(path), test and predict with its recipe as --config (installed: {', '.join(registered())})"
+        f".load(path), a command finds it with its recipe as --config (installed: {', '.join(registered())})"
     )
 
 

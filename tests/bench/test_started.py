@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import sys
 from collections.abc import Callable
@@ -12,7 +14,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from clipbench.backbone.clip import backbone_hash
-from clipbench.bench.started import start_identity
+from clipbench.bench.started import start_identity, without_learner
 from clipbench.commands import main
 from clipbench.data.module import FewShotDataModule
 from clipbench.data.task import Task
@@ -20,10 +22,13 @@ from clipbench.errors import MethodError
 from clipbench.methods.base import Method
 from clipbench.methods.clipfit import CLIPFit
 from clipbench.methods.coop import CoOp
-from clipbench.methods.weights_file import read_header
+from clipbench.methods.fine_tuning import FineTuning
+from clipbench.methods.weights_file import Learned, read_header, read_learned
 from clipbench.methods.wiseft import WiSEFT
+from clipbench.recipes.recipe import load_recipe
 
 TASK = FewShotDataModule("mini/dtd").task
+COUNT = itertools.count()
 OTHER = FewShotDataModule("mini/eurosat").task
 
 
@@ -112,3 +117,53 @@ def test_a_bench_never_imports_what_a_file_names(
         assert "Traceback" not in said
     assert not Path("mark").exists()
     assert "evilmod" not in sys.modules
+
+
+@pytest.fixture
+def of_ones_own(tmp_path: Path, learned: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module with a method of one's own that nobody has imported; beside the user, with its recipe and weights."""
+    module = f"learner_{next(COUNT)}"
+    (tmp_path / f"{module}.py").write_text(
+        "from clipbench.methods.fine_tuning import FineTuning\nclass Learner(FineTuning): pass\n"
+    )
+    (tmp_path / "own.yaml").write_text(f"model: {{class_path: {module}.Learner}}\ntrainer: {{max_epochs: 7}}\n")
+    stored = read_learned(learned(FineTuning))
+    header = dataclasses.replace(stored.header, method="Learner", class_path=f"{module}.Learner")
+    Learned(header, stored.tensors, stored.start).write(tmp_path / "F.safetensors")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("words", "known"),
+    [
+        ("-m wise_ft", False),
+        ("-m wise_ft --config own.yaml", True),
+        ("-m wise_ft,own.yaml", True),
+        ("-m own.yaml", True),
+    ],
+)
+def test_a_learner_of_ones_own_is_known_by_the_files_that_the_user_names(
+    words: str, known: bool, of_ones_own: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = ["bench", "--set", "model.start=F.safetensors", "--datasets", "dtd", "--seeds", "1", "--dry-run"]
+    assert main([*grid, *words.split()]) == (0 if known else 1)
+    said = capsys.readouterr().err
+    assert ("a command finds it with its recipe as --config" in said) != known
+    assert (of_ones_own in sys.modules) == known, "a header names it, nobody imports it"
+
+
+def test_a_config_of_another_method_that_learned_nothing_here_is_refused(
+    of_ones_own: str, learned: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for start in ([], ["--set", f"model.start={learned()}"]):
+        assert main(["bench", "-m", "wise_ft", "--config", "own.yaml", "--datasets", "dtd", "--dry-run", *start]) == 2
+        assert "for Learner name its recipe with --method" in capsys.readouterr().err
+
+
+def test_what_vouches_for_a_learner_sets_nothing(of_ones_own: str) -> None:
+    wise_ft, layer = load_recipe("wise_ft"), load_recipe("own.yaml").sections
+    start = {"model": {"init_args": {"start": "F.safetensors"}}}
+    assert without_learner([layer, start], wise_ft) == (start,)
+    assert without_learner([layer, start], load_recipe("own.yaml")) == (layer, start)
