@@ -19,6 +19,7 @@ from lightning.pytorch.trainer.states import TrainerStatus
 from clipbench.atomic import named_by
 from clipbench.bench.build import ClipbenchCLI, method_without_weights
 from clipbench.bench.expected_time import length_line, time_lines
+from clipbench.bench.fit_folder import CONFIG, PLACE, WEIGHTS, FitFolder
 from clipbench.bench.keys import with_whole_path
 from clipbench.bench.monitors import monitors_told
 from clipbench.bench.outcome_lines import lines_of, measured, refuse_empty_val
@@ -31,7 +32,6 @@ from clipbench.methods.checkpoint import read_checkpoint
 from clipbench.methods.weights_file import read_learned
 from clipbench.recipes.recipe import Config
 
-WEIGHTS, CONFIG = "weights.safetensors", "config.yaml"
 RESUMED = ("state_dict", "optimizer_states", "lr_schedulers", "loops")  # what a fit goes on from
 
 
@@ -41,6 +41,7 @@ class RunCLI(ClipbenchCLI):
     recipe = ""
     recipe_file: str | None = None
     live: RunCLI | None = None
+    kept: FitFolder | None = None
     stop = StopSignal()
 
     def instantiate_classes(self) -> None:
@@ -75,7 +76,7 @@ class RunCLI(ClipbenchCLI):
             print(f"clipbench: {line}", file=sys.stderr)
         self.trainer.callbacks += time_lines(self.trainer, self._get(self.config_init, "trainer"))  # type: ignore[attr-defined]
         if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            self.folder = own_folder(Path(self.trainer.log_dir or self.trainer.default_root_dir))
+            self.kept = FitFolder(self.trainer)
 
     def after_fit(self) -> None:
         """Save what was learned, say how good it is and what to type next."""
@@ -107,8 +108,9 @@ class RunCLI(ClipbenchCLI):
         if not method.derived and not trainer.fit_loop.epoch_loop.batch_progress.total.completed:
             raise MethodError("nothing was learned: the fit saw no batch; look at trainer.max_epochs and limits of it")
         check_finite(method)
-        path, here = self.folder / WEIGHTS, Path.cwd()
-        with named_by("--trainer.default_root_dir"):
+        assert self.kept is not None
+        path, here = self.kept.path / WEIGHTS, Path.cwd()
+        with named_by(PLACE):
             size = method.save(path, self.recipe)
         path = path.relative_to(here) if path.is_relative_to(here) else path
         count = sum(parameter.numel() for parameter in method.trainable.values())
@@ -131,27 +133,21 @@ class KeptConfig(SaveConfigCallback):
     """The config of a fit, saved in its own folder, with the augmentation that acts: a card's own wins."""
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Lightning calls it when the fit begins."""
-        assert RunCLI.live is not None
+        """Lightning calls it when the fit is set up."""
+        live = RunCLI.live
+        assert live is not None
+        assert live.kept is not None
         config = self.config.clone()
-        for name, value in RunCLI.live.datamodule.augmentation.items():
+        for name, value in live.datamodule.augmentation.items():
             config.data.init_args[name] = value
-        folder = RunCLI.live.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        self.parser.save(config, folder / CONFIG, skip_none=False, overwrite=True)
+        self.parser.save(config, live.kept.path / CONFIG, skip_none=False, overwrite=True)
+        live.kept.files.append(CONFIG)
 
-
-def own_folder(folder: Path) -> Path:
-    """A folder for what a fit leaves: this one, or where something lies in it already the first free one inside."""
-    taken = any((folder / name).exists() for name in (WEIGHTS, CONFIG))
-    number = 2
-    while taken:
-        try:
-            (folder / f"fit_{number}").mkdir()
-            return folder / f"fit_{number}"
-        except FileExistsError:
-            number += 1
-    return folder
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Nothing refused the fit: what lies in its folder stays."""
+        assert RunCLI.live is not None
+        assert RunCLI.live.kept is not None
+        RunCLI.live.kept.begun = True
 
 
 def run_subcommand(subcommand: str, config: Config, recipe: str, recipe_file: str | None = None) -> None:
@@ -185,6 +181,9 @@ def run_subcommand(subcommand: str, config: Config, recipe: str, recipe_file: st
             raise ConfigError(one_sentence(str(error))) from error
         except MisconfigurationException as error:  # Lightning's word for misuse, also of callbacks in a fit
             raise ConfigError(" ".join(str(error).split())) from error
+        finally:
+            if RunCLI.live is not None and RunCLI.live.kept is not None:
+                RunCLI.live.kept.close()
 
 
 @contextmanager

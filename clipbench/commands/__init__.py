@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from clipbench import __version__
+from clipbench.commands.drawing_folder import choose_drawing_folder
 from clipbench.errors import ClipbenchError, ConfigError, Terminated
 from clipbench.printable import printable, warn_in_one_line
 
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = [*(sys.argv[1:] if arguments is None else arguments)]  # here `list` is the module of `clipbench list`
     try:
         _find_modules_here()
+        choose_drawing_folder()
         if words and words[0] in LIGHTNING:
             from clipbench.commands import fit
 

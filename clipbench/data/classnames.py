@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from clipbench.data.paths import few
 from clipbench.data.templates import class_text
+from clipbench.errors import DataError
 
 # control characters, line breaks and turns of the direction of writing
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -62,6 +63,25 @@ def name_faults(names: Sequence[str]) -> list[str]:
             f"classes {shown}{more} give the same prompt: give them names that differ in more than case, '_' and blanks"
         )
     return faults
+
+
+def distinct(names: Iterable[str]) -> tuple[str, ...]:
+    """The names of classes among which one is to be chosen.
+
+    Raises:
+        DataError: there is none, or what `name_faults` finds.
+        TypeError: they are one text, or not all texts.
+
+    Example:
+        >>> distinct(["cat", "dog"])
+        ('cat', 'dog')
+    """
+    given = (names,) if isinstance(names, str) else tuple(names)
+    if isinstance(names, str) or not all(isinstance(name, str) for name in given):
+        raise TypeError(f"classes are a list of names, not {names!r}")
+    if faults := name_faults(given) if given else ["no class is named to choose among"]:
+        raise DataError("; ".join(faults))
+    return given
 
 
 def _listed(names: Iterable[str]) -> str:

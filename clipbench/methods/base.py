@@ -15,6 +15,7 @@ from clipbench.argument_types import refuse_wrong_types
 from clipbench.backbone.clip import Backbone, load_backbone
 from clipbench.backbone.spec import require, resolve_spec
 from clipbench.backbone.view import BackboneView, state_of
+from clipbench.data.classnames import distinct
 from clipbench.data.pictures import as_pixels
 from clipbench.data.task import Task
 from clipbench.data.templates import templates_for_task
@@ -226,9 +227,8 @@ class Method(L.LightningModule):
         (images, labels), classes = labelled(batch), self.class_features(self.classnames)
         logits = self.logits(self.backbone.normalise(images), classes)
         step = f"{type(self).__name__} at step {self.global_step}"
-        total, self.last_losses = summed(
-            self.losses(logits, labels, classes), step, {"logits": logits, **self.trainable}
-        )
+        terms = self.losses(logits, labels, classes)
+        total, self.last_losses = summed(terms, step, {"logits": logits, **self.trainable})
         shown = {f"train/{name}": term for name, term in self.last_losses.items()}
         self.log_dict(shown, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(labels))
         return total
@@ -255,12 +255,12 @@ class Method(L.LightningModule):
     def predict(self, images: Any, classes: Sequence[str] | None = None) -> Tensor:
         """Probabilities (B, C), float32 on the CPU, of any images for any classes, or for those that were trained on.
 
-        Images are paths, PIL images, or uint8 pixels (B, 3, H, W) of the backbone's size; DataError for damaged ones.
+        Images: paths, PIL, or uint8 pixels (B, 3, H, W) of the backbone's size. DataError: damaged ones, equal classes.
         """
         if self.header is None and classes is not None:
-            self.setup(task=Task("", None, tuple(classes), ()))
-        header, templates = finished(self.header), self.templates
-        pixels, names = as_pixels(images, self.preprocessing), tuple(classes or header.classnames)
+            self.setup(task=Task("", None, distinct(classes), ()))
+        header, templates, pixels = finished(self.header), self.templates, as_pixels(images, self.preprocessing)
+        names = tuple(header.classnames) if classes is None else distinct(classes)
         self.prompts.templates = tuple(header.templates)
         with evaluating(self), torch.no_grad():
             parts = [self(part.to(self.device), names).softmax(dim=-1).cpu() for part in pixels.split(100)]

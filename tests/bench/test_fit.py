@@ -153,6 +153,39 @@ def test_no_weights_are_left_where_nothing_was_learned(call: Call, setting: list
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--config", "clipfit", "--trainer.max_epochs", "-1"], "the schedule spans it; it is -1"),
+        (["--config", "clipfit", "--trainer.max_epochs", "0"], "max_epochs"),
+        (
+            ["--config", "ramt", "--model.lr", "0.1", "--trainer.accumulate_grad_batches", "2"],
+            "accumulate_grad_batches must be 1",
+        ),
+        (["--config", "clipfit", "--data.root", "elsewhere"], "elsewhere"),
+    ],
+)
+@pytest.mark.parametrize("place", ["lightning_logs", "of/its/own", "."])
+def test_a_refused_fit_leaves_nothing(call: Call, words: list[str], says: str, place: str) -> None:
+    where = {
+        "lightning_logs": [], "of/its/own": ["--trainer.default_root_dir", place], ".": ["--trainer.logger", "false"]
+    }[place]  # fmt: skip
+    before = sorted(Path().rglob("*"))
+    status, _, errors = call("fit", *OWN, *QUIET[:4], *where, *words)
+    assert status != 0
+    assert says in errors
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_fit_whose_place_cannot_be_written_is_refused_at_once(call: Call) -> None:
+    Path("file").touch()
+    words = ["--config", "clipfit", *OWN, *QUIET[:4], "--trainer.default_root_dir", "file/x"]
+    status, _, errors = call("fit", *words)
+    assert status == 1
+    assert "a file stands where a folder is needed" in errors
+    assert errors.endswith("name another place with --trainer.default_root_dir\n")
+
+
 def test_a_try_leaves_nothing(call: Call) -> None:
     before = set(Path().rglob("*"))
     status, lines, _ = call("fit", "--config", "clipfit", *OWN, *ONE, "--trainer.fast_dev_run", "true")

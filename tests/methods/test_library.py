@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 import clipbench
 from clipbench import CLIPFit, CoOp, FewShotDataModule, LinearProbe, LoRA, Method, ZeroShot
 from clipbench.bench.trainer import quiet_lightning
-from clipbench.errors import ClipbenchError, ConfigError, MethodError, UnknownName
+from clipbench.errors import ClipbenchError, ConfigError, DataError, MethodError, UnknownName
 
 EIGHT = ("CLIPFit", "CoOp", "LoRA", "MFT", "RAMT", "FineTuning", "LinearProbe", "FisherAdapTune")
 QUIET: dict[str, Any] = {
@@ -288,3 +288,35 @@ def test_a_head_for_other_classes_is_not_fitted_further() -> None:
     trainer().fit(method, dtd())
     with pytest.raises(MethodError, match="LinearProbe has learned 'weight' for other classes than 'eurosat' has"):
         trainer().fit(method, FewShotDataModule("mini/eurosat", shots=1, seed=1))
+
+
+@pytest.mark.parametrize(
+    ("classes", "says"),
+    [
+        (["cat", "dog", "cat"], "two classes have the same name: 'cat'"),
+        (["big cat", "dog", "Big_Cat"], "classes 'big cat' and 'Big_Cat' give the same prompt"),
+        (["cafe\u0301", "caf\u00e9"], "give the same prompt"),
+        (["cat", " "], "class names without a word"),
+        (["cat", "d\x1bog"], "control character"),
+        ([], "no class is named"),
+    ],
+)
+def test_classes_are_told_apart_by_their_prompts(classes: list[str], says: str) -> None:
+    method = ZeroShot()
+    for _ in range(2):  # before it is set up, and after it
+        with pytest.raises(DataError, match=says):
+            method.predict(pixels(1), classes=classes)
+        assert (method.header is None) == (method.task is None)
+        method.predict(pixels(1), classes=["forest", "river"])
+
+
+@pytest.mark.parametrize("classes", ["cat", ["cat", 5], [["cat"], ["dog"]], [None, "dog"], {"cat": 1, 2: 3}])
+def test_classes_are_a_list_of_names(classes: Any) -> None:
+    with pytest.raises(TypeError, match="classes are a list of names, not"):
+        ZeroShot().predict(pixels(1), classes=classes)
+
+
+@pytest.mark.parametrize("path", [5, None, 1.5, ["a"], {}])
+def test_a_file_is_named_by_a_path(path: Any) -> None:
+    with pytest.raises(TypeError, match=r"(str, bytes or os\.PathLike|os\.PathLike)"):
+        Method.load(path)
