@@ -64,6 +64,12 @@ def acting_digest(request: Request, recipe: Recipe, section: Config, dataset: st
     return content_key({"sections": recipe.sections, "overrides": entries})
 
 
+def suite_digest(section: Config) -> dict[str, str]:
+    """SHA-256 of what a suite says of a dataset beyond its place; nothing where it says no more. Part of no key."""
+    said = without(section, DATA_WITHOUT_EFFECT | {"dataset"})["init_args"]
+    return {"suite_digest": content_key(said)} if said else {}
+
+
 def without(section: Config, keys: set[str]) -> Config:
     """A `class_path` section without some of its arguments."""
     arguments = {key: value for key, value in (section.get("init_args") or {}).items() if key not in keys}

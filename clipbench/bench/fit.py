@@ -24,7 +24,7 @@ from clipbench.bench.keys import with_whole_path
 from clipbench.bench.monitors import monitors_told
 from clipbench.bench.outcome_lines import lines_of, measured, refuse_empty_val
 from clipbench.bench.parser_messages import one_sentence
-from clipbench.bench.run import check_finite
+from clipbench.bench.run import check_fitted
 from clipbench.bench.stop import StopSignal, StopWhenAsked, behind
 from clipbench.errors import ConfigError, DataError, MethodError
 from clipbench.methods import method_class
@@ -105,9 +105,7 @@ class RunCLI(ClipbenchCLI):
             yield f"{type(method).__name__} has nothing to learn: there are no weights to keep"
             yield from measured(method, data, trainer)
             return
-        if not method.derived and not trainer.fit_loop.epoch_loop.batch_progress.total.completed:
-            raise MethodError("nothing was learned: the fit saw no batch; look at trainer.max_epochs and limits of it")
-        check_finite(method)
+        check_fitted(method, trainer)
         assert self.kept is not None
         path, here = self.kept.path / WEIGHTS, Path.cwd()
         with named_by(PLACE):

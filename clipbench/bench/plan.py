@@ -18,6 +18,7 @@ from clipbench.bench.acting import (
     acting_digest,
     callback_versions,
     differing,
+    suite_digest,
     with_augmentation,
     without,
 )
@@ -30,7 +31,7 @@ from clipbench.bench.identity import (
     spec_identity,
 )
 from clipbench.bench.planned import NO_WEIGHTS, Plan, PlannedCell, absent_weights, estimate
-from clipbench.bench.started import start_identity, vouch_for, without_learner
+from clipbench.bench.started import row_of_start, start_identity, vouch_for, without_learner
 from clipbench.errors import (
     BackboneError,
     ClipbenchError,
@@ -168,7 +169,7 @@ class _Planner:
                 merge(one, {"model": {"init_args": {"template_set": template_set}}}) for one in (config, full)
             )
         kind = method_class(full["model"]["class_path"])
-        template_set = self._template_set(kind, full["model"]["init_args"])
+        template_set = self._template_set(kind, full["model"]["init_args"], full["trainer"].get("max_epochs"))
         found: dict[int, PlannedCell] = {}
         for seed in request.seeds:
             cell_full = copy.deepcopy(full)
@@ -200,11 +201,11 @@ class _Planner:
             if usual is not stated:
                 variant = differing(acting(with_augmentation(stated, asked)), acting(usual))
             row = {"variant": variant, "recipe_digest": digest} | self.facts.measured(cell_full["data"])
-            row |= published_weights(cell_full) if identity["backbone_hash"] else {}
+            row |= suite_digest(section) | published_weights(cell_full) if identity["backbone_hash"] else {}
             if isinstance(start, Path):  # by its content, wherever it lies
                 row["variant"] = variant | {"model.start": f"{start.name} {identity['start']['sha256'][:6]}"}
             elif parents:
-                row["recipe_digest"] = content_key({"own": digest, "start": parents[seed].provenance["recipe_digest"]})
+                row["recipe_digest"] = content_key({"own": digest, "start": row_of_start(parents[seed])})
             found[seed] = self._planned(
                 recipe, dataset, counted, with_augmentation(cell_full, augmentation), merge(config, own), identity, row,
                 parents.get(seed),
@@ -246,20 +247,21 @@ class _Planner:
             return self._parsed[known]
         return merge(self._parsed[known], {"data": {"init_args": {"dataset": config["data"]["init_args"]["dataset"]}}})
 
-    def _template_set(self, kind: type[Method], arguments: Config) -> str:
+    def _template_set(self, kind: type[Method], arguments: Config, epochs: int | None) -> str:
         """The template set of a method with these arguments.
 
         It is built on a backbone without weights, so that a wrong setting, backbone or selection is refused before
-        anything is loaded; once for all cells.
+        anything is loaded, and a fit without an epoch; once for all cells.
         """
         from clipbench.bench.build import method_without_weights
 
-        known = json.dumps([class_path(kind), arguments], sort_keys=True, default=str)
+        known = json.dumps([class_path(kind), arguments, epochs == 0], sort_keys=True, default=str)
         if known not in self._template_sets:
             template_set = kind(**arguments).template_set
             if not kind.derived:
                 with suppress(NotImplementedError):  # it looks at values, of which there are none here
-                    method_without_weights(kind, arguments, classes=2)
+                    if method_without_weights(kind, arguments, classes=2).trainable and epochs == 0:
+                        raise ConfigError("a bench cell is a whole run: trainer.max_epochs 0 trains nothing")
             self._template_sets[known] = template_set
         return self._template_sets[known]
 

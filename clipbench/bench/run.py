@@ -139,10 +139,10 @@ def _measured(planned: PlannedCell, store: RecordStore, say: Say | None) -> dict
     memory = PeakMemory()  # from here on: the first cell of a process also loads the backbone
     trained = sum(parameter.numel() for parameter in method.trainable.values())
     at_fit = time.perf_counter()
-    if trained and trainer.max_epochs != 0:  # zero epochs: what is there is only tested, as WiSE-FT's
+    if trained and not method.derived:  # what is computed from what another learned is only tested, as WiSE-FT's
         with monitors_told(lambda: trainer):
             interruptible(cli, lambda: trainer.fit(method, datamodule=data))
-        check_finite(method)
+        check_fitted(method, trainer)
     at_test = time.perf_counter()
     interruptible(cli, lambda: trainer.test(method, datamodule=data, verbose=False))
     at_end = time.perf_counter()
@@ -189,6 +189,19 @@ def check_backbone(method: Method, planned: PlannedCell) -> None:
             f"the weights of backbone '{planned.cell.backbone}' have the hash {loaded[:12]}, not {wanted[:12]} as when"
             " this was planned: their file was changed; the same command again plans with what is there now"
         )
+
+
+def check_fitted(method: Method, trainer: L.Trainer) -> None:
+    """Refuse a fit that took no batch, and what its last step has spoilt.
+
+    Raises:
+        MethodError: nothing was learned, or a trained tensor is not finite.
+    """
+    if not method.derived and not trainer.fit_loop.epoch_loop.batch_progress.total.completed:
+        raise MethodError(
+            "nothing was learned: the fit saw no batch; look at trainer.max_epochs, limits of it and callbacks"
+        )
+    check_finite(method)
 
 
 def check_finite(method: Method) -> None:

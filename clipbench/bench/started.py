@@ -12,6 +12,7 @@ from clipbench.errors import ConfigError, MethodError
 from clipbench.recipes.recipe import Config, Recipe, is_yaml
 
 if TYPE_CHECKING:
+    from clipbench.bench.planned import PlannedCell
     from clipbench.data.task import Task
     from clipbench.methods.base import Method
 
@@ -87,3 +88,12 @@ def without_learner(user: Sequence[Config], recipe: Recipe) -> tuple[Config, ...
         else:
             kept.append(layer)
     return tuple(kept)
+
+
+def row_of_start(start: PlannedCell) -> dict[str, Any]:
+    """What tells apart the rows of cells that start from a cell of another recipe, whatever dataset and seed."""
+    provenance = start.provenance
+    return {
+        "recipe_digest": provenance["recipe_digest"], "class_path": provenance["class_path"],
+        "code": provenance["code"], "version": provenance["versions"]["method"],
+    }  # fmt: skip

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 from clipbench.records.store import Cell, Record
-from clipbench.report.variants import Difference, data_names, difference, fingerprint, name_rows, reasons, table_of
+from clipbench.report.variants import Difference, difference, name_rows, names_of_data, reasons, table_of
 
 
 class Planned(Protocol):
@@ -59,23 +59,24 @@ def select(records: Iterable[Record], expected: Iterable[Planned] | None = None,
     """
     records = sorted(records, key=lambda record: (record.cell, record.finished, record.key))
     planned = list(expected or ())
-    names = data_names(
-        [(record.cell, record.provenance) for record in records] + [(one.cell, one.provenance) for one in planned],
-        [(one.cell, one.provenance) for one in planned],
-    )
+    first = [(one.cell, one.provenance) for one in planned]
+    data_of = names_of_data([*((record.cell, record.provenance) for record in records), *first], first)
 
     def apart_by(cell: Cell, provenance: Mapping[str, Any]) -> Difference:
-        return difference(provenance, names[(table_of(cell), cell.dataset), fingerprint(provenance)])
+        return difference(provenance, data_of(cell, provenance))
 
     asked = {(one.cell, apart_by(one.cell, one.provenance)): one.key for one in planned}
+    # of the key of the plan is of its row: what the record says beside that has not acted
+    of_plan = {(cell, key): of for (cell, of), key in asked.items()}
     rows: Rows = defaultdict(lambda: defaultdict(dict))
     failures: dict[tuple[Cell, Difference], Record] = {}
     several: dict[str, set[Cell]] = defaultdict(set)
     for record in records:
-        place = (record.cell, apart_by(record.cell, record.provenance))
+        of = of_plan.get((record.cell, record.key)) or apart_by(record.cell, record.provenance)
+        place = (record.cell, of)
         if asked.get(place, record.key) != record.key:
             continue  # of a former key; the plan says which one is asked for now
-        there = rows[row_of(record.cell)][place[1]]
+        there = rows[row_of(record.cell)][of]
         if not record.ok:
             failures[place] = record
             there.setdefault(record.cell, None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from clipbench.records.settings import flat
@@ -18,12 +18,14 @@ from clipbench.records.store import Cell
 
 SHOWN = 3  # settings that a name spells out
 EARLIER = "earlier version"
-# the digest of all files follows the draw, and so the seed; that of the test images is stated for images of one's own
-DATA, MEASURED = ("dataset", "split_hash"), "test_digest"
+# the digest of all files follows the draw, and so the seed; that of the test images is stated for images of one's own,
+# the other where a suite says more of a dataset than its place
+DATA, MORE = ("dataset", "split_hash"), ("test_digest", "suite_digest")
+SHOWN_AS = ("templates", "augmentation")  # how its classes and images are shown: of each recipe its own
 
 
-WORDS = ("settings", "class", "code", "version", "backbone", "precision", "recipe", "data")
-UNSAID = ("class_path", "code", "recipe")  # by records of an earlier version
+WORDS = ("settings", "class", "code", "version", "backbone", "backbone", "precision", "recipe", "data")
+UNSAID = ("class_path", "code", "reading", "recipe")  # by records of an earlier version
 
 
 class Difference(NamedTuple):
@@ -35,9 +37,10 @@ class Difference(NamedTuple):
         code: fingerprints of code that no version speaks for, as JSON.
         versions: of the numeric code, as JSON.
         backbone: hash of the loaded tensors.
+        reading: its activation and preprocessing, as JSON.
         precision: of the trainer.
         recipe: digest of the recipe's own content, as far as it acts; `EARLIER` where the record does not say.
-        data: number of the data behind the dataset's key: 0 is what most cells of the table have.
+        data: name of the data behind the dataset's key, and of how they are shown; "" is what most cells have.
     """
 
     settings: str
@@ -45,6 +48,7 @@ class Difference(NamedTuple):
     code: str
     versions: str
     backbone: str
+    reading: str
     precision: str
     recipe: str
     data: str
@@ -67,36 +71,59 @@ def difference(provenance: Mapping[str, Any], data: str = "") -> Difference:
     return Difference(
         _text(settings_of(provenance)), str(provenance.get("class_path") or ""), _text(provenance.get("code") or {}),
         _text(provenance.get("versions") or {}), str(provenance.get("backbone_hash") or ""),
-        str(provenance.get("precision") or ""),
+        _text(provenance.get("backbone_spec") or {}), str(provenance.get("precision") or ""),
         EARLIER if is_of_earlier_version(provenance) else str(provenance.get("recipe_digest") or ""), data,
     )  # fmt: skip
 
 
-def data_names(
-    cells: Iterable[tuple[Cell, Mapping[str, Any]]], first: Iterable[tuple[Cell, Mapping[str, Any]]] = ()
-) -> dict[tuple[tuple, str], str]:
-    """Names of the data behind each dataset's key, by table, dataset and fingerprint: "" for the usual one.
+def names_of_data(
+    cells: Sequence[tuple[Cell, Mapping[str, Any]]], first: Sequence[tuple[Cell, Mapping[str, Any]]] = ()
+) -> Callable[[Cell, Mapping[str, Any]], str]:
+    """What names the data of a cell: "" for the usual ones behind its dataset's key, shown as usual in its row.
 
     Args:
         cells: with their provenance, latest last.
-        first: those of a plan, whose data are the usual ones.
+        first: those of a plan, which are the usual ones.
     """
-    counts: dict[tuple, dict[str, int]] = defaultdict(dict)
-    for cell, provenance in cells:
-        here = counts[table_of(cell), cell.dataset]
-        here[fingerprint(provenance)] = here.pop(fingerprint(provenance), 0) + 1
-    asked = {(table_of(cell), cell.dataset): fingerprint(provenance) for cell, provenance in first}
-    names: dict[tuple[tuple, str], str] = {}
-    for place, here in counts.items():
-        usual = asked.get(place) or max(reversed(list(here)), key=lambda one: here[one])
-        names |= {(place, one): "" if one == usual else _digest(one) for one in here}
-    return names
+
+    def of_table(cell: Cell, provenance: Mapping[str, Any]) -> tuple[Hashable, str]:
+        return (table_of(cell), cell.dataset), fingerprint(provenance)
+
+    names = _names([of_table(*one) for one in cells], [of_table(*one) for one in first])
+
+    def of_row(cell: Cell, provenance: Mapping[str, Any]) -> tuple[Hashable, str]:
+        place = (table_of(cell), cell.recipe, cell.dataset, difference(provenance, names[of_table(cell, provenance)]))
+        return place, _text([provenance.get(name) for name in SHOWN_AS])
+
+    within = _names([of_row(*one) for one in cells], [of_row(*one) for one in first])
+
+    def name(cell: Cell, provenance: Mapping[str, Any]) -> str:
+        both = [names[of_table(cell, provenance)], within[of_row(cell, provenance)]]
+        return _digest(_text(both)) if all(both) else "".join(both)
+
+    return name
+
+
+def _names(
+    seen: Iterable[tuple[Hashable, str]], asked: Iterable[tuple[Hashable, str]]
+) -> dict[tuple[Hashable, str], str]:
+    """A name for each of the contents at each place: "" for that asked for, else for the most frequent, the latest."""
+    counts: dict[Hashable, dict[str, int]] = defaultdict(dict)
+    for place, content in seen:
+        here = counts[place]
+        here[content] = here.pop(content, 0) + 1
+    usual = {place: max(reversed(list(here)), key=lambda one: here[one]) for place, here in counts.items()}
+    usual |= dict(asked)
+    return {
+        (place, content): "" if content == usual[place] else _digest(content)
+        for place, here in counts.items() for content in here
+    }  # fmt: skip
 
 
 def fingerprint(provenance: Mapping[str, Any]) -> str:
     """What identifies the images and labels of a cell, whatever its seed."""
-    measured = [provenance[MEASURED]] if MEASURED in provenance else []
-    return _text([*(provenance.get(name) for name in DATA), *measured])
+    more = [provenance[name] for name in MORE if name in provenance]
+    return _text([*(provenance.get(name) for name in DATA), *more])
 
 
 def table_of(cell: Cell) -> tuple:
@@ -133,7 +160,7 @@ def reasons(groups: Iterable[Difference]) -> list[str]:
         word for name, word, column in zip(Difference._fields, WORDS, columns, strict=True)
         if len(set(stated.get(name, ()) if name in UNSAID else column)) > 1
     }  # fmt: skip
-    return [word for word in WORDS if word in apart | mixed]
+    return [word for word in dict.fromkeys(WORDS) if word in apart | mixed]
 
 
 def _shown(settings: Mapping[str, Any]) -> list[str]:
@@ -157,6 +184,8 @@ def _other(one: Difference, usual: Difference) -> list[str]:
         ]
     if one.backbone != usual.backbone:
         parts.append(f"backbone {one.backbone[:6]}")
+    elif one.reading != usual.reading and not earlier:
+        parts.append(f"activation or preprocessing {_digest(one.reading)}")
     if one.precision != usual.precision:
         parts.append(f"precision {one.precision}")
     return [*parts, f"data {one.data}"] if one.data else parts

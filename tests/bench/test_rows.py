@@ -87,6 +87,49 @@ def test_seeds_share_no_row_once_images_of_ones_own_were_exchanged(folder: Path)
     assert measure("3") == ["1,2", "3"]
 
 
+def test_seeds_share_no_row_once_a_suite_says_other_things_of_a_dataset(folder: Path) -> None:
+    suite_of_folder(folder / "images", "mini")
+    for seed, more in enumerate(({}, {"crop_scale": [0.9, 1.0]}, {"template": "a texture of a {}."}, {}), 1):
+        own = {"class_path": "ImageFolder", "init_args": {"root": "images", **more}}
+        content = {"name": "own", "backbone": "mini", "datasets": {"shapes": own}}
+        (folder / "own.yaml").write_text(yaml.safe_dump(content))
+        words = ["--suite", "own.yaml", "--shots", "1", "--jobs", "1", "--results", "runs", "--seeds", str(seed)]
+        assert main(["bench", "--method", "zero_shot", *words]) == 0
+    found = {row["variant"]: row["seeds"] for row in rows(folder, "shapes").values()}
+    assert found.pop("") == "1,4"
+    assert sorted(found.values()) == ["2", "3"]
+    assert all(name.startswith("data ") for name in found)
+
+
+def test_a_recipe_that_states_a_default_finds_its_finished_cells(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench("--method", recipe(folder / "mine.yaml")) == 0
+    assert bench("--method", recipe(folder / "mine.yaml", template_set="coop")) == 0
+    said = capsys.readouterr().out
+    assert "1 done already" in said
+    assert {key: row["cells"] for key, row in rows(folder).items()} == {("mine", ""): "1"}
+
+
+STOPS = """
+import lightning as L
+class StopsAtOnce(L.Callback):
+    def on_train_start(self, trainer, method):
+        trainer.should_stop = True
+"""
+
+
+def test_a_fit_that_took_no_step_has_no_accuracy(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "stops_at_once.py").write_text(STOPS)
+    monkeypatch.syspath_prepend(folder)
+    callbacks = "trainer.callbacks=[{class_path: stops_at_once.StopsAtOnce}]"
+    assert bench("--method", "clipfit", "--set", callbacks) == 1
+    assert "nothing was learned" in capsys.readouterr().out
+    assert not list((folder / "runs").rglob("*.safetensors"))
+
+
 def test_two_values_of_a_setting_stand_side_by_side(folder: Path) -> None:
     for templates in ("single", "coop", "clipfit"):  # coop is the recipe's own
         assert bench("--method", "zero_shot", "--set", f"model.template_set={templates}") == 0
@@ -145,7 +188,8 @@ def test_the_name_of_a_suite_stays_inside(name: str, folder: Path, capsys: pytes
     "setting",
     [
         "trainer.limit_test_batches=1", "trainer.limit_train_batches=0.0", "trainer.limit_train_batches=1",
-        "trainer.overfit_batches=1", "trainer.fast_dev_run=true", "trainer.max_steps=0", "ckpt_path=x", "weights=x",
+        "trainer.overfit_batches=1", "trainer.fast_dev_run=true", "trainer.max_steps=0", "trainer.max_epochs=0",
+        "ckpt_path=x", "weights=x",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("by", ["--set", "--config"])

@@ -162,6 +162,11 @@ def test_with_a_plan_only_its_keys_count() -> None:
         ({"code": {"mine:CLIPFit": "a"}}, "code [0-9a-f]{4}", "code"),
         ({"recipe_digest": "another"}, "recipe [0-9a-f]{4}", "recipe"),
         ({"split_hash": "t" * 64}, "data [0-9a-f]{4}", "data"),
+        ({"test_digest": "t" * 64}, "data [0-9a-f]{4}", "data"),
+        ({"suite_digest": "t" * 64}, "data [0-9a-f]{4}", "data"),
+        ({"templates": ["a sketch of a {}."]}, "data [0-9a-f]{4}", "data"),
+        ({"augmentation": {"crop_scale": [0.9, 1.0]}}, "data [0-9a-f]{4}", "data"),
+        ({"backbone_spec": {"activation": "gelu"}}, "activation or preprocessing [0-9a-f]{4}", "backbone"),
     ],
 )
 def test_whatever_differs_is_a_row_of_its_own(change: dict[str, Any], name: str, reason: str) -> None:
@@ -176,6 +181,15 @@ def test_whatever_differs_is_a_row_of_its_own(change: dict[str, Any], name: str,
     assert select([*GRID[:5], odd]).notes == [f"clipfit: 2 rows, which are kept apart by {reason}"]
     (left,) = select([*GRID[:5], odd], apart=False).notes
     assert left == f"clipfit: 1 cell (eurosat seed 3) left out, of another row: other {reason}"
+
+
+def test_what_did_not_act_keeps_no_record_from_the_row_of_its_plan() -> None:
+    """A recipe that states a default is another file, with other digests, and the same cells."""
+    asked = [
+        Asked(one.cell, one.key, one.provenance | {"recipe_digest": "z" * 64, "templates": ["a {}."]}) for one in GRID
+    ]
+    chosen = select(GRID, asked)
+    assert (len(chosen.records), chosen.missing, chosen.notes) == (len(GRID), [], [])
 
 
 def former(record_: Record, changed: dict[str, Any] | None = None) -> Record:
