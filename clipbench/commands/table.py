@@ -107,7 +107,7 @@ def table(
 
     from clipbench.records.store import Cell, RecordStore, run_folder
     from clipbench.report.compare import published_sections
-    from clipbench.report.leaderboard import frame_of, left_out
+    from clipbench.report.leaderboard import frame_of, left_out, partial_grid
     from clipbench.report.published import TABLES, published_frame
     from clipbench.report.tables import render
 
@@ -130,10 +130,14 @@ def table(
     notes: list[str] = frame.attrs["notes"]
     if compare is None:
         if frame.empty:
+            if scan.records and chosen:
+                named = ", ".join(f"{name} {' or '.join(sorted(values))}" for name, values in chosen.items())
+                raise RecordError(f"none of the {len(scan.records)} records in {folder} is of {named}")
             others = sorted(f"{path.parts[-3]} {path.parts[-2]}" for path in Path(results).glob("*/*/records/"))
             hint = f"; there are records of {', '.join(others)}" if others and not scan.problems else ""
             hint = "".join(f"; {note}" for note in left_out(scan.problems)) or hint
             raise RecordError(f"there is no record in {folder}{hint}; run `make bench METHOD=clipfit` first")
+        notes += [] if over else partial_grid(frame)
         return render(frame, format).rstrip("\n"), notes
     if format in ("csv", "json"):
         papers = published_frame(protocol if protocol in TABLES else TABLES[0])

@@ -14,7 +14,7 @@ import yaml
 from clipbench.errors import RecordError
 from clipbench.printable import say
 from clipbench.records.store import Cell, RecordStore, Scan, write_text
-from clipbench.report.aggregate import aggregate, averages_of, cells_of, rows_of
+from clipbench.report.aggregate import AVERAGE, aggregate, averages_of, cells_of, rows_of
 from clipbench.report.layout import is_whole
 from clipbench.report.select import Planned, select
 from clipbench.report.tables import layout_of, render, terminal
@@ -122,6 +122,17 @@ def frame_of(
     frame.attrs["notes"] = [*chosen.notes, *left_out(scan.problems), *changed]
     frame.attrs["suite_notes"] = {name: packaged[name][1] if note is None else note for name in suites}
     return frame
+
+
+def partial_grid(frame: pd.DataFrame) -> list[str]:
+    """What to write for averages where no row has all datasets; nothing where one has, or where there is no choice."""
+    rows = rows_of(frame)
+    if any(is_whole(row) for row in averages_of(rows)):
+        return []
+    there = dict.fromkeys(
+        row["dataset"] for row in rows if row["dataset"] != AVERAGE and row["cells"] and is_whole(row)
+    )
+    return [f"no row is complete; averages over what is there: --datasets {','.join(there)}"] if there else []
 
 
 def left_out(problems: Sequence[str], most: int = 3) -> list[str]:

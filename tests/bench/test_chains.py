@@ -67,6 +67,21 @@ def by_recipe(plan: Plan) -> dict[tuple[str, int], PlannedCell]:
     return {(planned.cell.recipe, planned.cell.seed): planned for planned in plan.cells}
 
 
+def test_another_version_of_what_it_starts_from_is_another_row(
+    chain: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key follows by the key of the start; a row of another seed would not."""
+
+    def digests() -> set[str]:
+        plan = make_plan(request(chain), tmp_path)
+        return {one.provenance["recipe_digest"] for one in plan.cells if one.cell.recipe == "between"}
+
+    before = digests()
+    assert len(before) == 1
+    monkeypatch.setattr(CLIPFit, "version", CLIPFit.version + 1)
+    assert not digests() & before
+
+
 def test_the_parent_is_planned_first_with_the_same_axes(chain: str, tmp_path: Path) -> None:
     plan = make_plan(request(chain), tmp_path)
     assert [planned.cell.recipe for planned in plan.cells] == ["tuned", "tuned", "between", "between"]

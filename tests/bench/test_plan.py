@@ -65,7 +65,7 @@ def test_parsed_apart_every_cell_is_the_same(by_dataset: str, tmp_path: Path, mo
 
     together = cells()
     monkeypatch.setattr(plan._Planner, "_resolved", lambda self, config: build.resolved(config))
-    monkeypatch.setattr(plan._Planner, "_template_set", lambda self, kind, arguments: kind(**arguments).template_set)
+    monkeypatch.setattr(plan._Planner, "_template_set", lambda self, kind, given, epochs: kind(**given).template_set)
     assert cells() == together
     datasets = {cell.dataset: resolved["data"]["init_args"] for cell, _, _, resolved, _ in together}
     assert {name: arguments["dataset"] for name, arguments in datasets.items() if "dataset" in arguments} == {

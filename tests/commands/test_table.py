@@ -170,11 +170,27 @@ def test_few_shot_has_an_accuracy_and_no_base(capsys: Said) -> None:
             assert row[name] == ""
 
 
+def test_a_partial_grid_says_what_to_write_for_an_average(capsys: Said) -> None:
+    words = ["table", "--results", "runs", "--format", "csv"]
+    assert main(words) == 0
+    (note,) = [line for line in capsys.readouterr().err.splitlines() if "no row is complete" in line]
+    assert note == "! no row is complete; averages over what is there: --datasets imagenet,stanford_cars,dtd"
+    assert main([*words, *note.rpartition(": ")[2].split()]) == 0
+    said = capsys.readouterr()
+    assert "no row is complete" not in said.err
+    averages = [row for row in csv.DictReader(io.StringIO(said.out)) if row["dataset"] == "average"]
+    assert all(row["base"] and row["averaged"] == "3/11" for row in averages)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--compare", "published", "--per-seed"], "leave out --datasets"),
         (["--seeds", "7"], "unknown seed among the records"),
+        (
+            ["--datasets", "eurosat", "--methods", "coop"],
+            "none of the 13 records in runs/mini/base_to_novel is of ",
+        ),
         (["--suite", "../../etc"], "no name of a folder"),
         (["--suite", "/etc"], "no name of a folder"),
         (["--protocol", ".."], "no name of a folder"),
@@ -184,7 +200,8 @@ def test_few_shot_has_an_accuracy_and_no_base(capsys: Said) -> None:
         (["--output", "."], "names no file"),
     ],
 )
-def test_a_wrong_call_is_one_sentence(capsys: Said, words: list[str], said: str) -> None:
+def test_a_wrong_call_is_one_sentence(results: Path, capsys: Said, words: list[str], said: str) -> None:
+    write_record(results / "runs" / Path(*FOLDER), record(cell(dataset="eurosat")))
     assert table(*words) in (1, 2)
     error = capsys.readouterr().err
     assert said in error
