@@ -172,6 +172,8 @@ def others(record: Record, planned: PlannedCell) -> list[str]:
             continue  # an earlier version: the config says it, and it was found by that
         lines += _difference(name, before.get(name, {} if isinstance(after[name], dict) else None), after[name])
     here = environment()
+    if not lines and planned.key != record.key and "variant" in before:  # earlier ones had other keys
+        lines.append(f"key {planned.key[:12]}, was {record.key[:12]}; nothing else that the record states differs")
     known = {name: value for name, value in record.data["environment"].items() if name not in MACHINE}
     return lines + _changes("", known, {name: here.get(name) for name in known})
 

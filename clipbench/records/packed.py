@@ -105,13 +105,18 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def _unpacked(content: bytes) -> bytes:
-    unpacker = zlib.decompressobj(wbits=31)
-    try:
-        text = unpacker.decompress(content, LARGEST_FILE + 1)
-    except zlib.error as error:
-        raise Fault(f"is damaged or no gzip file ({error})") from error
-    if len(text) > LARGEST_FILE:
-        raise Fault(f"unpacks to more than {LARGEST_FILE / 1e6:.0f} MB")
-    if not unpacker.eof:
-        raise Fault("is cut off")
-    return text
+    """All of its members: two such files joined are one."""
+    text, rest = b"", content
+    while True:
+        unpacker = zlib.decompressobj(wbits=31)
+        try:
+            text += unpacker.decompress(rest, LARGEST_FILE + 1 - len(text))
+        except zlib.error as error:
+            raise Fault(f"is damaged or no gzip file ({error})") from error
+        if len(text) > LARGEST_FILE:
+            raise Fault(f"unpacks to more than {LARGEST_FILE / 1e6:.0f} MB")
+        if not unpacker.eof:
+            raise Fault("is cut off")
+        rest = unpacker.unused_data
+        if not rest:
+            return text

@@ -136,6 +136,18 @@ def test_what_is_other_is_said_before_anything_runs(
     assert not list(tmp_path.rglob("records"))
 
 
+def test_a_record_whose_key_is_not_of_what_it_states_is_told(computed: Path, tmp_path: Path, capsys: Said) -> None:
+    for change in ({"key": "0" * 64}, {"cell": {"dataset": "eurosat"}}):
+        data = json.loads(record_of(computed, "zero_shot").read_text())
+        for name, value in change.items():
+            data[name] = data[name] | value if isinstance(value, dict) else value
+        (tmp_path / "other.json").write_text(json.dumps(data))
+        assert main(["bench", "--record", str(tmp_path / "other.json"), "--dry-run"]) == 0
+        assert "nothing else that the record states differs" in capsys.readouterr().out
+    assert main(["bench", "--record", str(record_of(computed, "zero_shot")), "--dry-run"]) == 0
+    assert "other now" not in capsys.readouterr().out
+
+
 def test_learned_weights_are_compared_where_the_record_knows_them() -> None:
     one, other = made(weights={"sha256": "a" * 64}), made(weights={"sha256": "b" * 64})
     assert compared(Record(one), Record(one))[1]

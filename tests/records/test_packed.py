@@ -26,6 +26,17 @@ def test_what_was_written_is_read_again_and_equal_records_give_equal_bytes(tmp_p
     assert [one.data for one in read_records(tmp_path / "c.jsonl")] == SOME
 
 
+def test_two_files_joined_are_one(tmp_path: Path) -> None:
+    write_packed(tmp_path / "a.jsonl.gz", SOME[:1])
+    write_packed(tmp_path / "b.jsonl.gz", SOME[1:])
+    both = (tmp_path / "a.jsonl.gz").read_bytes() + (tmp_path / "b.jsonl.gz").read_bytes()
+    (tmp_path / "both.jsonl.gz").write_bytes(both)
+    assert [one.data for one in read_records(tmp_path / "both.jsonl.gz")] == SOME
+    (tmp_path / "both.jsonl.gz").write_bytes(both[:-20])
+    with pytest.raises(RecordError, match="is cut off"):
+        read_records(tmp_path / "both.jsonl.gz")
+
+
 def test_the_records_that_are_shipped_are_read_in_the_words_of_today() -> None:
     records = read_records(SHIPPED / "wise_ft.jsonl.gz")
     assert len(records) == 33
