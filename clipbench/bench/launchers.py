@@ -13,7 +13,6 @@ import os
 import signal
 import tempfile
 import threading
-import time
 import typing
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -99,7 +98,7 @@ class Inline:
         self, context: BaseContext, cells: list[PlannedCell], folder: Path, done: Done, workers: int
     ) -> list[PlannedCell]:
         """Run cells in one pool; returns those without an outcome when a worker died, the ones being run first."""
-        pool = ProcessPoolExecutor(workers, context, initializer=_set_up_worker, initargs=(os.getpid(),))
+        pool = ProcessPoolExecutor(workers, context, initializer=_set_up_worker)
         keys = {planned.key for planned in cells}
         ready: list[PlannedCell] = []
         blocked: dict[str, list[PlannedCell]] = {}  # by the key of what they start from
@@ -212,7 +211,7 @@ def _hold_back(planned: PlannedCell, blocked: dict[str, list[PlannedCell]], done
         _hold_back(child, blocked, done)
 
 
-def _set_up_worker(main: int) -> None:
+def _set_up_worker() -> None:
     """One thread; Ctrl-C is the main process's to handle; and no life after it."""
     import torch
 
@@ -220,17 +219,15 @@ def _set_up_worker(main: int) -> None:
     warn_in_one_line()
     torch.set_num_threads(1)
     gc.freeze()  # see Inline.run
-    threading.Thread(target=_end_with, args=(main,), daemon=True).start()
+    threading.Thread(target=_end_with_main, daemon=True).start()
 
 
-def _end_with(main: int) -> None:
-    """End this worker soon after the main process is gone, however it went."""
-    while True:
-        time.sleep(2)
-        try:
-            os.kill(main, 0)
-        except OSError:
-            os._exit(1)
+def _end_with_main() -> None:
+    """End this worker with the main process, however it went, and whether or not anybody has asked how it went."""
+    main = multiprocessing.parent_process()
+    assert main is not None
+    main.join()  # its end of a pipe is closed; its number may still be taken, by a process that nobody waits for
+    os._exit(1)
 
 
 def default_jobs(cells: int, cuda: bool, backbone: str) -> int:
