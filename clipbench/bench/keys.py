@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NoReturn, get_args, get_type_hints
 
 import lightning as L
@@ -18,7 +18,7 @@ from clipbench.methods.arguments import settings_of
 from clipbench.protocols import protocol
 from clipbench.recipes.arguments import BESIDE, RIGHT_WORDS
 from clipbench.recipes.recipe import Config
-from clipbench.recipes.settings import OF_CLASSES, SECTIONS
+from clipbench.recipes.settings import OF_CLASSES, SECTIONS, class_paths
 from clipbench.records.settings import flat
 
 # the others cast what is trained in place
@@ -119,16 +119,6 @@ def _never_null() -> tuple[str, ...]:
     """The arguments of the trainer that are never None; the parser passes a null on."""
     hints = get_type_hints(L.Trainer.__init__)
     return tuple(key for key in settings_of(L.Trainer) if type(None) not in get_args(hints[key]))
-
-
-def class_paths(config: Any) -> Iterator[str]:
-    """Every class that a section names: by a `class_path`, or where the trainer takes a class."""
-    for key, value in config.items() if isinstance(config, Mapping) else ():
-        named = key in ("class_path", *OF_CLASSES)
-        for one in value if isinstance(value, list | tuple) else [value]:
-            if named and isinstance(one, str):
-                yield one
-            yield from class_paths(one)
 
 
 def refuse_not_finite(config: Config) -> None:

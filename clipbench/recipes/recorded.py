@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from typing import Any
+import re
+from collections.abc import Iterator
 
 from clipbench.errors import ConfigError
 from clipbench.printable import printable
 from clipbench.recipes.recipe import Config, Recipe
 from clipbench.recipes.request import Request
+from clipbench.recipes.settings import class_paths
 from clipbench.recipes.suites import Suite
 from clipbench.records.cell import Record
 
@@ -59,8 +60,8 @@ def check_config(record: Record, recipe: Recipe | None = None) -> None:
             raise ConfigError(
                 f"the record of {record.cell} does not say what its {part} was: it cannot be computed again"
             )
-    trusted = set(class_paths(recipe.sections)) if recipe else set()
-    for name in class_paths({key: value for key, value in record.data["config"].items() if key != "model"}):
+    trusted = set(_imported(recipe.sections)) if recipe else set()
+    for name in _imported({key: value for key, value in record.data["config"].items() if key != "model"}):
         if name not in trusted and name.partition(".")[0] not in LIBRARIES:
             raise ConfigError(
                 f"the record of {record.cell} names the class '{printable(name)}', and a file of data runs no code: "
@@ -68,10 +69,12 @@ def check_config(record: Record, recipe: Recipe | None = None) -> None:
             )
 
 
-def class_paths(config: Any) -> Iterator[str]:
-    """Every `class_path` anywhere in a config."""
-    inner = config.values() if isinstance(config, Mapping) else config if isinstance(config, list) else ()
-    if isinstance(config, Mapping) and isinstance(config.get("class_path"), str):
-        yield config["class_path"]
-    for one in inner:
-        yield from class_paths(one)
+def _imported(config: Config) -> Iterator[str]:
+    """What building a config would import: its classes, and functions that a setting of the trainer's may name."""
+    yield from (name for name in class_paths(config) if "." in name)
+    rest = [config.get("trainer")]
+    while rest:
+        one = rest.pop()
+        rest += one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+        if isinstance(one, str) and re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", one):
+            yield one

@@ -7,7 +7,7 @@ What is typed stays text: the parser reads it by the type of its option, so that
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from clipbench.errors import ConfigError
@@ -144,6 +144,17 @@ def settled(config: Config) -> Config:
     return {
         key.removesuffix("+"): settled(value) if isinstance(value, dict) else value for key, value in config.items()
     }
+
+
+def class_paths(config: Any) -> Iterator[str]:
+    """Every class that a config names: by a `class_path`, or where the trainer takes a class."""
+    if isinstance(config, list | tuple):
+        for one in config:
+            yield from class_paths(one)
+    for key, value in config.items() if isinstance(config, Mapping) else ():
+        if key in ("class_path", *OF_CLASSES):
+            yield from (one for one in _listed(value) if isinstance(one, str))
+        yield from class_paths(value)
 
 
 def _with_settings(named: Any, settings: Mapping[str, Any]) -> Any:

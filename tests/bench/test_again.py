@@ -13,6 +13,7 @@ import yaml
 
 from clipbench.bench.again import compared
 from clipbench.commands import main
+from clipbench.recipes.settings import OF_CLASSES
 from clipbench.records.correctness import pack_bits, unpack_bits
 from clipbench.records.store import Record, read_record
 from tests.records.records import failed
@@ -165,10 +166,24 @@ def edited(change: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]]
     return run
 
 
+LAMBDA = "lightning.pytorch.callbacks.LambdaCallback"
 WRONG: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a class beside the user": (lambda d: d["config"]["model"].update(class_path="evil.X"), "a file of data runs no"),
     "a callback beside the user": (
         lambda d: d["config"]["trainer"].update(callbacks=[{"class_path": "evil.X"}]), "the class 'evil.X'",
+    ),
+    **{
+        f"{key} named beside the user": (
+            lambda d, key=key: d["config"]["trainer"].update({key: ["evil.X"] if key == "callbacks" else "evil.X"}),
+            "the class 'evil.X'",
+        )
+        for key in OF_CLASSES
+    },
+    "a function beside the user": (
+        lambda d: d["config"]["trainer"].update(
+            callbacks=[{"class_path": LAMBDA, "init_args": {"on_fit_start": "evil.X"}}]
+        ),
+        "the class 'evil.X'",
     ),
     "data beside the user": (lambda d: d["config"]["data"].update(class_path="evil.X"), "the class 'evil.X'"),
     "no model": (lambda d: d["config"].pop("model"), "does not say what its model was"),
