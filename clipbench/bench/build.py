@@ -181,11 +181,10 @@ def print_help(subcommand: str, option: str, name: str) -> None:
         return
     parser.add_lightning_class_args(Method, "model", subclass_mode=True)
     parser.add_lightning_class_args(DataModule, "data", subclass_mode=True)
-    if option == "model" and name:
-        name = with_whole_path({"model": {"class_path": name}})["model"]["class_path"]
-    if option == "data" and "." not in name and name not in DATA_MODULES:
-        if name:
-            raise UnknownName("data module", name, DATA_MODULES)
+    if name and option in ("model", "data"):
+        check_keys({option: {"class_path": name}})
+        name = with_whole_path({option: {"class_path": name}})[option]["class_path"]
+    elif option == "data":
         name = DATA_MODULES[0]
     try:
         parser.parse_args([f"--{option}.help", *([name] if name else [])])

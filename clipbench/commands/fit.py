@@ -28,7 +28,7 @@ def add_parser(commands: Any) -> None:
         commands.add_parser(name, help=f"one LightningCLI run: {name} (clipbench {name} --help)")
 
 
-def merged_config(words: Sequence[str]) -> tuple[Config, str]:
+def merged_config(line: CommandLine) -> tuple[Config, str]:
     """The merged config of a command line and the recipe's name; without torch.
 
     Only the precision is left to the device that runs it, unless somebody sets it.
@@ -36,11 +36,6 @@ def merged_config(words: Sequence[str]) -> tuple[Config, str]:
     Raises:
         ConfigError: a wrong word, key or value.
     """
-    return merged(read_words(words))
-
-
-def merged(line: CommandLine) -> tuple[Config, str]:
-    """`merged_config` of words that have been read."""
     recipe, layers = choose_recipe(line.configs, line.settings)
     base: Config = {
         "model": {"init_args": {}},
@@ -78,15 +73,21 @@ def run(subcommand: str, words: Sequence[str]) -> int:
         return 0
     line = read_words(words)
     for key, _ in line.settings:
-        if "." not in key and key not in (*SECTIONS, *BESIDE, "protocol"):
+        if "." not in key and key not in (*SECTIONS, *BESIDE):
             from clipbench.bench.keys import refuse_bare
 
             refuse_bare(key, option=True)
     if line.help is not None:
-        return _help(subcommand, line)
+        option, named = line.help
+        if option == "model" and not named and (line.configs or line.settings):
+            named = merged_config(line)[0]["model"]["class_path"]
+        from clipbench.bench.build import print_help
+
+        print_help(subcommand, option, named)
+        return 0
     if subcommand != "fit" and (source := _learned(line)):
         return _measure(subcommand, line, source)
-    config, name = merged(line)
+    config, name = merged_config(line)
     _check_beside(subcommand, config, begins=line.print_config is None)
     if isinstance(start_of(config, name), Recipe):
         start = config["model"]["init_args"]["start"]
@@ -137,18 +138,6 @@ def _measure(subcommand: str, line: CommandLine, source: Config) -> int:
     from clipbench.bench.measure import measure
 
     measure(subcommand, source, recipe, {key: user[key] for key in user if key not in BESIDE}, dict(ALONE))
-    return 0
-
-
-def _help(subcommand: str, line: CommandLine) -> int:
-    """What a class takes, as LightningCLI prints it; the recipe's method where none is named."""
-    assert line.help is not None
-    option, named = line.help
-    if option == "model" and not named and (line.configs or line.settings):
-        named = merged(line)[0]["model"]["class_path"]
-    from clipbench.bench.build import print_help
-
-    print_help(subcommand, option, named)
     return 0
 
 

@@ -35,7 +35,8 @@ RIGHT_WORDS = {
     "seeds": "one run takes one seed: --data.seed NUMBER",
     "set": "a setting is an option of its own, as --model.lr 0.01",
 }
-SHORT = {"backbone": "model.backbone"}
+SHORT = {"backbone": "model.backbone", "protocol": "data.protocol"}
+LOOK = "options look like --model.lr 0.01"
 PRINT_FLAGS = ("comments", "skip_default", "skip_null")
 
 
@@ -62,51 +63,37 @@ def read_words(words: Sequence[str]) -> CommandLine:
     Raises:
         ConfigError: a word that belongs to no option, an option without its value, or a value that cannot be read.
     """
-    line = CommandLine()
-    rest = list(words)
+    line, rest = CommandLine(), list(words)
     while rest:
         word = rest.pop(0)
         option, equals, text = word.partition("=")
-        if not option.startswith("--") and option != "-c":
-            raise ConfigError(f"'{shortened(word)}' belongs to no option{_meant(word)}")
         key = option.lstrip("-")
-        if key == "print_config":
-            line.print_config = _flags(text)
-            continue
         owner, _, last = key.rpartition(".")
-        if last == "help" and owner:
-            if not equals and rest and not rest[0].startswith("-"):
+        if not option.startswith("--") and option != "-c":
+            meant = f"did you mean --config {word}?" if word in known_recipes() or is_yaml(word) else LOOK
+            raise ConfigError(f"'{shortened(word)}' belongs to no option; {meant}")
+        if key in RIGHT_WORDS:
+            raise ConfigError(f"there is no option {option}: {RIGHT_WORDS[key]}")
+        takes = "none" if key == "print_config" else "maybe" if owner and last == "help" else "one"
+        if not equals and takes != "none":
+            if rest and not rest[0].startswith("--" if takes == "one" else "-"):
                 text = rest.pop(0)
-            line.help = (owner, text)
-            continue
-        if not equals:
-            if not rest or rest[0].startswith("--"):
+            elif takes == "one":
                 raise ConfigError(f"option {option} needs a value")
-            text = rest.pop(0)
-        if key in ("config", "c"):
+        if key == "print_config":
+            line.print_config = [flag for flag in text.split(",") if flag]
+            for flag in line.print_config:
+                if flag not in PRINT_FLAGS:
+                    raise UnknownName("flag of --print_config", flag, PRINT_FLAGS)
+        elif takes == "maybe":
+            line.help = (owner, text)
+        elif key in ("config", "c"):
             line.configs.append(text)
+        elif key in FILES and not text:
+            raise ConfigError(f"{option} needs the name of a file")
         else:
-            if key in RIGHT_WORDS:
-                raise ConfigError(f"there is no option {option}: {RIGHT_WORDS[key]}")
-            if key in FILES and not text:
-                raise ConfigError(f"{option} needs the name of a file")
-            key = SHORT.get(key, key)
-            line.settings.append((key, typed_value(key, text, option)))
+            line.settings.append((SHORT.get(key, key), typed_value(key, text, option)))
     return line
-
-
-def _meant(word: str) -> str:
-    if word in known_recipes() or is_yaml(word):
-        return f"; did you mean --config {word}?"
-    return "; options look like --model.lr 0.01"
-
-
-def _flags(text: str) -> list[str]:
-    flags = [flag for flag in text.split(",") if flag]
-    for flag in flags:
-        if flag not in PRINT_FLAGS:
-            raise UnknownName("flag of --print_config", flag, PRINT_FLAGS)
-    return flags
 
 
 def choose_recipe(
@@ -137,7 +124,6 @@ def choose_recipe(
             layers.append(content | beside)
     command_line = from_dotted(settings)
     check_settings(command_line)
-    command_line = protocol_of_data(command_line)
     chosen = (command_line.get("model") or {}).get("class_path")
     if recipe is None:
         chosen = chosen or default
@@ -157,11 +143,11 @@ def _read_layer(name: str) -> tuple[str, Config, Config]:
     """A recipe, a layer of settings, or what a run saved: its name, its sections, and what stands beside them."""
     stem, content = read_config(name)
     for key in OF_LIGHTNING:
-        if content.get(key):
+        if content.pop(key, None):
             raise ConfigError(f"'{name}': {RIGHT_WORDS[key]}")
-    beside = {key: content[key] for key in BESIDE if content.get(key) is not None}
-    content = {key: value for key, value in content.items() if key not in (*BESIDE, *OF_LIGHTNING)}
-    content = protocol_of_data(content)
+    beside = {key: value for key in BESIDE if (value := content.pop(key, None)) is not None}
+    if "protocol" in content:  # of an earlier version
+        content = merge(content, from_dotted({"data.protocol": content.pop("protocol")}))
     check_recipe(content, name)
     return stem, content, beside
 
@@ -170,11 +156,3 @@ def classes_of(configs: Iterable[str]) -> list[str]:
     """The methods that configs name: a user's own files vouch for these classes."""
     sections = (read_config(name)[1].get("model") or {} for name in configs)
     return [str(section["class_path"]) for section in sections if section.get("class_path")]
-
-
-def protocol_of_data(config: Config) -> Config:
-    """The config with `protocol`, a short word on the command line and a key of older configs, among the data's."""
-    if "protocol" not in config:
-        return config
-    rest = {key: value for key, value in config.items() if key != "protocol"}
-    return merge(rest, {"data": {"init_args": {"protocol": config["protocol"]}}})

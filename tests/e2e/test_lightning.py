@@ -18,6 +18,7 @@ from clipbench.bench.build import resolved
 from clipbench.commands import main
 from clipbench.commands.fit import merged_config
 from clipbench.methods.weights_file import read_header
+from clipbench.recipes.arguments import read_words
 from clipbench.recipes.recipe import known_recipes
 
 FAST = ["--trainer.max_epochs", "2", "--data.shots", "2", "--trainer.enable_progress_bar", "false"]
@@ -122,7 +123,10 @@ def test_own_folder_of_images_without_code(tmp_path: Path) -> None:
 @pytest.mark.parametrize("first", known_recipes())
 @pytest.mark.parametrize("second", known_recipes())
 def test_a_second_recipe_equals_that_recipe_alone(first: str, second: str) -> None:
-    both, alone = merged_config(["--config", first, "--config", second]), merged_config(["--config", second])
+    both, alone = (
+        merged_config(read_words(["--config", first, "--config", second])),
+        merged_config(read_words(["--config", second])),
+    )
     assert resolved(both[0]) == resolved(alone[0])
 
 
@@ -130,7 +134,7 @@ def test_a_second_recipe_equals_that_recipe_alone(first: str, second: str) -> No
 def test_another_data_module_carries_nothing_over(data: str, tmp_path: Path) -> None:
     place = "root" if data == "ImageFolder" else "path"
     words = ["--config", "clipfit", "--data.batch_size", "7", "--data", data, f"--data.{place}", str(tmp_path)]
-    config = resolved(merged_config(words)[0])
+    config = resolved(merged_config(read_words(words))[0])
     assert config["data"]["class_path"].endswith(data)
     assert "dataset" not in config["data"]["init_args"]
 
@@ -163,18 +167,18 @@ def test_wrong_calls(words: list[str], says: str, capsys: pytest.CaptureFixture[
     ],
 )
 def test_the_backbone_is_the_suite_s_unless_named(words: list[str], backbone: str) -> None:
-    config, _ = merged_config(["--config", "clipfit", *words])
+    config, _ = merged_config(read_words(["--config", "clipfit", *words]))
     assert config["model"]["init_args"]["backbone"] == backbone
 
 
 def test_the_protocol_is_the_datas_and_overrides_match_on_it() -> None:
     words = ["--config", "clipfit", "--data.dataset", "dtd"]
     for short in (["--protocol", "few_shot"], ["--data.protocol", "few_shot"]):
-        config, _ = merged_config([*words, *short])
+        config, _ = merged_config(read_words([*words, *short]))
         assert config["data"]["init_args"]["protocol"] == "few_shot"
         assert config["model"]["init_args"]["distillation_weight"] == 8.0
         assert "protocol" not in resolved(config)
-    assert resolved(merged_config(words)[0])["data"]["init_args"]["protocol"] == "base_to_novel"
+    assert resolved(merged_config(read_words(words))[0])["data"]["init_args"]["protocol"] == "base_to_novel"
 
 
 def test_print_config_is_what_would_run(capsys: pytest.CaptureFixture[str]) -> None:

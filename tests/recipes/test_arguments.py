@@ -18,6 +18,12 @@ def test_options_with_and_without_an_equals_sign() -> None:
     assert (line.help, line.print_config) == (None, None)
 
 
+def test_short_words() -> None:
+    assert read_words(["--protocol", "few_shot", "--backbone=x"]).settings == [
+        ("data.protocol", "few_shot"), ("model.backbone", "x"),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("words", "asked"),
     [

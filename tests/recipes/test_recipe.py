@@ -101,11 +101,6 @@ def test_another_model_leaves_nothing_of_the_first_method() -> None:
     assert config["model"] == {"class_path": "CoOp", "init_args": {"backbone": "mini"}}
 
 
-def test_the_short_word_protocol_is_the_datas() -> None:
-    _, layers = choose_recipe(["clipfit"], {"data": "ImageFolder", "data.root": "photos", "protocol": "few_shot"})
-    assert layers == [{"data": {"class_path": "ImageFolder", "init_args": {"root": "photos", "protocol": "few_shot"}}}]
-
-
 def test_configs_of_earlier_runs_with_a_protocol_of_their_own_are_read(tmp_path: Path) -> None:
     model = {"class_path": "CLIPFit", "init_args": {"lr": 0.5}}
     saved = {"seed_everything": False, "model": model, "data": {"class_path": "FewShotDataModule"}, "trainer": {}}
