@@ -269,7 +269,9 @@ class BackboneView(Backbone):
     def _merged_linear(self, name: str, module: Any) -> nn.Linear:
         state = state_of([*module.parameters(), *module.buffers()])
         if name not in self._merged or self._merged[name][0] != state:
-            with torch.inference_mode(False), torch.no_grad():
+            # in the precision of the tensors, since what is kept serves inside and outside of mixed precision
+            exact = torch.autocast(self.logit_scale.device.type, enabled=False)
+            with torch.inference_mode(False), torch.no_grad(), exact:
                 linear = module.merged().eval().requires_grad_(False)
             self._merged[name] = (state, linear)
         return self._merged[name][1]

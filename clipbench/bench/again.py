@@ -19,6 +19,7 @@ from clipbench.bench.grid import Progress
 from clipbench.bench.launchers import Inline
 from clipbench.bench.plan import Plan, PlannedCell, make_plan
 from clipbench.bench.stop import StopSignal
+from clipbench.bench.trainer import on_cuda
 from clipbench.errors import MethodError, RecordError
 from clipbench.methods import METHODS, method_class, registered
 from clipbench.methods.arguments import arguments_of
@@ -171,7 +172,7 @@ def others(record: Record, planned: PlannedCell) -> list[str]:
         if name == "class_path" and name not in before:
             continue  # an earlier version: the config says it, and it was found by that
         lines += _difference(name, before.get(name, {} if isinstance(after[name], dict) else None), after[name])
-    here = environment()
+    here = environment(on_cuda(planned.resolved["trainer"]))
     if not lines and planned.key != record.key and "variant" in before:  # earlier ones had other keys
         lines.append(f"key {planned.key[:12]}, was {record.key[:12]}; nothing else that the record states differs")
     known = {name: value for name, value in record.data["environment"].items() if name not in MACHINE}

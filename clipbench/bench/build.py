@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import lightning as L
-import torch
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
@@ -19,7 +18,7 @@ from clipbench.backbone.clip import describe_backbone
 from clipbench.bench.keys import DATA_MODULES, check_keys, refuse_not_finite, with_whole_path
 from clipbench.bench.monitors import MonitorsAreLogged, monitored, refuse_unvalidated
 from clipbench.bench.parser_messages import CLASSES, one_sentence
-from clipbench.bench.trainer import SHORT_PRECISIONS, check_trainer, make_trainer, quiet_lightning
+from clipbench.bench.trainer import SHORT_PRECISIONS, check_trainer, make_trainer, on_cuda, quiet_lightning
 from clipbench.data.module import DataModule
 from clipbench.data.task import Task
 from clipbench.errors import ConfigError, NotHere, UnknownName
@@ -217,9 +216,9 @@ def _for_parser(config: Config) -> Config:
 
 
 def with_precision(config: Config) -> Config:
-    """The config with the precision of this device where none is set: bf16-mixed where CUDA is, float32 elsewhere."""
-    default = "bf16-mixed" if torch.cuda.is_available() else "32-true"
-    given = (config.get("trainer") or {}).get("precision")
+    """The config with the precision of its device where none is set: bf16-mixed on a CUDA device, float32 elsewhere."""
+    trainer = section if isinstance(section := config.get("trainer"), Mapping) else {}
+    default, given = "bf16-mixed" if on_cuda(trainer) else "32-true", trainer.get("precision")
     precision = default if given is None else SHORT_PRECISIONS.get(str(given), given)
     return merge(config, {"trainer": {"precision": precision}})
 

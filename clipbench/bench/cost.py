@@ -19,30 +19,60 @@ class StepClock(L.Callback):
     """Seconds of every training step, from its batch in hand to its parameters moved."""
 
     def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self._start = 0.0
+        self._marks: list[tuple[Any, Any]] = []
+        self._start: Any = None
 
-    def on_train_batch_start(self, *_: Any) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
         """A step begins."""
-        self._start = time.perf_counter()
+        self._start = _mark(trainer.strategy.root_device)
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """A step ended."""
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        self.seconds.append(time.perf_counter() - self._start)
+        self._marks.append((self._start, _mark(trainer.strategy.root_device)))
+
+    @property
+    def steps(self) -> int:
+        """How many steps there were."""
+        return len(self._marks)
+
+    @property
+    def seconds(self) -> list[float]:
+        """Of each step; on a CUDA device this waits for the last of them."""
+        return [_between(start, end) for start, end in self._marks]
 
     @property
     def median(self) -> float | None:
         """Median seconds of a step, without the first three where there are more; None without steps."""
-        return statistics.median(self.seconds[SKIPPED_STEPS:] or self.seconds) if self.seconds else None
+        seconds = self.seconds
+        return statistics.median(seconds[SKIPPED_STEPS:] or seconds) if seconds else None
+
+
+def _mark(device: torch.device) -> Any:
+    """A point in time on a device: on a CUDA device one in its queue, for which nobody waits."""
+    if device.type != "cuda":
+        return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
+
+
+def _between(start: Any, end: Any) -> float:
+    """Seconds from one point to another."""
+    if isinstance(start, float):
+        return float(end - start)
+    end.synchronize()
+    return float(start.elapsed_time(end)) / 1000
 
 
 class PeakMemory:
-    """Peak memory of a stretch of work in bytes: CUDA's maximum, on Linux the rise of the resident set, else None."""
+    """Peak memory of a stretch of work in bytes: CUDA's maximum, on Linux the rise of the resident set, else None.
 
-    def __init__(self) -> None:
-        self._cuda = torch.cuda.is_available()
+    Args:
+        device: where the work is done.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
         if self._cuda:
             torch.cuda.reset_peak_memory_stats()
         else:
@@ -76,7 +106,7 @@ def _status(field: str) -> int | None:
 def inference_overhead(method: Method, images: torch.Tensor, limit_seconds: float = 1.0) -> float:
     """Seconds per image of the method over those of zero-shot, minus 1; median of interleaved runs.
 
-    Both sides have their class features at hand, as in a test.
+    Both sides have their class features at hand, as in a test, and run where the method lies.
 
     Args:
         method: set up and trained.
@@ -91,7 +121,7 @@ def inference_overhead(method: Method, images: torch.Tensor, limit_seconds: floa
         start = time.perf_counter()
         with torch.inference_mode():
             work()
-        if torch.cuda.is_available():
+        if pixels.is_cuda:
             torch.cuda.synchronize()
         return time.perf_counter() - start
 

@@ -14,9 +14,12 @@ from clipbench import __version__
 from clipbench.resources import CHECKOUT, in_checkout
 
 
-def environment() -> dict[str, Any]:
-    """Versions, device, threads and commit of this process."""
-    cuda = torch.cuda.is_available()
+def environment(cuda: bool) -> dict[str, Any]:
+    """Versions, device, threads and commit of this process.
+
+    Args:
+        cuda: whether the work is done on the CUDA device.
+    """
     return {
         "clipbench": __version__,
         "python": platform.python_version(),

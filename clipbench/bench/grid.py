@@ -14,6 +14,7 @@ from clipbench.bench.plan import Plan, PlannedCell, estimate, make_plan
 from clipbench.bench.planned import NO_WEIGHTS, absent_weights
 from clipbench.bench.run import Outcome, run_cell
 from clipbench.bench.stop import StopSignal
+from clipbench.bench.trainer import on_cuda
 from clipbench.errors import DataError
 from clipbench.printable import say
 from clipbench.recipes.request import Request
@@ -99,8 +100,6 @@ def run_bench(
         KeyboardInterrupt: Ctrl-C; finished records are kept.
         ClipbenchError: a wrong call, or data or weights that are missing.
     """
-    import torch
-
     leave_worker_that_begins_anew()
     console = console or Console()
     plan = make_plan(request, results, dry_run)
@@ -108,7 +107,8 @@ def run_bench(
     say(console, headline(plan))
     seconds = estimate(plan)
     backbone = request.backbone or request.suite.backbone
-    jobs = min(jobs or default_jobs(len(todo), torch.cuda.is_available(), backbone), max(1, len(todo)))
+    cuda = any(on_cuda(planned.resolved["trainer"]) for planned in todo)
+    jobs = min(jobs or default_jobs(len(todo), cuda, backbone), max(1, len(todo)))
     if dry_run:
         for planned in plan.cells:
             state = "done" if planned.undone is None else f"to run: {planned.undone}"

@@ -23,6 +23,7 @@ from clipbench.bench.environment import environment
 from clipbench.bench.monitors import monitors_told
 from clipbench.bench.plan import PlannedCell
 from clipbench.bench.stop import behind
+from clipbench.bench.trainer import on_cuda
 from clipbench.data.task import Task
 from clipbench.errors import BackboneError, ClipbenchError, MethodError, RecordError
 from clipbench.methods import method_class
@@ -116,7 +117,8 @@ def _recorded(
         "cell": planned.cell.as_dict(),
         "provenance": planned.provenance,
         **content,
-        "environment": environment() | {"started": _iso(started), "finished": _iso(time.time())},
+        "environment": environment(on_cuda(planned.resolved["trainer"]))
+        | {"started": _iso(started), "finished": _iso(time.time())},
         "config": planned.resolved,
         "error": failure,
     }
@@ -136,7 +138,8 @@ def _measured(planned: PlannedCell, store: RecordStore, say: Say | None) -> dict
         callbacks.append(EpochLines(say))
     method.setup(task=data.task, train_seed=data.train_seed)
     check_backbone(method, planned)
-    memory = PeakMemory()  # from here on: the first cell of a process also loads the backbone
+    device = trainer.strategy.root_device
+    memory = PeakMemory(device)  # from here on: the first cell of a process also loads the backbone
     trained = sum(parameter.numel() for parameter in method.trainable.values())
     at_fit = time.perf_counter()
     if trained and not method.derived:  # what is computed from what another learned is only tested, as WiSE-FT's
@@ -153,7 +156,7 @@ def _measured(planned: PlannedCell, store: RecordStore, say: Say | None) -> dict
         file = store.weights_for(planned.cell, planned.key)
         stored = method.save(file, planned.cell.recipe)
         left = {"weights": {"sha256": file_digest(file)}}
-    overhead = _overhead(method, data) if trained else 0.0
+    overhead = _overhead(method, data, trainer) if trained else 0.0
     losses = {name: float(term) for name, term in method.last_losses.items()}
     return {
         "method": type(method).__name__,
@@ -173,7 +176,7 @@ def _measured(planned: PlannedCell, store: RecordStore, say: Say | None) -> dict
         "losses": losses,
         **left,
         "diagnostics": method.diagnostics,
-        "provenance": planned.provenance | {"epochs": trainer.current_epoch, "steps": len(clock.seconds)},
+        "provenance": planned.provenance | {"epochs": trainer.current_epoch, "steps": clock.steps},
     }
 
 
@@ -231,11 +234,13 @@ def split_outcomes(method: Method, task: Task) -> dict[str, dict[str, Any]]:
     return result
 
 
-def _overhead(method: Method, data: Any) -> float:
-    """Inference overhead on the first few test images."""
+def _overhead(method: Method, data: Any, trainer: L.Trainer) -> float:
+    """Inference overhead on the first few test images, on the device and in the precision of the test."""
     batch = next(iter(data.test_dataloader()[0]))
     size = 32 if method.backbone.spec.preprocessing.size <= 64 else 2
-    return inference_overhead(method.eval(), batch.image[:size])
+    method.eval().to(trainer.strategy.root_device)  # Lightning has taken it back to the CPU
+    with trainer.precision_plugin.forward_context():
+        return inference_overhead(method, batch.image[:size])
 
 
 def interruptible(cli: ClipbenchCLI, work: Callable[[], Any]) -> None:

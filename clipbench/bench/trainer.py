@@ -20,6 +20,7 @@ from clipbench.errors import ConfigError, NotHere
 SHORT_PRECISIONS = {"64": "64-true", "32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}  # as Lightning reads them
 # what Lightning raises for a value that it does not take, or a thing that is not installed
 REFUSALS = (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError, KeyError, AssertionError)
+ELSEWHERE = ("cpu", "mps", "tpu")  # accelerators that are no CUDA device
 COUNTS = ("accumulate_grad_batches", "check_val_every_n_epoch")  # Lightning divides by them once a fit runs
 
 
@@ -57,6 +58,11 @@ def make_trainer(settings: Mapping[str, Any]) -> L.Trainer:
         given = [f"trainer.{key} {settings[key]}" for key in usual if settings.get(key, "auto") not in usual[key]]
         raise ConfigError(f"a run takes one device (trainer.devices 1), not {', '.join(given) or 'all there are'}")
     return trainer
+
+
+def on_cuda(settings: Mapping[str, Any]) -> bool:
+    """Whether a trainer of these settings computes on a CUDA device: a machine that has one may be told not to."""
+    return torch.cuda.is_available() and settings.get("accelerator") not in ELSEWHERE
 
 
 def check_trainer(settings: Mapping[str, Any]) -> None:

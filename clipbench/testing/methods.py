@@ -272,7 +272,10 @@ def check_bf16_stays_finite(subject: Subject) -> None:
         subject.fit(cli)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             logits = scores(method, images_of(cli), method.classnames)
-        assert logits.dtype == torch.float32
+            with torch.no_grad():
+                tested = method(images_of(cli), method.classnames)  # merged, as in a test
+        assert logits.dtype == tested.dtype == torch.float32
+        assert torch.isfinite(tested).all()
         for name, parameter in method.trainable.items():
             assert parameter.dtype == torch.float32
             assert torch.isfinite(parameter).all(), name

@@ -76,6 +76,32 @@ def test_a_linear_is_merged_anew_only_where_its_tensors_moved(view: BackboneView
     train(view, [doubled.factor], steps=1)  # what was merged under inference mode is not in the way
 
 
+class Squared(Doubled):
+    """Its plain weight is a matrix product, which mixed precision would round."""
+
+    def merged(self) -> nn.Linear:
+        plain = super().merged()
+        with torch.no_grad():
+            plain.weight = nn.Parameter(plain.weight @ torch.eye(plain.in_features))
+        return plain
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_what_is_merged_is_exact_also_where_it_is_first_asked_for_under_mixed_precision(
+    view: BackboneView, dtype: torch.dtype
+) -> None:
+    name = "text.blocks.0.mlp.fc"
+    view.replace_linear(name, Squared)
+    with torch.no_grad(), torch.autocast("cpu", dtype=dtype), view.merged():
+        features(view)
+        kept = view.get_submodule(name).get_parameter("weight")
+    assert kept.dtype == torch.float32
+    view.clear_cache()
+    with view.merged():
+        assert torch.equal(view.get_submodule(name).get_parameter("weight"), kept)
+        features(view)
+
+
 def test_noise_in_the_text_tower_is_not_shared_by_classes(view: BackboneView) -> None:
     """With dropout two classes with the same prompt must differ: the prefix is not computed once for both."""
     twice = PromptPlan([[62, 1, 2, 3, 4, 5, 63]] * 2)

@@ -10,7 +10,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from clipbench.bench.build import resolved, with_precision
-from clipbench.bench.trainer import check_trainer, make_trainer
+from clipbench.bench.trainer import check_trainer, make_trainer, on_cuda
 from clipbench.errors import ConfigError, NotHere
 from clipbench.recipes.settings import from_dotted
 
@@ -86,6 +86,23 @@ def test_an_accelerator_that_is_not_here_is_no_wrong_word(name: str) -> None:
     with pytest.raises(NotHere, match=f"trainer.accelerator {name}: this machine has none") as error:
         make_trainer({"accelerator": name, "devices": 1})
     assert error.value.exit_status == 1
+
+
+@pytest.mark.parametrize(
+    ("trainer", "precision"),
+    [
+        ({}, "bf16-mixed"), ({"accelerator": "auto"}, "bf16-mixed"), ({"accelerator": "gpu"}, "bf16-mixed"),
+        ({"accelerator": "cpu"}, "32-true"), ({"accelerator": "cpu", "precision": "bf16"}, "bf16-mixed"),
+        ({"precision": "32"}, "32-true"),
+    ],
+)  # fmt: skip
+def test_the_usual_precision_is_that_of_the_device_that_computes(
+    trainer: dict[str, str], precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert with_precision({"trainer": trainer})["trainer"]["precision"] == precision
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert not on_cuda(trainer)
 
 
 def test_a_check_leaves_the_flags_of_torch() -> None:
