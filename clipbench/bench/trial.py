@@ -24,7 +24,7 @@ from clipbench.methods.base import Method
 from clipbench.methods.evaluation import evaluating
 
 WARM, MEASURED = 2, 2  # steps
-LONG = 3.0  # seconds: a step that takes longer is measured even if it is the first
+LONG = (3.0, 0.5)  # seconds: a first or a second step that takes longer says enough
 HANDFUL = 10  # steps: a fit of fewer is not worth a trial
 LOOKED_AT = 8  # images
 WITHOUT: Mapping[str, Any] = {
@@ -107,12 +107,11 @@ class _Seconds(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """A step is over."""
         self._seen += 1
-        begin, self._start = self._start, now(trainer) if self._seen <= WARM else self._start
-        if self._seen == 1 and self._start - begin > LONG:
-            self._look(self._start - begin, trainer, pl_module)
-            trainer.should_stop = True
-        elif self._seen == WARM + MEASURED:
-            self._look((now(trainer) - begin) / MEASURED, trainer, pl_module)
+        if self._seen > WARM and self._seen < WARM + MEASURED:
+            return
+        took, self._start = now(trainer) - self._start, now(trainer)
+        if self._seen > WARM or took > LONG[self._seen - 1]:
+            self._look(took / MEASURED if self._seen > WARM else took, trainer, pl_module)
             trainer.should_stop = True
 
     def _look(self, step: float | None, trainer: L.Trainer, module: L.LightningModule) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
 
-from clipbench.bench import expected_time
+from clipbench.bench import expected_time, trial
 from clipbench.bench.build import build
 from clipbench.bench.expected_time import time_lines
 from clipbench.bench.trial import Trial, _Seconds
@@ -180,8 +181,27 @@ def test_settings_of_the_trainer_are_in_the_estimate(
     assert says in said.err
 
 
+@pytest.mark.parametrize(
+    ("seconds", "steps", "found"),
+    [([9, 0.1, 0.3, 0.5], 1, 9), ([2, 0.7, 0.1, 0.1], 2, 0.7), ([2, 0.4, 0.1, 0.2], 4, 0.15), ([0.1] * 4, 4, 0.1)],
+)
+def test_long_steps_are_few(seconds: list[float], steps: int, found: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(trial, "now", lambda trainer: clock[0])
+    looked: list[float] = []
+    monkeypatch.setattr(_Seconds, "_look", lambda self, step, *_: looked.append(step))
+    callback, fit = _Seconds(steps=True), SimpleNamespace(should_stop=False)
+    callback.on_train_start(fit, None)  # type: ignore[arg-type]
+    done = 0
+    while not fit.should_stop:
+        clock[0] += seconds[done]
+        callback.on_train_batch_end(fit, None)  # type: ignore[arg-type]
+        done += 1
+    assert (done, looked) == (steps, [pytest.approx(found)])
+
+
 def test_seconds_of_a_split() -> None:
-    trial = Trial(step=1.0, classes=0.5, read=0.1, image=0.01)
-    assert math.isclose(trial.split(100), 0.5 + 11)
-    assert math.isclose(trial.split(100, kept=True), 0.5 + 1)
-    assert trial.split(0) == 0
+    one = Trial(step=1.0, classes=0.5, read=0.1, image=0.01)
+    assert math.isclose(one.split(100), 0.5 + 11)
+    assert math.isclose(one.split(100, kept=True), 0.5 + 1)
+    assert one.split(0) == 0
