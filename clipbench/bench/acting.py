@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pkgutil import resolve_name
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from clipbench.recipes.cell_config import data_context
 from clipbench.recipes.recipe import Config, Recipe, matches
 from clipbench.recipes.request import Request
+from clipbench.recipes.suites import Suite, known_suites, load_suite
 from clipbench.records.cell import content_key
 from clipbench.records.settings import flat
 
@@ -64,10 +66,28 @@ def acting_digest(request: Request, recipe: Recipe, section: Config, dataset: st
     return content_key({"sections": recipe.sections, "overrides": entries})
 
 
-def suite_digest(section: Config) -> dict[str, str]:
-    """SHA-256 of what a suite says of a dataset beyond its place; nothing where it says no more. Part of no key."""
+def suite_digest(suite: Suite, dataset: str) -> dict[str, str]:
+    """SHA-256 of what a suite says of a dataset beyond its place, and of a card that the packaged suite has not there.
+
+    Nothing where it says no more. Part of no key.
+    """
+    section = suite.datasets[dataset]
     said = without(section, DATA_WITHOUT_EFFECT | {"dataset"})["init_args"]
+    if (usual := _packaged_cards(suite.name)) is not None and usual.get(dataset) != _card(section):
+        said |= {"card": _card(section)}
     return {"suite_digest": content_key(said)} if said else {}
+
+
+@functools.cache
+def _packaged_cards(suite: str) -> dict[str, list[Any]] | None:
+    """Dataset to card of the packaged suite of that name, None where there is none."""
+    if suite not in known_suites():
+        return None
+    return {dataset: _card(section) for dataset, section in load_suite(suite).datasets.items()}
+
+
+def _card(section: Config) -> list[Any]:
+    return [section["class_path"].rpartition(".")[2], (section.get("init_args") or {}).get("dataset")]
 
 
 def without(section: Config, keys: set[str]) -> Config:

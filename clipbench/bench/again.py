@@ -137,7 +137,8 @@ def plan_again(record: Record, results: Path, root: str | None = None) -> tuple[
         raise RecordError(f"'{there.name}' lies in {there.parent} itself: name another folder with --results, or none")
     if planned.key == record.key:  # the same cell stands in the same row
         row = {name: record.provenance[name] for name in ROW if name in record.provenance}
-        named = dataclasses.replace(planned, provenance=planned.provenance | row)
+        rest = {name: value for name, value in planned.provenance.items() if name not in ROW}
+        named = dataclasses.replace(planned, provenance=rest | row)
         plan = dataclasses.replace(plan, cells=[named if one is planned else one for one in plan.cells])
         planned = named
     return plan, planned

@@ -145,7 +145,7 @@ def _start_server(context: BaseContext) -> None:
     """Start the server that forks the workers and wait until it has imported torch; Ctrl-C is heard meanwhile.
 
     Raises:
-        ConfigError: the program would begin anew in each worker, or there is no place for the server's socket.
+        ConfigError: the program would begin anew in each worker, the server died, or there is no place for its socket.
         KeyboardInterrupt: Ctrl-C; the server is gone.
     """
     probe, failed = context.Process(target=_nothing), list[Exception]()  # type: ignore[attr-defined]
@@ -171,6 +171,8 @@ def _start_server(context: BaseContext) -> None:
             if server:
                 os.kill(server, signal.SIGKILL)
             raise
+    if failed and isinstance(failed[0], EOFError | ConnectionError):
+        raise ConfigError("the process that starts the workers died (out of memory?); try --jobs 1") from failed[0]
     if failed:
         raise failed[0]
     if probe.exitcode == UNGUARDED:

@@ -201,7 +201,9 @@ class _Planner:
             if usual is not stated:
                 variant = differing(acting(with_augmentation(stated, asked)), acting(usual))
             row = {"variant": variant, "recipe_digest": digest} | self.facts.measured(cell_full["data"])
-            row |= suite_digest(section) | published_weights(cell_full) if identity["backbone_hash"] else {}
+            row |= (
+                suite_digest(request.suite, dataset) | published_weights(cell_full) if identity["backbone_hash"] else {}
+            )
             if isinstance(start, Path):  # by its content, wherever it lies
                 row["variant"] = variant | {"model.start": f"{start.name} {identity['start']['sha256'][:6]}"}
             elif parents:

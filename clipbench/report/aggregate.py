@@ -48,6 +48,7 @@ def cells_of(records: Iterable[Record]) -> list[Row]:
                 **record.cell.as_dict(),
                 "variant": record.variant,
                 "pretrained": record.provenance.get("pretrained") or "",
+                "own_data": "suite_digest" in record.provenance,
                 "method": record.method,
                 "base": record.accuracy("base") if "base" in splits and not single else math.nan,
                 "novel": record.accuracy("novel") if "novel" in splits and not single else math.nan,
@@ -76,8 +77,9 @@ def aggregate(
         per_seed: rows of one seed each, in place of means over seeds; in the order of the means.
 
     Returns:
-        A frame with `COLUMNS`, the spread `accuracy_std`, and `pretrained`, the published weights that the backbone's
-        file holds; of rows per seed also `seed`. Empty values are NaN (numbers) or "" (text).
+        A frame with `COLUMNS`, the spread `accuracy_std`, `pretrained`, the published weights that the backbone's
+        file holds, and `own_data`, whether the suite said of its data what the packaged one does not; of rows per seed
+        also `seed`. Empty values are NaN (numbers) or "" (text).
     """
     cells = [dict(row) for row in cells]
     absent = [{"variant": "", **cell.as_dict()} for cell in missing]
@@ -111,7 +113,7 @@ def aggregate(
         for _, rows in sorted(blocks[group], key=lambda block: _rank(block[0]))
         for row in rows
     ]
-    more = ["accuracy_std", "pretrained", *(["seed"] if per_seed else [])]
+    more = ["accuracy_std", "pretrained", "own_data", *(["seed"] if per_seed else [])]
     return pd.DataFrame(ordered, columns=[*COLUMNS, *more])
 
 
@@ -154,7 +156,8 @@ def _recipe_rows(identity: tuple, cells: list[Row], datasets: list[str], extra: 
     method = next((cell["method"] for cell in done), "")
     names = {cell.get("pretrained", "") for cell in done}
     pretrained = names.pop() if len(names) == 1 else ""
-    head = {**dict(zip(ROW, identity, strict=True)), "method": method, "pretrained": pretrained}
+    own_data = any(cell.get("own_data") for cell in done)
+    head = {**dict(zip(ROW, identity, strict=True)), "method": method, "pretrained": pretrained, "own_data": own_data}
     rows = [_dataset_row(head, name, [c for c in done if c["dataset"] == name], seeds) for name in datasets]
     more = [_dataset_row(head, name, [c for c in done if c["dataset"] == name], seeds) for name in extra]
     kept = [cell for cell in done if cell["dataset"] in datasets]

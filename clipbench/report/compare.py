@@ -62,9 +62,9 @@ def published_sections(frame: pd.DataFrame, published_as: Mapping[str, str] | No
 
 
 def is_comparable(row: Row) -> bool:
-    """Whether our row may stand beside the papers': OpenAI's weights, by name or by the SHA-256 of their file."""
+    """Whether our row may stand beside the papers': OpenAI's weights, by name or SHA-256, on the suite's own data."""
     backbone = row.get("pretrained") or row["backbone"]
-    return row["suite"] == "clip11" and SAME_BACKBONE.fullmatch(backbone) is not None
+    return row["suite"] == "clip11" and not row.get("own_data") and SAME_BACKBONE.fullmatch(backbone) is not None
 
 
 @functools.cache

@@ -10,7 +10,21 @@ import time
 
 import pytest
 
-from clipbench.bench.launchers import _end_with_main
+from clipbench.bench.launchers import _end_with_main, _start_server
+from clipbench.errors import ConfigError
+
+
+@pytest.mark.parametrize("error", [EOFError("unexpected EOF"), ConnectionRefusedError(), BrokenPipeError()])
+def test_a_server_that_died_while_it_started_is_a_sentence(error: Exception) -> None:
+    class Dying:
+        def Process(self, target: object) -> Dying:
+            return self
+
+        def start(self) -> None:
+            raise error
+
+    with pytest.raises(ConfigError, match=r"out of memory.*--jobs 1"):
+        _start_server(Dying())  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

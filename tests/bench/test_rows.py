@@ -10,8 +10,10 @@ import pytest
 import yaml
 
 from clipbench.commands import main
+from clipbench.records.store import RecordStore
 from clipbench.testing.folders import suite_of_folder
 
+PLACE = "mini/base_to_novel"
 GRID = ["--datasets", "dtd", "--shots", "1", "--jobs", "1", "--results", "runs"]
 
 
@@ -66,6 +68,8 @@ def test_another_dataset_under_a_key_has_a_row_of_its_own(folder: Path) -> None:
     assert bench("--method", "zero_shot") == 0
     assert bench("--method", "zero_shot", "--suite", "own.yaml", seed=2) == 0
     assert sorted(row["seeds"] for row in rows(folder).values()) == ["1", "2"]
+    stated = {one.cell.seed: "suite_digest" in one.provenance for one in RecordStore(folder / "runs" / PLACE).all()}
+    assert stated == {1: False, 2: True}, "what no other suite of that name may be compared with says so"
 
 
 def test_seeds_share_no_row_once_images_of_ones_own_were_exchanged(folder: Path) -> None:

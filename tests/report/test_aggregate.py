@@ -57,7 +57,7 @@ def test_columns_are_exactly_those_of_the_design() -> None:
         "joint_base,joint_novel,joint_h,openworld_auc,validation_free"
     )
     assert ",".join(COLUMNS) == named
-    assert list(frame_of(GRID).columns) == [*COLUMNS, "accuracy_std", "pretrained"]
+    assert list(frame_of(GRID).columns) == [*COLUMNS, "accuracy_std", "pretrained", "own_data"]
 
 
 def test_rows_follow_the_rules_of_the_literature() -> None:
@@ -302,5 +302,5 @@ def test_the_order_of_files_does_not_matter(counts: list[tuple[int, int]], shuff
 
 
 def test_an_empty_folder_gives_an_empty_frame() -> None:
-    assert list(aggregate([]).columns) == [*COLUMNS, "accuracy_std", "pretrained"]
+    assert list(aggregate([]).columns) == [*COLUMNS, "accuracy_std", "pretrained", "own_data"]
     assert aggregate([]).empty

@@ -182,6 +182,14 @@ def test_a_file_of_openais_weights_counts_as_such_wherever_it_lies(pretrained: s
     assert alone == (pretrained != "ViT-B-16/openai")
 
 
+def test_other_data_under_the_name_of_the_suite_stand_beside_no_paper() -> None:
+    cells = real()
+    cells[4]["provenance"]["suite_digest"] = "f" * 64
+    assert "stands alone" in published_sections(board([cells[4]]))[0].caption
+    (section,) = published_sections(board(cells))
+    assert [line.label for line in section.summary.lines if "ours" in line.label] == ["zero_shot, ours"]
+
+
 def test_comparable_rows_stand_above_the_block_with_the_difference(tmp_path: Path) -> None:
     folder = tmp_path / "clip11" / "base_to_novel"
     write(folder, real())
