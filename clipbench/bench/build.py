@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pkgutil import resolve_name
 from typing import Any
 
 import lightning as L
@@ -15,7 +16,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from clipbench.backbone.clip import describe_backbone
-from clipbench.bench.keys import DATA_MODULES, check_keys, refuse_not_finite, with_whole_path
+from clipbench.bench.keys import DATA_MODULES, check_keys, refuse_not_finite, refuse_nulls, with_whole_path
 from clipbench.bench.monitors import MonitorsAreLogged, monitored, refuse_unvalidated
 from clipbench.bench.parser_messages import CLASSES, one_sentence
 from clipbench.bench.trainer import SHORT_PRECISIONS, check_trainer, make_trainer, on_cuda, quiet_lightning
@@ -128,6 +129,8 @@ def resolved(config: Config) -> Config:
     if isinstance(whole["trainer"]["callbacks"], dict):
         whole["trainer"]["callbacks"] = [whole["trainer"]["callbacks"]]
     refuse_unvalidated(whole["trainer"])
+    for callback in whole["trainer"]["callbacks"] or ():
+        refuse_nulls("trainer.callbacks", resolve_name(callback["class_path"]), callback.get("init_args") or {})
     section = json.dumps(whole["trainer"], sort_keys=True)
     if section not in _taken:
         try:

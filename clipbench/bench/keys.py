@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import functools
+import inspect
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, NoReturn, get_args, get_type_hints
 
@@ -23,6 +25,7 @@ from clipbench.records.settings import flat
 
 # the others cast what is trained in place
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")  # else the parser would open the file of that name
 DATA_MODULES = ("FewShotDataModule", "ImageFolder", "Manifest")
 KNOWN = (*SECTIONS, *BESIDE)
 
@@ -65,9 +68,7 @@ def check_keys(config: Config) -> None:
     for key in OF_CLASSES:
         for one in trainer[key] if isinstance(trainer.get(key), list) else [trainer.get(key)]:
             _check_class(f"trainer.{key}", one, listed=isinstance(trainer.get(key), list))
-    for key in _never_null():
-        if key in trainer and trainer[key] is None:
-            raise ConfigError(f"trainer.{key} takes no null: leave it out for its default")
+    refuse_nulls("trainer", L.Trainer, trainer)
     if trainer.get("precision") not in (None, *PRECISIONS):
         raise UnknownName("trainer.precision (what is trained stays float32)", str(trainer["precision"]), PRECISIONS)
 
@@ -110,15 +111,28 @@ def _check_class(place: str, value: Any, listed: bool) -> None:
             raise ConfigError(f"{place}: settings of a class that is not named: give {place}=CLASS")
     elif value == "":
         raise ConfigError(f"{place}: no class is named; give its name, as {place}=CLASS")
-    elif not isinstance(value, str) and (listed or not (value is None or isinstance(value, bool))):
+    elif not (CLASS.fullmatch(value) if isinstance(value, str) else not listed and value in (None, True, False)):
         raise ConfigError(f"{place}: '{str(value)[:100]}' is no class; give the name of one")
 
 
+def refuse_nulls(place: str, kind: type, given: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a null where a class of Lightning takes none; the parser passes it on."""
+    for key, value in given.items():
+        if value is None and key in _never_null(kind):
+            raise ConfigError(f"{place}.{key} takes no null: leave it out for its default")
+
+
 @functools.cache
-def _never_null() -> tuple[str, ...]:
-    """The arguments of the trainer that are never None; the parser passes a null on."""
-    hints = get_type_hints(L.Trainer.__init__)
-    return tuple(key for key in settings_of(L.Trainer) if type(None) not in get_args(hints[key]))
+def _never_null(kind: type) -> tuple[str, ...]:
+    """The arguments whose type leaves no room for None, as far as it is a plain one."""
+    try:
+        hints = get_type_hints(kind.__init__)  # type: ignore[misc]
+    except NameError:  # a name that is only imported for type checkers
+        return ()
+    parameters = inspect.signature(kind).parameters.values()
+    nullable = {one.name for one in parameters if one.default is None}
+    plain = {key for key, hint in hints.items() if hint is not Any and type(None) not in get_args(hint)}
+    return tuple(plain - nullable - {"return"})
 
 
 def refuse_not_finite(config: Config) -> None:

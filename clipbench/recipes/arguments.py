@@ -18,7 +18,7 @@ from clipbench.recipes.recipe import (
     read_config,
     recipe_of,
 )
-from clipbench.recipes.settings import from_dotted, shortened, typed_value
+from clipbench.recipes.settings import SECTIONS, from_dotted, shortened, typed_value
 
 OF_TRAINER_METHODS = ("ckpt_path", "verbose", "weights_only")
 FILES = ("weights", "ckpt_path")  # two sources of what was learned
@@ -89,6 +89,8 @@ def read_words(words: Sequence[str]) -> CommandLine:
             line.help = (owner, text)
         elif key in ("config", "c"):
             line.configs.append(text)
+        elif key in SECTIONS and is_yaml(text):
+            raise ConfigError(f"{option} takes no file: '{text}' is for --config, with its settings below '{key}:'")
         elif key in FILES and not text:
             raise ConfigError(f"{option} needs the name of a file")
         else:

@@ -133,7 +133,16 @@ def read_config(name: str) -> tuple[str, Config]:
         raise ConfigError(f"'{path}' is empty: a config has the sections {', '.join(SECTIONS)}")
     if not isinstance(content, dict):
         raise ConfigError(f"'{path}' is not a config: it holds {type(content).__name__} instead of sections")
-    return path.stem, content
+    return path.stem, {
+        key: _filled(value) for key, value in content.items() if key not in SECTIONS or value is not None
+    }
+
+
+def _filled(section: Any) -> Any:
+    """A section without settings that stand there with nothing below them: they take nothing away."""
+    if not isinstance(section, dict) or section.get("init_args", 0) is not None:
+        return section
+    return {key: value for key, value in section.items() if key != "init_args"}
 
 
 def load_recipe(name: str) -> Recipe:

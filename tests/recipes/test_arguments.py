@@ -9,6 +9,7 @@ import yaml
 
 from clipbench.errors import ConfigError, UnknownName
 from clipbench.recipes.arguments import choose_recipe, read_words
+from clipbench.recipes.recipe import resolve
 
 
 def test_options_with_and_without_an_equals_sign() -> None:
@@ -91,3 +92,13 @@ def test_what_a_run_saved_is_a_recipe_with_what_stands_beside_it(tmp_path: Path)
     assert recipe.sections["model"] == model
     assert recipe.sections["data"] == {"init_args": {"protocol": "few_shot"}}
     assert layers == [{"weights": "w"}, {}]
+
+
+@pytest.mark.parametrize(
+    "text", ["trainer:", "model:\ntrainer:", "model: {init_args: }", "data:\nmodel: {init_args: null}"]
+)
+def test_a_section_with_nothing_below_it_takes_nothing_away(text: str, tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(f"{text}\ntitle: mine\n")
+    recipe, layers = choose_recipe(["clipfit", str(tmp_path / "x.yaml")], {})
+    context = {"suite": "mini", "dataset": "dtd", "protocol": "base_to_novel"}
+    assert resolve(recipe, {}, context, layers) == resolve(recipe, {}, context)
