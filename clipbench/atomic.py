@@ -28,6 +28,7 @@ REASONS = {
     errno.EEXIST: "a file stands where a folder is needed",
 }
 LEFT_OVER = re.compile(r"\..*\.([0-9a-f]{6})-(\d+)-[0-9a-f]{6}\.tmp", re.DOTALL)
+PROBE = ".probe"
 LONG_AGO = 24 * 3600.0  # seconds: no file is written for so long
 _option: ContextVar[str] = ContextVar("_option", default="")
 
@@ -49,7 +50,8 @@ def named_by(option: str) -> Iterator[None]:
 def cannot_write(path: Path, error: OSError) -> RecordError:
     """The one sentence for a file that cannot be written: which, where, why, what to do."""
     reason = REASONS.get(error.errno or 0, error.strerror or str(error))
-    return RecordError(f"cannot write '{path.name}' in {path.parent}: {reason}; mend that or {_another()}")
+    what = "anything" if path.name == PROBE else f"'{path.name}'"
+    return RecordError(f"cannot write {what} in {path.parent}: {reason}; mend that or {_another()}")
 
 
 def _another() -> str:
@@ -109,6 +111,15 @@ def write_bytes(path: Path, data: bytes) -> Path:
     with replacing(path) as temporary, open(temporary, "xb") as file:
         file.write(data)
     return path
+
+
+def check_writable(folder: Path) -> None:
+    """Finds out before any work starts whether files can be written into a folder, which is made.
+
+    Raises:
+        RecordError: the folder is read-only or full.
+    """
+    write_bytes(folder / PROBE, b"clipbench" * 512).unlink(missing_ok=True)
 
 
 def remove_left_over(folder: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from clipbench.atomic import write_text
+from clipbench.atomic import named_by, write_text
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> Path:
@@ -24,7 +24,8 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[
     writer.writeheader()
     for row in rows:
         writer.writerow({key: "" if value is None or value != value else value for key, value in row.items()})
-    return write_text(path, text.getvalue())
+    with named_by("--out"):
+        return write_text(path, text.getvalue())
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]] | None:

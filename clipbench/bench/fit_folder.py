@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 import lightning as L
 
-from clipbench.atomic import named_by, remove_left_over, write_bytes
+from clipbench.atomic import check_writable, named_by, remove_left_over
 
 WEIGHTS, CONFIG = "weights.safetensors", "config.yaml"
 PLACE = "--trainer.default_root_dir"
@@ -32,14 +33,13 @@ class FitFolder:
     def __init__(self, trainer: L.Trainer) -> None:
         logs, root = trainer.log_dir, Path(trainer.default_root_dir)
         wanted = Path(logs or root)
-        self._new = [folder for folder in (wanted, *wanted.parents) if not folder.exists()]
+        self._new = [folder for folder in (wanted, *wanted.parents) if not os.path.exists(folder)]
         self.path, self.begun = own_folder(wanted), False
         self.files: list[str] = []
         if self.path != wanted:
             self._new = [self.path]
         with named_by(PLACE):
-            probe = write_bytes(self.path / ".probe", b"clipbench")
-            probe.unlink(missing_ok=True)
+            check_writable(self.path)
         if logs is not None and wanted.parent != root:
             remove_left_over(wanted.parent)
 
@@ -56,7 +56,7 @@ class FitFolder:
 
 def own_folder(folder: Path) -> Path:
     """A folder for what a fit leaves: this one, or where something lies in it already the first free one inside."""
-    taken = any((folder / name).exists() for name in (WEIGHTS, CONFIG))
+    taken = any(os.path.exists(folder / name) for name in (WEIGHTS, CONFIG))
     number = 2
     while taken:
         try:

@@ -61,6 +61,7 @@ def run(options: argparse.Namespace) -> int:
     return work(options, Console())
 
 
+@named_by("--out")
 def _freezing(options: argparse.Namespace, console: Console) -> int:
     from clipbench.report.freezing import write_freezing
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-from clipbench.atomic import cannot_write, remove_left_over, replacing, write_bytes, write_text
+from clipbench.atomic import cannot_write, check_writable, remove_left_over, replacing, write_bytes, write_text
 from clipbench.errors import RecordError
 from clipbench.printable import printable
 from clipbench.records.cell import Cell, Record, comparable, content_key
@@ -191,9 +191,7 @@ class RecordStore:
         Raises:
             RecordError: the folder is read-only or full.
         """
-        probe = self.folder / "records" / ".probe"
-        write_bytes(probe, b"clipbench" * 512)
-        probe.unlink(missing_ok=True)
+        check_writable(self.folder / "records")
         remove_left_over(self.folder)
 
     @contextlib.contextmanager

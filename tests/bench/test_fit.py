@@ -177,12 +177,21 @@ def test_a_refused_fit_leaves_nothing(call: Call, words: list[str], says: str, p
     assert sorted(Path().rglob("*")) == before
 
 
-def test_a_fit_whose_place_cannot_be_written_is_refused_at_once(call: Call) -> None:
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [
+        ("file/x", "a file stands where a folder is needed"), ("file", "a file stands where a folder is needed"),
+        ("x" * 300, "File name too long"), ("/proc", "No such file or directory"), ("loop/x", "Too many levels"),
+    ],
+)  # fmt: skip
+def test_a_fit_whose_place_cannot_be_written_is_refused_at_once(call: Call, place: str, why: str) -> None:
     Path("file").touch()
-    words = ["--config", "clipfit", *OWN, *QUIET[:4], "--trainer.default_root_dir", "file/x"]
+    Path("loop").symlink_to("loop")
+    words = ["--config", "clipfit", *OWN, *QUIET[:4], "--trainer.default_root_dir", place]
     status, _, errors = call("fit", *words)
     assert status == 1
-    assert "a file stands where a folder is needed" in errors
+    assert "cannot write anything in " in errors
+    assert why in errors
     assert errors.endswith("name another place with --trainer.default_root_dir\n")
 
 

@@ -95,6 +95,12 @@ def test_features_of_a_recipe_and_changes_and_features_of_its_weights(
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_a_folder_that_cannot_be_written_is_that_of_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "out").touch()
+    assert analyze(tmp_path, "changes", "--config", "clipfit") == 1
+    assert "name another place with --out\n" in "".join(capsys.readouterr())
+
+
 def test_a_cell_that_fails_is_said_and_the_status_is_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
