@@ -54,8 +54,10 @@ def typed_value(key: str, text: str, what: str) -> Any:
     refuse_deep(text, what)
     if key.endswith("+") and section == "trainer" and rest[:1] not in [[one] for one in LISTED]:
         raise ConfigError(f"{what}: nothing is added to {key[:-1]}, only to trainer.{', trainer.'.join(LISTED)}")
-    if text in NOTHING and (key.endswith("+") or (not rest and section in ("model", "trainer"))):
-        raise ConfigError(f"{what}: null is none; a setting looks like {section}.KEY, a class that is added has a name")
+    if text in NOTHING and key.endswith("+"):
+        raise ConfigError(f"{what}: null adds nothing; name the class that is added")
+    if text in NOTHING and not rest and section in ("model", "trainer"):
+        raise ConfigError(f"{what}: a section is never null; a setting looks like {section}.KEY")
     if rest[:1] == ["init_args"]:
         rest = rest[1:]
     nested = section in ("model", "data") and len(rest) > 1
