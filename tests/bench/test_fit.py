@@ -13,7 +13,7 @@ import torch
 import yaml
 from PIL import Image
 
-from clipbench import FewShotDataModule
+from clipbench import FewShotDataModule, atomic
 from clipbench.commands import main
 from clipbench.methods.weights_file import read_header
 from clipbench.testing.backbones import write_transformer
@@ -193,6 +193,15 @@ def test_a_fit_whose_place_cannot_be_written_is_refused_at_once(call: Call, plac
     assert "cannot write anything in " in errors
     assert why in errors
     assert errors.endswith("name another place with --trainer.default_root_dir\n")
+
+
+def test_what_a_killed_fit_was_writing_goes_with_the_next(call: Call) -> None:
+    left = Path("lightning_logs/version_0") / f".weights.safetensors.{atomic._machine()}-999999999-abcdef.tmp"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    assert call("fit", "--config", "clipfit", *OWN, *QUIET[:4], "--trainer.max_epochs", "1")[0] == 0
+    assert not left.exists()
+    assert left.parent.exists()
 
 
 def test_a_try_leaves_nothing(call: Call) -> None:
