@@ -208,11 +208,16 @@ def check_fitted(method: Method, trainer: L.Trainer) -> None:
 
 
 def check_finite(method: Method) -> None:
-    """Refuse tensors that the last step has spoilt (the loss is looked at before a step).
+    """Refuse tensors that the last step has spoilt, and a last loss at which nobody looked.
 
     Raises:
-        MethodError: a trained tensor is not finite.
+        MethodError: a trained tensor or a term of the loss is not finite.
     """
+    for name, term in method.last_losses.items():
+        if not torch.isfinite(term):
+            raise MethodError(
+                f"the fit of {type(method).__name__} ended with a loss that is not finite ({name} {term:g})"
+            )
     for name, tensor in method.trainable.items():
         if not torch.isfinite(tensor).all():
             raise MethodError(f"after the fit of {type(method).__name__} the trained tensor '{name}' is not finite")

@@ -22,7 +22,8 @@ from clipbench.data.templates import templates_for_task
 from clipbench.errors import MethodError
 from clipbench.methods.arguments import keep_own, refuse_unknown
 from clipbench.methods.checkpoint import take_checkpoint
-from clipbench.methods.evaluation import Evaluation, evaluating, labelled, no_rule_for, split_of, summed, task_of
+from clipbench.methods.evaluation import Evaluation, evaluating, labelled, no_rule_for, split_of, task_of
+from clipbench.methods.loss import summed
 from clipbench.methods.weights_file import Header, Learned, finished, read_learned, restored
 from clipbench.randomness import seeded
 from clipbench.tuning.class_prompts import ClassPrompts
@@ -226,9 +227,8 @@ class Method(L.LightningModule):
             return None
         (images, labels), classes = labelled(batch), self.class_features(self.classnames)
         logits = self.logits(self.backbone.normalise(images), classes)
-        step = f"{type(self).__name__} at step {self.global_step}"
-        terms = self.losses(logits, labels, classes)
-        total, self.last_losses = summed(terms, step, {"logits": logits, **self.trainable})
+        step, terms = f"{type(self).__name__} at step {self.global_step}", self.losses(logits, labels, classes)
+        total, self.last_losses = summed(terms, step, {"logits": logits, **self.trainable}, self.trainer, batch_idx)
         shown = {f"train/{name}": term for name, term in self.last_losses.items()}
         self.log_dict(shown, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(labels))
         return total

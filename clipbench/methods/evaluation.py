@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from typing import Any
 
@@ -177,25 +177,6 @@ def split_of(batch: Any, task: Task | None, trainer: L.Trainer, loader: int) -> 
 
 def _validated(task: Task) -> TestSplit:
     return TestSplit("val", task.train, trained=True)
-
-
-def summed(terms: Mapping[str, Tensor], step: str, tensors: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    """The sum of the terms of a loss in float32, and all of them detached, the sum as "total".
-
-    Args:
-        terms: by name.
-        step: of what, for messages.
-        tensors: where to look for the fault.
-
-    Raises:
-        MethodError: the sum is not finite: names the terms, and the first tensor that is not.
-    """
-    total = torch.stack([term.float() for term in terms.values()]).sum()
-    if not torch.isfinite(total):
-        shown = ", ".join(f"{name} {term.item():g}" for name, term in terms.items())
-        bad = next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), "none but the loss")
-        raise MethodError(f"the loss of {step} is not finite ({shown}); first tensor: {bad}")
-    return total, {name: term.detach() for name, term in {**terms, "total": total}.items()}
 
 
 def task_of(trainer: Any, task: Task | None, train_seed: int, method: str) -> tuple[Task, int]:

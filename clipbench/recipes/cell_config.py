@@ -19,7 +19,6 @@ BENCH_TRAINER: Config = {
     "enable_model_summary": False,
     "limit_val_batches": 0,
     "num_sanity_val_steps": 0,
-    "log_every_n_steps": 1,
 }
 
 

@@ -265,3 +265,12 @@ def test_a_last_step_that_overflows_is_not_a_success(tmp_path: Path) -> None:
             cli.model.context.vectors[0, 0] = torch.inf
         with pytest.raises(MethodError, match=r"context\.vectors.*not finite"):
             check_finite(cli.model)
+
+
+def test_a_last_loss_at_which_nobody_looked_is_not_a_success(tmp_path: Path) -> None:
+    from clipbench.bench.run import check_finite
+
+    with Subject("coop", tmp_path).cli() as cli:
+        cli.model.last_losses = {"cross_entropy": torch.tensor(1.0), "total": torch.tensor(torch.nan)}
+        with pytest.raises(MethodError, match=r"ended with a loss that is not finite \(total nan\)"):
+            check_finite(cli.model)
