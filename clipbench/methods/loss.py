@@ -16,7 +16,8 @@ def looked_at(trainer: L.Trainer, batch: int) -> bool:
 
     To read a number one waits for the device. What is spoilt stays so until the next look, or the one after the fit.
     """
-    return trainer.strategy.root_device.type == "cpu" or batch % max(1, trainer.log_every_n_steps) == 0
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    return trainer.strategy.root_device.type == "cpu" or batch % max(1, every) == 0
 
 
 def summed(
