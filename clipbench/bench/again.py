@@ -31,7 +31,8 @@ from clipbench.records.correctness import unpack_bits
 from clipbench.records.settings import flat
 from clipbench.records.store import RecordStore
 
-ROW = ("variant", "recipe_digest", "changed", "test_digest", "suite_digest")  # of a row, not of an outcome
+# of a row, not of an outcome
+ROW = ("variant", "recipe_digest", "changed", "test_digest", "train_digest", "suite_digest")
 MEASURED = ("epochs", "steps", *ROW)
 MACHINE = ("finished", "started", "commit", "dirty", "threads")
 AUGMENTATION = ("crop_scale", "crop_ratio", "flip")

@@ -55,9 +55,14 @@ def hash_at_hand(backbone: str) -> str | None:
 
 
 class DataFingerprints:
-    """Fingerprints and templates of data sections, each read once."""
+    """Fingerprints and templates of data sections, each read once.
 
-    def __init__(self) -> None:
+    Args:
+        opens: whether published images are opened to look at their headers; else they only have to be there.
+    """
+
+    def __init__(self, opens: bool = True) -> None:
+        self._opens = opens
         self._modules: dict[str, Any] = {}
         self._said: set[str] = set()
 
@@ -70,6 +75,7 @@ class DataFingerprints:
             if kind is None:
                 raise ConfigError(f"unknown data module '{section['class_path']}'")
             self._modules[key] = kind(**section["init_args"])
+            self._modules[key].opens_images = self._opens
         return self._modules[key]
 
     def of(self, section: Config) -> dict[str, Any]:
@@ -91,9 +97,10 @@ class DataFingerprints:
         }
 
     def measured(self, section: Config) -> dict[str, str]:
-        """What is measured on, whatever the seed: seeds of images that changed share no row; part of no key."""
-        digest = self._module(section).source.test_digest
-        return {"test_digest": digest} if digest else {}
+        """What is drawn from and measured on, whatever the seed: images that changed share no row; part of no key."""
+        source = self._module(section).source
+        digests = {"test_digest": source.test_digest, "train_digest": source.train_digest}
+        return {name: digest for name, digest in digests.items() if digest}
 
     def task(self, section: Config) -> Task:
         """What is trained and measured on the data."""

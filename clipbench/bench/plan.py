@@ -67,7 +67,7 @@ def make_plan(request: Request, results: Path, dry_run: bool = False) -> Plan:
     folder = run_folder(results, request.suite.name, request.protocol)
     store = RecordStore(folder)
     store.check_place()
-    planner = _Planner(request, store)
+    planner = _Planner(request, store, opens=not dry_run)
     planner.plan()
     if planner.absent and not dry_run and not planner.problems:
         from clipbench.backbone.clip import load_backbone
@@ -93,8 +93,8 @@ class _Planner:
         absent: the backbones whose weights are not on this machine.
     """
 
-    def __init__(self, request: Request, store: RecordStore) -> None:
-        self.request, self.store, self.facts = request, store, DataFingerprints()
+    def __init__(self, request: Request, store: RecordStore, opens: bool = True) -> None:
+        self.request, self.store, self.facts = request, store, DataFingerprints(opens)
         self.planned: dict[str, PlannedCell] = {}
         self.asked: set[str] = set()
         self.problems: dict[str, list[str]] = defaultdict(list)

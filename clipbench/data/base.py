@@ -7,6 +7,7 @@ cannot be opened during fit, and no image is opened before `setup`.
 from __future__ import annotations
 
 import abc
+import dataclasses
 import functools
 import inspect
 import os
@@ -61,6 +62,7 @@ class DataModule(L.LightningDataModule, abc.ABC):
     """
 
     preprocessing: Preprocessing | None = None
+    opens_images: bool = True  # a dry run asks only whether published images are there
 
     def __init__(
         self,
@@ -114,7 +116,7 @@ class DataModule(L.LightningDataModule, abc.ABC):
     @functools.cached_property
     def source(self) -> ImageSource:
         """Card, folder, split and draw."""
-        return self.open_source()
+        return dataclasses.replace(self.open_source(), opens=self.opens_images)
 
     @property
     def card(self) -> Card:

@@ -31,7 +31,9 @@ Entry = tuple[Stamp, str]  # what tells that the file is the same; its digest, "
 _in_memory: dict[Path, dict[str, Entry]] = {}  # of this process, by place
 
 
-def look_at(folder: Path, paths: Iterable[str], name: str, whole: bool) -> tuple[dict[str, str], list[str]]:
+def look_at(
+    folder: Path, paths: Iterable[str], name: str, whole: bool, opened: bool = True
+) -> tuple[dict[str, str], list[str]]:
     """Digests of image files, and what is wrong with them.
 
     Args:
@@ -39,6 +41,7 @@ def look_at(folder: Path, paths: Iterable[str], name: str, whole: bool) -> tuple
         paths: of the images.
         name: what they are, for lines of progress.
         whole: whether their content is read; else they only have to open.
+        opened: whether any is opened at all; else they only have to be there.
 
     Returns:
         The digest of each file where the content is read; one line "path: reason" for each that cannot be used.
@@ -55,7 +58,9 @@ def look_at(folder: Path, paths: Iterable[str], name: str, whole: bool) -> tuple
             faults.append(f"{folder / path}: {reason(folder / path, error)}")
             continue
         seen = known.get(path)
-        if seen is None or seen[0] != stamp or (whole and not seen[1]):
+        if not opened and not whole:
+            faults += [] if stamp[0] else [f"{folder / path}: the file is empty (0 bytes)"]
+        elif seen is None or seen[0] != stamp or (whole and not seen[1]):
             new.append(path)
         else:
             digests[path] = seen[1]
@@ -64,7 +69,7 @@ def look_at(folder: Path, paths: Iterable[str], name: str, whole: bool) -> tuple
         bad = []
         for file in chunk:
             path = names[file]
-            digest, fault, stamp = _read(file) if whole else ("", check_header(file), _stamp(os.stat(file)))
+            digest, fault, stamp = (_read if whole else _glance)(file)
             if fault:
                 bad.append(fault)
                 continue
@@ -79,6 +84,14 @@ def look_at(folder: Path, paths: Iterable[str], name: str, whole: bool) -> tuple
     if fresh:
         _remember(place, fresh)
     return digests if whole else {}, faults
+
+
+def _glance(file: Path) -> tuple[str, str | None, Stamp | None]:
+    """No digest; what is wrong with the header or the end of a file, and its stamp."""
+    try:
+        return "", check_header(file), _stamp(os.stat(file))
+    except OSError as error:
+        return "", f"{file}: {reason(file, error)}", None
 
 
 def _read(file: Path) -> tuple[str, str | None, Stamp | None]:

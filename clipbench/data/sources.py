@@ -40,6 +40,7 @@ class ImageSource:
         shots: images per class.
         split_seed: seed of the draw.
         given: the split where making the card has read it already (a user's own images).
+        opens: whether published images are opened to look at their headers; else they only have to be there.
     """
 
     card: Card
@@ -47,6 +48,7 @@ class ImageSource:
     shots: int = SHOTS
     split_seed: int = SEED
     given: Split | None = None
+    opens: bool = True
 
     @functools.cached_property
     def split(self) -> Split:
@@ -69,6 +71,11 @@ class ImageSource:
         """The few-shot and the test images."""
         return (*self.draw.train, *self.draw.val, *self.split.test)
 
+    @property
+    def _is_own(self) -> bool:
+        """Whether the images are the user's own: no card of ours says which they are."""
+        return self.card.path is None or not self.card.path.is_relative_to(datasets_dir())
+
     @functools.cached_property
     def _digests(self) -> dict[str, str]:
         """Path of every few-shot and test image to the digest of its content, for data of the user's own.
@@ -78,9 +85,8 @@ class ImageSource:
         """
         from clipbench.data.contents import look_at
 
-        whole = self.card.path is None or not self.card.path.is_relative_to(datasets_dir())
         paths = [item.path for item in self._measured]
-        digests, bad = look_at(self.card.image_dir(self.root), paths, self.card.key, whole)
+        digests, bad = look_at(self.card.image_dir(self.root), paths, self.card.key, self._is_own, self.opens)
         if bad:
             raise DataError("\n  ".join([f"{len(bad)} images of '{self.card.id}' cannot be used:", *bad]))
         return digests
@@ -116,6 +122,21 @@ class ImageSource:
         digests = {} if self.card.rendered else self._digests
         lines = [f"{item.path}\t{digests[item.path]}\n" for item in self.split.test if digests]
         return hashlib.sha256("".join(lines).encode()).hexdigest() if lines else None
+
+    @functools.cached_property
+    def train_digest(self) -> str | None:
+        """SHA-256 of the content of all images that may be drawn, for every seed; None for datasets of cards of ours.
+
+        What cannot be used counts by its path: only what is drawn has to be.
+        """
+        if self.card.rendered or not self._is_own or not self.split.train:
+            return None
+        from clipbench.data.contents import look_at
+
+        paths = [item.path for item in self.split.train]
+        digests, _ = look_at(self.card.image_dir(self.root), paths, self.card.key, whole=True)
+        lines = [f"{path}\t{digests.get(path, '')}\n" for path in paths]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def fingerprint(self) -> dict[str, str]:
         """What determines images and labels: `split_hash` (all parts), `draw_digest` (train, val), `files_digest`.

@@ -21,6 +21,7 @@ EARLIER = "earlier version"
 # the digest of all files follows the draw, and so the seed; that of the test images is stated for images of one's own,
 # the other where a suite says more of a dataset than its place
 DATA, MORE = ("dataset", "split_hash"), ("test_digest", "suite_digest")
+POOL = "train_digest"  # of the images that may be drawn, for images of one's own; not in the first records of such
 SHOWN_AS = ("templates", "augmentation")  # how its classes and images are shown: of each recipe its own
 
 
@@ -86,8 +87,15 @@ def names_of_data(
         first: those of a plan, which are the usual ones.
     """
 
-    def of_table(cell: Cell, provenance: Mapping[str, Any]) -> tuple[Hashable, str]:
+    def place_of(cell: Cell, provenance: Mapping[str, Any]) -> tuple[Hashable, str]:
         return (table_of(cell), cell.dataset), fingerprint(provenance)
+
+    pools = {place_of(*one): one[1][POOL] for one in (*cells, *first) if POOL in one[1]}
+
+    def of_table(cell: Cell, provenance: Mapping[str, Any]) -> tuple[Hashable, str]:
+        place, images = place_of(cell, provenance)
+        pool = provenance.get(POOL) or pools.get((place, images))  # who does not say it has what the others have
+        return place, _text([images, pool]) if pool else images
 
     names = _names([of_table(*one) for one in cells], [of_table(*one) for one in first])
 

@@ -72,8 +72,9 @@ def test_another_dataset_under_a_key_has_a_row_of_its_own(folder: Path) -> None:
     assert stated == {1: False, 2: True}, "what no other suite of that name may be compared with says so"
 
 
-def test_seeds_share_no_row_once_images_of_ones_own_were_exchanged(folder: Path) -> None:
-    """Paths and labels, and with them the split, stay as they were; what is measured does not."""
+@pytest.mark.parametrize("part", ["test", "train"])
+def test_seeds_share_no_row_once_images_of_ones_own_were_exchanged(folder: Path, part: str) -> None:
+    """Paths and labels, and with them the split, stay as they were; what is measured, or drawn from, does not."""
 
     def measure(seeds: str) -> list[str]:
         words = ["--suite", "own.yaml", "--shots", "1", "--jobs", "1", "--results", "runs", "--seeds", seeds]
@@ -84,7 +85,7 @@ def test_seeds_share_no_row_once_images_of_ones_own_were_exchanged(folder: Path)
     own = {"class_path": "ImageFolder", "init_args": {"root": "images"}}
     (folder / "own.yaml").write_text(yaml.safe_dump({"name": "own", "backbone": "mini", "datasets": {"shapes": own}}))
     assert measure("1,2") == ["1,2"]
-    first, second, *_ = sorted((folder / "images" / "test").iterdir())
+    first, second, *_ = sorted((folder / "images" / part).iterdir())
     first.rename(folder / "aside")
     second.rename(first)
     (folder / "aside").rename(second)

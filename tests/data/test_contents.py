@@ -227,3 +227,41 @@ def test_a_header_that_was_read_is_no_digest(root: Path) -> None:
     digests, faults = look_at(root, paths, "photos", whole=True)
     assert (len(digests["train/cat/0.bmp"]), faults) == (64, [])
     assert look_at(root, ["gone.bmp"], "photos", whole=True) == ({}, [f"{root / 'gone.bmp'}: the file does not exist"])
+
+
+def test_what_may_be_drawn_counts_by_its_content_for_every_seed(root: Path) -> None:
+    def pool(seed: int) -> str | None:
+        afresh()
+        return folder_source(str(root), shots=1, split_seed=seed).train_digest
+
+    before = pool(1)
+    assert before == pool(2)
+    bitmap(root / "train/cat/1.bmp", 77)
+    assert pool(1) != before
+    (root / "train/cat/1.bmp").write_bytes(b"no image")  # nobody has drawn it
+    assert pool(1) not in (None, before)
+
+
+def test_published_images_are_only_looked_for_where_nothing_may_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPBENCH_CACHE", str(tmp_path / "cache"))
+    card = fake_tree(load_card("eurosat"), tmp_path, (2, 1, 1))
+    monkeypatch.setattr(contents, "check_header", lambda file: pytest.fail(f"{file} is opened"))
+    afresh()
+    source = ImageSource(card, tmp_path, opens=False)
+    assert source.files_digest
+    gone = card.image_dir(tmp_path) / source.split.test[0].path
+    gone.unlink()
+    afresh()
+    with pytest.raises(DataError, match=gone.name):
+        ImageSource(card, tmp_path, opens=False).fingerprint()
+
+
+def test_an_image_that_goes_away_meanwhile_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def vanish(file: Path) -> None:
+        file.unlink()
+
+    monkeypatch.setattr(contents, "check_header", vanish)
+    _, faults = look_at(root, PATHS[:1], "photos", whole=False)
+    assert faults == [f"{root / PATHS[0]}: the file does not exist"]

@@ -55,6 +55,7 @@ def test_an_empty_file_a_text_file_and_a_missing_file_are_named(tmp_path: Path) 
     assert "gone.jpg: the file does not exist" in lines[2]
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # as the module sets it, which pytest undoes
 @pytest.mark.parametrize("limit", [500, 200])
 def test_a_decompression_bomb_is_an_error_also_where_pillow_only_warns(
     files: list[Path], monkeypatch: pytest.MonkeyPatch, limit: int

@@ -164,6 +164,7 @@ def test_with_a_plan_only_its_keys_count() -> None:
         ({"split_hash": "t" * 64}, "data [0-9a-f]{4}", "data"),
         ({"test_digest": "t" * 64}, "data [0-9a-f]{4}", "data"),
         ({"suite_digest": "t" * 64}, "data [0-9a-f]{4}", "data"),
+        ({"split_hash": "t" * 64, "train_digest": "u" * 64}, "data [0-9a-f]{4}", "data"),
         ({"templates": ["a sketch of a {}."]}, "data [0-9a-f]{4}", "data"),
         ({"augmentation": {"crop_scale": [0.9, 1.0]}}, "data [0-9a-f]{4}", "data"),
         ({"backbone_spec": {"activation": "gelu"}}, "activation or preprocessing [0-9a-f]{4}", "backbone"),
@@ -181,6 +182,15 @@ def test_whatever_differs_is_a_row_of_its_own(change: dict[str, Any], name: str,
     assert select([*GRID[:5], odd]).notes == [f"clipfit: 2 rows, which are kept apart by {reason}"]
     (left,) = select([*GRID[:5], odd], apart=False).notes
     assert left == f"clipfit: 1 cell (eurosat seed 3) left out, of another row: other {reason}"
+
+
+def test_records_that_do_not_say_what_was_drawn_from_stay_with_those_that_do() -> None:
+    says = {"train_digest": "t" * 64}
+    late = [made("clipfit", "eurosat", seed, 28, 38, provenance=says) for seed in (4, 5)]
+    first = [one for one in GRID if one.cell.dataset == "eurosat"]
+    assert {row["variant"] for row in rows_of(frame_of([*first, *late]))} == {""}
+    other = made("clipfit", "eurosat", 6, 28, 38, provenance={"train_digest": "u" * 64})
+    assert len({row["variant"] for row in rows_of(frame_of([*first, *late, other]))}) == 2
 
 
 def test_what_did_not_act_keeps_no_record_from_the_row_of_its_plan() -> None:
