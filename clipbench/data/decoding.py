@@ -80,7 +80,7 @@ def check_content(path: str | os.PathLike[str], data: bytes) -> str | None:
 
     def look() -> None:
         with _opened(io.BytesIO(data)) as image:
-            if _complete(image.format or "", data, len(data)) and _sums_up(image):
+            if _complete(image.format or "", data[:12], data, len(data)) and _sums_up(image):
                 return
         with _opened(io.BytesIO(data)) as image:
             image.convert("RGB")
@@ -100,8 +100,10 @@ def check_header(path: str | os.PathLike[str]) -> str | None:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - END))
             end = file.read()
+            file.seek(0)
+            start = file.read(12)
             file.seek(place)
-            if not _complete(image.format or "", end, size):
+            if not _complete(image.format or "", start, end, size):
                 image.convert("RGB")
 
     return _fault(path, look)
@@ -172,15 +174,15 @@ def _check(image: Image.Image) -> None:
         raise _Unfit(f"{width} x {height} pixels: one side is more than {ELONGATION} times the other")
 
 
-def _complete(kind: str, data: bytes, size: int) -> bool:
-    """Whether a file of that size, of which `data` is the end or all, ends as its format wants; False also where that
+def _complete(kind: str, start: bytes, end: bytes, size: int) -> bool:
+    """Whether a file of that size, with these first and last bytes, ends as its format wants; False also where that
     cannot be said."""
     if kind in ("JPEG", "MPO"):
-        return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
+        return end.rfind(b"\xff\xd9") > end.rfind(b"\xff\xda")
     if kind == "PNG":
-        return b"IEND" in data[-64:]
-    if kind == "WEBP" and len(data) == size:
-        return int.from_bytes(data[4:8], "little") + 8 <= size
+        return b"IEND" in end[-64:]
+    if kind == "WEBP":  # the length that its first bytes state
+        return int.from_bytes(start[4:8], "little") + 8 <= size
     return False
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipbench.data.decoding import FORMATS, as_rgb, check_content, check_header, check_images, decode
+from clipbench.data.decoding import END, FORMATS, as_rgb, check_content, check_header, check_images, decode
 from clipbench.data.paths import IMAGE_SUFFIXES
 from clipbench.errors import DataError
 from tests.data.pictures import picture
@@ -208,8 +208,9 @@ def test_a_file_that_is_cut_off_is_found_by_its_end(tmp_path: Path, kind: str) -
 
 def test_a_good_end_saves_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("decoded"))
-    for kind in ("JPEG", "PNG"):
-        picture(3, 120, 120).save(tmp_path / "image", kind)
+    for kind in ("JPEG", "PNG", "WEBP"):
+        picture(3, 400, 400).save(tmp_path / "image", kind)
+        assert (tmp_path / "image").stat().st_size > END, "it has more than the end that is looked at"
         assert check_header(tmp_path / "image") is None
 
 
