@@ -26,7 +26,7 @@ from clipbench.regular_files import open_regular, reason
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", *(["AVIF"] if find_spec("PIL.AvifImagePlugin") else []))
 ELONGATION = 200  # long side over short side: 1 x 100,000 pixels, resized to a short side of 224, would take 15 GB
 END = 4096  # bytes at the end of a file that are looked at; some programs write a little behind the image
-# Its cause is refused in `_check`. Filters cannot be changed for a while in one thread alone: so once, for all.
+# Its cause is refused in `_opened`. Filters cannot be changed for a while in one thread alone: so once, for all.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 T = TypeVar("T")
 
@@ -157,14 +157,14 @@ def _attempt(path: str | os.PathLike[str], work: Callable[[], T]) -> T:
 def _opened(file: BinaryIO) -> Image.Image:
     """An image with its header read and looked at."""
     image = Image.open(file, formats=FORMATS)
+    if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+        raise _Unfit(f"too many pixels, taken for a decompression bomb ({image.width * image.height:,})")
     _check(image)
     return image
 
 
 def _check(image: Image.Image) -> None:
     width, height = image.size
-    if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
-        raise _Unfit(f"too many pixels, taken for a decompression bomb ({width * height:,})")
     if image.mode == "F" or image.mode.startswith("I"):  # converted, all beyond 255 would be white, all of 0..1 black
         kind = "floating-point numbers" if image.mode == "F" else "more than 8 bits a pixel"
         raise _Unfit(f"it has {kind} (mode {image.mode}); scale it to 8 bits yourself, as its range is not known here")
