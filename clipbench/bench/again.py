@@ -258,6 +258,10 @@ def compared(record: Record, found: Record) -> tuple[list[str], bool]:
             continue
         same = False
         lines.append(f"{text}; was {record.accuracy(name):.2f} %, {was['correct']} of {was['total']}{_moved(was, now)}")
+    if record.data.get("joint") and found.data.get("joint"):  # older records have none
+        equal = record.data["joint"] == found.data["joint"]
+        lines.append(f"over all classes at once: {'the same, image by image' if equal else 'other answers'}")
+        same &= equal
     digests = [one.data.get("weights", {}).get("sha256") for one in (record, found)]
     if all(digests):
         same &= digests[0] == digests[1]

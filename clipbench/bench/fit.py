@@ -101,7 +101,7 @@ class RunCLI(ClipbenchCLI):
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             yield "fast_dev_run tries the code on a batch: nothing is kept, nothing measured"
             return
-        if not method.trainable:
+        if not method.learns:
             yield f"{type(method).__name__} has nothing to learn: there are no weights to keep"
             yield from measured(method, data, trainer)
             return
@@ -209,7 +209,7 @@ def refuse_untrained(config: Config, subcommand: str) -> None:
     kind = method_class(str(model["class_path"]))
     arguments = model.get("init_args") or {}
     try:
-        learns = not kind.derived and bool(method_without_weights(kind, arguments, classes=2).trainable)
+        learns = not kind.derived and method_without_weights(kind, arguments, classes=2).learns
     except NotImplementedError:  # it looks at values, of which there are none here
         learns = True
     if learns:

@@ -84,6 +84,11 @@ def lines_of(method: Method, data: DataModule, testing: bool) -> Iterator[str]:
         yield line
     if {"base", "novel"} <= shown.keys():
         yield f"{'H':<{width}}{harmonic_mean(shown['base'], shown['novel']):6.2f} %"
+    if testing and (joint := method.evaluation.joint) is not None:
+        for half, right in joint.correct().items():
+            counts = f"({int(right.sum()):,} of {len(right):,})"
+            share = 100 * int(right.sum()) / len(right)
+            yield f"{half} among all {len(joint.classnames)} classes {share:6.2f} %  {counts}"
 
 
 def _counts(data: DataModule) -> dict[str, int]:

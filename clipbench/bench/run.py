@@ -7,7 +7,7 @@ import signal
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -142,7 +142,7 @@ def _measured(planned: PlannedCell, store: RecordStore, say: Say | None) -> dict
     memory = PeakMemory(device)  # from here on: the first cell of a process also loads the backbone
     trained = sum(parameter.numel() for parameter in method.trainable.values())
     at_fit = time.perf_counter()
-    if trained and not method.derived:  # what is computed from what another learned is only tested, as WiSE-FT's
+    if method.learns and not method.derived:  # what is computed from what another learned is only tested, as WiSE-FT's
         with monitors_told(lambda: trainer):
             interruptible(cli, lambda: trainer.fit(method, datamodule=data))
         check_fitted(method, trainer)
@@ -152,22 +152,23 @@ def _measured(planned: PlannedCell, store: RecordStore, say: Say | None) -> dict
     peak = memory.bytes()
     splits = split_outcomes(method, data.task)
     stored, left = 0, {}  # what a failed cell learned is not left behind
-    if trained:
+    if method.learns:
         file = store.weights_for(planned.cell, planned.key)
         stored = method.save(file, planned.cell.recipe)
         left = {"weights": {"sha256": file_digest(file)}}
-    overhead = _overhead(method, data, trainer) if trained else 0.0
+    overhead = _overhead(method, data, trainer) if method.learns else 0.0
     losses = {name: float(term) for name, term in method.last_losses.items()}
     return {
         "method": type(method).__name__,
         "splits": splits,
+        **joint_outcome(method),
         "cost": {
             "trained_parameters": trained,
             "trained_parameters_end": method.weights.num_active(),
             "share": 100 * trained / method.backbone.pretrained.size(),
             "stored_bytes": stored,
             "seconds_per_step": clock.median,
-            "train_seconds": at_test - at_fit if trained else 0.0,
+            "train_seconds": at_test - at_fit if method.learns else 0.0,
             "test_seconds": at_end - at_test,
             "total_seconds": time.perf_counter() - begin,
             "peak_bytes": peak,
@@ -237,6 +238,19 @@ def split_outcomes(method: Method, task: Task) -> dict[str, dict[str, Any]]:
             "bitmap": pack_bits(correct),
         }
     return result
+
+
+def joint_outcome(method: Method) -> dict[str, Any]:
+    """`joint` of a record, where the protocol has it: counts and bitmaps over all classes, pairs of OpenworldAUC."""
+    joint = method.evaluation.joint
+    correct = joint.correct() if joint is not None else {}
+    if joint is None or not correct:
+        return {}
+    halves = {
+        name: {"correct": int(right.sum()), "total": len(right), "bitmap": pack_bits(right.numpy())}
+        for name, right in correct.items()
+    }
+    return {"joint": {"classes": len(joint.classnames), **halves, "pairs": asdict(joint.pairs())}}
 
 
 def _overhead(method: Method, data: Any, trainer: L.Trainer) -> float:

@@ -37,3 +37,14 @@ class Task:
     template: str | None
     train: tuple[str, ...]
     tests: tuple[TestSplit, ...]
+
+    @property
+    def halves(self) -> tuple[TestSplit, TestSplit] | None:
+        """The split of the trained classes and that of the new ones, where the tests are two such halves of one set.
+
+        None also where a class name stands in both: nothing could tell the two over all classes.
+        """
+        if [split.trained for split in self.tests] != [True, False]:
+            return None
+        base, novel = self.tests
+        return None if set(base.classnames) & set(novel.classnames) else (base, novel)

@@ -14,15 +14,16 @@ from torch import Tensor, nn
 from clipbench.argument_types import refuse_wrong_types
 from clipbench.backbone.clip import Backbone, load_backbone
 from clipbench.backbone.spec import require, resolve_spec
-from clipbench.backbone.view import BackboneView, state_of
+from clipbench.backbone.view import BackboneView
 from clipbench.data.classnames import distinct
 from clipbench.data.pictures import as_pixels
 from clipbench.data.task import Task
 from clipbench.data.templates import templates_for_task
 from clipbench.errors import MethodError
+from clipbench.methods.answers import Answers
 from clipbench.methods.arguments import keep_own, refuse_unknown
 from clipbench.methods.checkpoint import take_checkpoint
-from clipbench.methods.evaluation import Evaluation, evaluating, labelled, no_rule_for, split_of, task_of
+from clipbench.methods.evaluation import Evaluation, evaluating, labelled, split_of, task_of
 from clipbench.methods.loss import summed
 from clipbench.methods.weights_file import Header, Learned, finished, read_learned, restored
 from clipbench.randomness import seeded
@@ -60,6 +61,7 @@ class Method(L.LightningModule):
     class_bound: tuple[str, ...] = ()  # trained tensors with a row for each trained class, without meaning for others
     has_optimizer: ClassVar[bool] = True  # whether it is trained by gradient steps, and so takes optimiser settings
     derived: ClassVar[bool] = False  # whether it trains nothing and is computed from what its `start` learned
+    learns: bool = False  # whether it is fitted and stored although it trains nothing; once built: whether at all
     interpolates: bool = True  # whether there is a way back to the pretrained model (WiSE-FT): not from a random start
     lower_case_names: ClassVar[bool] = False  # whether class names stand in lower case in its prompts
     exempt: Mapping[str, str] = {}  # checks of the conformance suite that have no meaning here: name to reason
@@ -120,13 +122,17 @@ class Method(L.LightningModule):
         """Features (B, D) of images (B, 3, H, W) with the backbone's mean and std; they need not be unit vectors."""
         return self.backbone.encode_image(images)
 
-    def logits(self, images: Tensor, classes: Tensor) -> Tensor:
-        """Logits (B, C) in float32 of images for the classes' features (C, D)."""
-        return self.backbone.logits(self.image_features(images), classes)
+    def logits(self, features: Tensor, classes: Tensor) -> Tensor:
+        """Logits (B, C) in float32 of image features (B, D) for the classes' features (C, D)."""
+        return self.backbone.logits(features, classes)
 
     def losses(self, logits: Tensor, labels: Tensor, classes: Tensor) -> dict[str, Tensor]:
         """The terms of the loss by name; their sum is minimised."""
         return {"cross_entropy": F.cross_entropy(logits, labels)}
+
+    def regularisation(self, images: Tensor, features: Tensor, logits: Tensor, classes: Tensor) -> dict[str, Tensor]:
+        """Further terms of the loss, those that look at the images (normalised) or at their features."""
+        return {}
 
     def adapter_state_dict(self) -> dict[str, Tensor]:
         """What is stored of what was learned, by name: by default the trained tensors."""
@@ -188,6 +194,7 @@ class Method(L.LightningModule):
         with seeded(self.train_seed, "build"):
             built = self.build()
         self.trainable = check_declared(self, built, None if self.derived else self.num_trainable())
+        self.learns = type(self).learns or bool(self.trainable)
         if not self.derived:
             self.weights = LearnedWeights(start, self.backbone, self.trainable, self.interpolates)
         self.weights.seen |= seen
@@ -200,34 +207,22 @@ class Method(L.LightningModule):
     def forward(self, images: Tensor, classnames: Sequence[str] | None = None) -> Tensor:
         """Logits (B, C), float32, of uint8 pixels or normalised floats (B, 3, H, W) for the classes it is set up for.
 
-        Other class names may be given. Zero-shot answers where `novel_rule` is "frozen" and a class was not trained on;
-        without such a rule class-bound tensors are a MethodError there.
+        Other class names may be given; `Answers` says who answers for those that were not trained on.
         """
         if self.task is None:
             raise MethodError(f"{type(self).__name__} is not set up: fit or test it with a data module first")
-        names = tuple(classnames or self.task.train)
-        pixels = self.backbone.normalise(images) if images.dtype == torch.uint8 else images
-        if not set(names) <= set(self.classnames):
-            if self.novel_rule == "frozen":
-                twin = self.backbone.pretrained
-                return twin.logits(twin.encode_image(pixels), self.prompts.pretrained_features(names))
-            if self.class_bound:
-                raise MethodError(no_rule_for(type(self).__name__, self.class_bound[0]))
-        if torch.is_grad_enabled() and self.trainable:
-            return self.logits(pixels, self.class_features(names))
-        with self.backbone.merged():
-            with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-                key, state = ("evaluated", names), state_of(self.parameters())
-                classes = self.prompts.cached(key, lambda: self.class_features(names), state)
-            return self.logits(pixels, classes)
+        return Answers(self, images).logits(classnames or self.task.train)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
         """One step: logits of the batch for the trained classes, the sum of the losses."""
         if not self.trainable or self.derived:
             return None
         (images, labels), classes = labelled(batch), self.class_features(self.classnames)
-        logits = self.logits(self.backbone.normalise(images), classes)
-        step, terms = f"{type(self).__name__} at step {self.global_step}", self.losses(logits, labels, classes)
+        pixels = self.backbone.normalise(images)
+        features = self.image_features(pixels)
+        logits = self.logits(features, classes)
+        terms = self.losses(logits, labels, classes) | self.regularisation(pixels, features, logits, classes)
+        step = f"{type(self).__name__} at step {self.global_step}"
         total, self.last_losses = summed(terms, step, {"logits": logits, **self.trainable}, self.trainer, batch_idx)
         shown = {f"train/{name}": term for name, term in self.last_losses.items()}
         self.log_dict(shown, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(labels))
@@ -237,7 +232,11 @@ class Method(L.LightningModule):
         """Accuracy of a batch of the val draw, or of a test split, among the classes of its split."""
         split = split_of(batch, self.task, self.trainer, dataloader_idx)
         images, labels = labelled(batch)
-        accuracy, name = self.evaluation.update(split, self(images, split.classnames), labels, self.trainer.testing)
+        answers, testing = Answers(self, images), self.trainer.testing
+        logits = answers.logits(split.classnames)
+        accuracy, name = self.evaluation.update(split, logits, labels, testing)
+        if testing and self.evaluation.joint:
+            self.evaluation.joint.update(split, logits, answers.logits(self.evaluation.joint.classnames), labels)
         self.log(name, accuracy, prog_bar=True, batch_size=len(labels), add_dataloader_idx=False)
 
     test_step = validation_step

@@ -13,6 +13,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from clipbench.data.task import Task, TestSplit
 from clipbench.errors import ConfigError, MethodError
+from clipbench.methods.joint import Joint
 
 
 class FiniteAccuracy(MulticlassAccuracy):
@@ -47,12 +48,14 @@ class Evaluation(nn.Module):
     Attributes:
         metrics: name of a split to its metric; a module, so that Lightning finds and moves it.
         correct: name of a test split to the correctness of its batches, in the order of its images.
+        joint: what is measured over both halves at once, where the task has such halves.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.metrics = nn.ModuleDict()
         self.correct: dict[str, list[Tensor]] = {}
+        self.joint: Joint | None = None
 
     def begin(self, task: Task, seen: Set[str] = frozenset(), stage: str | None = None) -> None:
         """Forget the last run; make this one's metrics, which Lightning looks for before the first log.
@@ -76,6 +79,7 @@ class Evaluation(nn.Module):
             self.training
         )
         self.correct = {}
+        self.joint = Joint(*task.halves) if task.halves else None
 
     def update(self, split: TestSplit, logits: Tensor, labels: Tensor, testing: bool) -> tuple[MulticlassAccuracy, str]:
         """Take a batch; returns the split's metric, in [0, 1], and the name that it is logged by ("test/base" ...).
@@ -193,12 +197,6 @@ def task_of(trainer: Any, task: Task | None, train_seed: int, method: str) -> tu
     if task is None:
         raise ConfigError(f"{method} does not know its classes: give a data module of clipbench, or setup(task=...)")
     return task, train_seed
-
-
-def no_rule_for(method: str, tensor: str) -> str:
-    """The sentence for classes that a class-bound tensor has no row for."""
-    rows = f"'{tensor}' of {method} has rows for the classes that were trained on alone"
-    return f"{rows}: other classes need a novel_rule, for example novel_rule = 'frozen' (zero-shot answers)"
 
 
 @contextmanager

@@ -101,9 +101,9 @@ class WiSEFT(Method):
         """Those between, (B, D)."""
         return self.inner.image_features(images)
 
-    def logits(self, images: Tensor, classes: Tensor) -> Tensor:
+    def logits(self, features: Tensor, classes: Tensor) -> Tensor:
         """Those between, (B, C)."""
-        return self.inner.logits(images, classes)
+        return self.inner.logits(features, classes)
 
     def adapter_state_dict(self) -> dict[str, Tensor]:
         """What the tuned model learned; the header says of which method it is, and alpha."""

@@ -126,6 +126,15 @@ class Record:
         """Accuracy on a test split in percent, unrounded."""
         return 100.0 * self.splits[split]["correct"] / self.splits[split]["total"]
 
+    def joint(self) -> dict[str, float]:
+        """`joint_base`, `joint_novel` and `openworld_auc` in percent, unrounded; empty where none were measured."""
+        if "joint" not in self.data:
+            return {}
+        joint = self.data["joint"]
+        pairs = joint["pairs"]
+        halves = {f"joint_{half}": 100.0 * joint[half]["correct"] / joint[half]["total"] for half in ("base", "novel")}
+        return {**halves, "openworld_auc": 100.0 * (pairs["won"] + pairs["tied"] / 2) / pairs["total"]}
+
 
 def content_key(determines: Mapping[str, Any]) -> str:
     """SHA-256 of everything that determines an outcome, in canonical JSON (sorted keys, shortest exact floats).

@@ -76,7 +76,8 @@ def check_record(data: Any, where: str) -> None:
         )
     if fault := first_fault(data, SCHEMA_FILE):
         raise RecordError(f"{where} is not valid {fault}")
-    for name, split in data["splits"].items():
+    joint = {f"joint {name}": data["joint"][name] for name in ("base", "novel") if "joint" in data}
+    for name, split in {**data["splits"], **joint}.items():
         try:
             right = count_bits(split["bitmap"], split["total"])
         except RecordError as error:

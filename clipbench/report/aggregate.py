@@ -30,6 +30,7 @@ COLUMNS = [
     "joint_base", "joint_novel", "joint_h", "openworld_auc", "validation_free",  # of protocols that have them
 ]  # fmt: skip
 MEASURES = ("base", "novel", "accuracy")
+JOINT = ("joint_base", "joint_novel", "openworld_auc")
 ROW = [*IDENTITY, "variant"]
 AVERAGE = "average"
 Row = dict[str, Any]
@@ -53,6 +54,7 @@ def cells_of(records: Iterable[Record]) -> list[Row]:
                 "base": record.accuracy("base") if "base" in splits and not single else math.nan,
                 "novel": record.accuracy("novel") if "novel" in splits and not single else math.nan,
                 "accuracy": record.accuracy(single) if single else math.nan,
+                **(dict.fromkeys(JOINT, math.nan) | record.joint()),
                 "novel_rule": splits["novel"]["novel_rule"] if "novel" in splits else "",
                 **{name: record.cost.get(name) for name in COST},
             }
@@ -179,6 +181,7 @@ def _dataset_row(head: Row, dataset: str, cells: list[Row], seeds: list[int]) ->
         "h": harmonic_mean(base, novel),
         "h_mean": math.nan,
         "accuracy": _mean(cells, "accuracy"),
+        **_joint(cells),
         **spreads,
         "novel_rule": _rule(cells),
         **_costs(cells),
@@ -203,10 +206,18 @@ def _average_row(head: Row, rows: list[Row], cells: list[Row], seeds: list[int])
         "h": harmonic_mean(base, novel),
         "h_mean": _mean(rows, "h") if complete else math.nan,
         "accuracy": accuracy,
+        **(_joint(rows) if complete else {}),
         **{f"{name}_std": _spread(values) if complete else math.nan for name, values in by_seed.items()},
         "novel_rule": _rule(cells),
         **(_costs(cells) if complete else dict.fromkeys(COST, math.nan)),
     }
+
+
+def _joint(rows: list[Row]) -> dict[str, float]:
+    """The means over rows of what is measured over all classes at once, and H of these means."""
+    rows = [dict.fromkeys(JOINT, math.nan) | row for row in rows]  # the papers' rows have none
+    means = {name: _mean(rows, name) for name in JOINT}
+    return {**means, "joint_h": harmonic_mean(means["joint_base"], means["joint_novel"])}
 
 
 def _rank(rows: list[Row]) -> tuple:

@@ -165,10 +165,12 @@ def check_gradients_are_finite(subject: Subject) -> None:
         method = cli.model
         batch = next(iter(cli.datamodule.train_dataloader()))
         classes = method.class_features(method.classnames)
-        logits = method.logits(method.backbone.normalise(batch.image), classes)
-        terms = method.losses(logits, batch.label, classes)
         if not method.trainable:
             return
+        images = method.backbone.normalise(batch.image)
+        features = method.image_features(images)
+        logits = method.logits(features, classes)
+        terms = method.losses(logits, batch.label, classes) | method.regularisation(images, features, logits, classes)
         torch.stack(list(terms.values())).sum().backward()
         for name, parameter in method.trainable.items():
             assert parameter.grad is not None, f"{name} gets no gradient"

@@ -98,9 +98,9 @@ class Subject:
             yield built
 
     def fit(self, cli: ClipbenchCLI, *callbacks: L.Callback) -> None:
-        """Train, if anything is trained."""
+        """Train, if anything is learned."""
         cli.trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
-        if cli.model.trainable:
+        if cli.model.learns:
             cli.trainer.fit(cli.model, datamodule=cli.datamodule)
 
 
@@ -120,7 +120,7 @@ def scores(method: Method, images: Tensor, classnames: tuple[str, ...]) -> Tenso
     """Logits of images for classes in eval mode, without gradient."""
     method.eval()
     with torch.no_grad():
-        return method.logits(images, method.class_features(classnames))
+        return method.logits(method.image_features(images), method.class_features(classnames))
 
 
 def pretrained_logits(method: Method, images: Tensor, classnames: tuple[str, ...]) -> Tensor:

@@ -32,7 +32,7 @@ def images(method: Method, dtype: torch.dtype = torch.float32) -> Tensor:
 
 @torch.no_grad()
 def scores(method: Method, dtype: torch.dtype = torch.float32) -> Tensor:
-    return method.eval().logits(images(method, dtype), method.class_features(method.classnames))
+    return method.eval().logits(method.image_features(images(method, dtype)), method.class_features(method.classnames))
 
 
 def learn(method: Method, size: float = 0.1) -> Method:

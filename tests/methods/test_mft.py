@@ -38,7 +38,7 @@ def pixels(count: int = 3, size: int = 32) -> Tensor:
 
 def logits(method: Method) -> Tensor:
     with torch.no_grad():
-        return method.logits(pixels(), method.class_features(method.classnames))
+        return method.logits(method.image_features(pixels()), method.class_features(method.classnames))
 
 
 def zero_shot(method: Method) -> Tensor:

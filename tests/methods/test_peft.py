@@ -50,7 +50,7 @@ def images(method: Method) -> Tensor:
 
 @torch.no_grad()
 def scores(method: Method) -> Tensor:
-    return method.eval().logits(images(method), method.class_features(method.classnames))
+    return method.eval().logits(method.image_features(images(method)), method.class_features(method.classnames))
 
 
 def zero_shot(method: Method) -> Tensor:

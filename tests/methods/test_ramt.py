@@ -46,7 +46,7 @@ def test_it_begins_at_zero_shot_to_the_bit(make: Make) -> None:
     method = make(RAMT)
     assert method.masks.diagnostics()["kept"] == 1
     with torch.no_grad():
-        found = method.logits(pixels(), method.class_features(method.classnames))
+        found = method.logits(method.image_features(pixels()), method.class_features(method.classnames))
     assert torch.equal(found, pretrained_logits(method, pixels(), method.classnames))
 
 
@@ -125,7 +125,7 @@ def test_two_training_steps_are_those_of_the_formulas(two_steps: tuple[Any, list
         images = method.backbone.normalise(batch.image)
         with torch.no_grad():
             teacher = pretrained_logits(method, images, method.classnames)
-        logits = method.logits(images, method.class_features(method.classnames))
+        logits = method.logits(method.image_features(images), method.class_features(method.classnames))
         picked = logits.log_softmax(-1)[torch.arange(len(batch.label)), batch.label]
         g_a = torch.autograd.grad(-picked.mean() + 1e-4 * method.norms(), scores, retain_graph=True)
         g_b = torch.autograd.grad(-(teacher.softmax(-1) * logits.log_softmax(-1)).sum(-1).mean(), scores)

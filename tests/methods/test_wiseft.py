@@ -47,7 +47,10 @@ def scores(method: Method) -> Tensor:
     method.eval()
     size = method.backbone.spec.image_size
     images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-    return torch.cat([method.logits(images, method.class_features(s.classnames)) for s in method.task.tests], dim=1)
+    return torch.cat(
+        [method.logits(method.image_features(images), method.class_features(s.classnames)) for s in method.task.tests],
+        dim=1,
+    )
 
 
 @torch.no_grad()
