@@ -213,12 +213,12 @@ class Backbone(nn.Module):
 
         Args:
             plan: prompts of C classes.
-            extra: (E, W) rows for ids at or above `vocab_size`.
+            extra: (E, W) rows for ids at or above `vocab_size`; (B, E, W): rows of each of B images.
             before_block: block number -> hook on what enters it (`tokens.py`).
             after_block: block number -> hook on what leaves it.
 
         Returns:
-            (C, D), not normalised.
+            (C, D), not normalised; (B, C, D) for the rows of B images.
 
         Raises:
             BackboneError: a class is too long, or a tower of open_clip's own is asked for more than it can.

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from clipbench.backbone.packing import Layout
 from clipbench.backbone.prompts import PromptPlan
@@ -17,6 +18,7 @@ from clipbench.backbone.weights import Entry, text_table
 from clipbench.errors import BackboneError
 
 CHUNK = 512  # classes encoded together without gradient: bounds memory, costs nothing
+BUDGET = 2 * 2**30  # bytes of activations at a time, where every image has prompts of its own
 
 
 class _Packed:
@@ -108,7 +110,7 @@ class TextTower(Transformer):
 
         Args:
             plan: the prompts of C classes.
-            extra: (E, W) learned rows, named by ids at or above the vocabulary size.
+            extra: (E, W) learned rows, named by ids at or above the vocabulary size; (B, E, W): rows of each image.
             share_prefix: compute the common prefix once (exact unless something treats classes differently).
 
         Returns:
@@ -118,16 +120,19 @@ class TextTower(Transformer):
             BackboneError: the plan names more learned rows than `extra` has.
         """
         packed = self.pack(plan, share_prefix)
-        have = 0 if extra is None else len(extra)
+        have = 0 if extra is None else extra.shape[-2]
         if packed.extra_rows > have:
             raise BackboneError(f"the prompt plan names {packed.extra_rows} learned rows, but {have} were given")
         x = F.embedding(packed.ids, self.token_embedding.weight)
-        if extra is not None and packed.extra_rows > 0:
+        if extra is not None and extra.ndim == 3:
+            learned = extra.index_select(1, packed.learned_row).to(x.dtype)
+            x = x.expand(len(extra), -1, -1).index_copy(1, packed.learned_at, learned)
+        elif extra is not None and packed.extra_rows > 0:
             x = x.index_put((packed.learned_at,), extra.index_select(0, packed.learned_row).to(x.dtype))
         return TextTokens(x + self.positional_embedding.index_select(0, packed.positions), packed.geometry)
 
     def head(self, tokens: Tokens) -> Tensor:
-        """(C, D) features of tokens that left the last block."""
+        """(C, D) features of tokens that left the last block; (B, C, D) where every image has prompts of its own."""
         x = self.ln_final(tokens.select(tokens.rows))
         if self.proj is not None:
             x = x @ self.proj
@@ -145,18 +150,52 @@ class TextTower(Transformer):
 
         Args:
             plan: the prompts of C classes.
-            extra: (E, W) learned rows.
+            extra: (E, W) learned rows; or (B, E, W), rows of each of B images, whose prompts then differ.
             before_block: block number -> hook on what enters it.
             after_block: block number -> hook on what leaves it; after the last block it sees end-of-text rows only.
             share_prefix: False where classes must not share noise (dropout inside the tower); hooks per class
                 switch it off by themselves.
 
         Returns:
-            (C, D), not normalised.
+            (C, D), not normalised; (B, C, D) for the rows of B images.
+
+        Raises:
+            BackboneError: hooks where every image has prompts of its own, or a tower that takes none.
         """
+        if extra is not None and extra.ndim == 3:
+            if before_block or after_block or not self.shape.packed:
+                raise BackboneError("prompts of each image's own need a causal text tower and take no hooks")
+            return self._per_image(plan, extra, share_prefix)
         if not (before_block or after_block or torch.is_grad_enabled()):
             features = [self.head(self.run(self.embed(part, extra, share_prefix))) for part in plan.parts(CHUNK)]
             return features[0] if len(features) == 1 else torch.cat(features)
         apart = any_marked(before_block, "per_class") or any_marked(after_block, "per_class")
         tokens = self.embed(plan, extra, share_prefix and not apart)
         return self.head(self.run(tokens, before_block, after_block))
+
+    def _per_image(self, plan: PromptPlan, extra: Tensor, share_prefix: bool) -> Tensor:
+        """(B, C, D) of prompts that differ by image: as many images, and classes, at a time as the budget holds.
+
+        With gradient each part is computed again in the backward pass, if there are several, so that the activations of
+        one alone are held.
+        """
+        saved = torch.is_grad_enabled()
+        blocks = len(self.blocks) if saved else 1
+        per_token = 14 * self.width * self.positional_embedding.element_size() * blocks
+        tokens = max(1, BUDGET // per_token)
+        size = self.pack(plan, share_prefix).geometry.layout.size
+        images = max(1, tokens // size)
+        classes = len(plan) if size <= tokens else max(1, len(plan) * tokens // size)
+        parts = [(part, rows) for rows in extra.split(images) for part in plan.parts(classes)]
+
+        def features(part: PromptPlan, rows: Tensor) -> Tensor:
+            return self.head(self.run(self.embed(part, rows, share_prefix)))
+
+        again = saved and len(parts) > 1
+        out = [
+            checkpoint(features, part, rows, use_reentrant=False) if again else features(part, rows)
+            for part, rows in parts
+        ]
+        per_rows = -(-len(plan) // classes)
+        whole = [torch.cat(out[i : i + per_rows], dim=1) for i in range(0, len(out), per_rows)]
+        return torch.cat(whole)

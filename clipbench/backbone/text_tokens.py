@@ -56,7 +56,8 @@ class TextTokens(Tokens):
     """Tokens of a class list: the shared prefix first, then the suffixes packed into rows.
 
     Args:
-        rows: (N, W), `layout.prefix` rows of the prefix, then `layout.rows * layout.row_length` packed positions.
+        rows: (N, W), `layout.prefix` rows of the prefix, then `layout.rows * layout.row_length` packed positions; or
+            (B, N, W), the class list once for each of B images whose prompts differ. These can be read, not edited.
         geometry: where what lies.
     """
 
@@ -73,17 +74,19 @@ class TextTokens(Tokens):
         return TextTokens(rows, self.geometry)
 
     def read(self, start: int, count: int) -> Tensor:
-        """(count, W) where all classes share the positions, else (C, count, W)."""
+        """(count, W) where all classes share the positions, else (C, count, W); each with B in front for B images."""
         layout = self.layout
         if not 0 <= start < start + count <= int(layout.lengths.min()):
             raise BackboneError(
                 f"cannot read {count} text tokens at {start}: the shortest class has {layout.lengths.min()}"
             )
         if start + count <= layout.prefix:
-            return self.rows[start : start + count]
-        return self.rows[self.geometry.index("table")[:, start : start + count]]
+            return self.rows[..., start : start + count, :]
+        return self.rows[..., self.geometry.index("table")[:, start : start + count], :]
 
     def _edit(self, kind: str, at: int, count: int, values: Tensor | None) -> TextTokens:
+        if self.rows.ndim == 3:
+            raise BackboneError(f"cannot {kind} text tokens where every image has prompts of its own")
         geometry, index = self.geometry.edited(kind, at, count, values is not None and values.ndim == 3)
         rows = self.rows
         if values is not None:
@@ -107,8 +110,8 @@ class TextTokens(Tokens):
         return self._edit("drop", start, count, None)
 
     def select(self, x: Tensor) -> Tensor:
-        """Rows of `x` (N, W) that pooling reads, (C, W) in class order."""
-        return x.index_select(0, self.geometry.index("pooled_flat"))
+        """Rows of `x` (N, W) that pooling reads, (C, W) in class order; with B in front for B images."""
+        return x.index_select(-2, self.geometry.index("pooled_flat"))
 
     def pooled_with(self, rows: Tensor) -> PooledText:
         """See `Tokens`."""
@@ -119,27 +122,36 @@ class TextTokens(Tokens):
         layout, p = self.layout, self.layout.prefix
         keys, values = (self._with_prefix(x, heads) for x in (k, v))
         if pooled:
-            slots = q.index_select(0, self.geometry.index("slot_class")).unflatten(0, (layout.rows, -1))
-            mask = self.geometry.mask(True, q.dtype)
-            out = F.scaled_dot_product_attention(split_heads(slots, heads), keys, values, attn_mask=mask)
-            return merge_heads(out).flatten(0, 1).index_select(0, self.geometry.index("slot_of"))
-        packed = split_heads(q[p:].unflatten(0, (layout.rows, layout.row_length)), heads)
-        mask = self.geometry.mask(False, q.dtype)
-        out = merge_heads(F.scaled_dot_product_attention(packed, keys, values, attn_mask=mask)).flatten(0, 1)
+            slots = q.index_select(-2, self.geometry.index("slot_class")).unflatten(-2, (layout.rows, -1))
+            out = self._attention(split_heads(slots, heads), keys, values, self.geometry.mask(True, q.dtype))
+            return out.index_select(-2, self.geometry.index("slot_of"))
+        packed = split_heads(q[..., p:, :].unflatten(-2, (layout.rows, layout.row_length)), heads)
+        out = self._attention(packed, keys, values, self.geometry.mask(False, q.dtype))
         if not p:
             return out
-        hq, hk, hv = (split_heads(x[:p].unsqueeze(0), heads) for x in (q, k, v))
-        head = merge_heads(F.scaled_dot_product_attention(hq, hk, hv, is_causal=True)).squeeze(0)
-        return torch.cat([head, out])
+        hq, hk, hv = (split_heads(x[..., :p, :].reshape(-1, p, x.shape[-1]), heads) for x in (q, k, v))
+        head = merge_heads(F.scaled_dot_product_attention(hq, hk, hv, is_causal=True))
+        return torch.cat([head.reshape(*q.shape[:-2], p, -1), out], dim=-2)
+
+    def _attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """Within packed rows: (rows, heads, L, d), with B in front for B images, to (rows * L, W)."""
+        if q.ndim == 4:
+            return merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=mask)).flatten(0, 1)
+        images = q.shape[0]
+        if mask is not None:
+            mask = mask.expand(images, *mask.shape).flatten(0, 1)
+        q, k, v = (x.flatten(0, 1) for x in (q, k, v))
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return merge_heads(out).unflatten(0, (images, -1)).flatten(1, 2)
 
     def _with_prefix(self, x: Tensor, heads: int) -> Tensor:
-        """Keys or values of every row, (rows, heads, prefix + row_length, d)."""
+        """Keys or values of every row, (rows, heads, prefix + row_length, d), with B in front for B images."""
         layout, p = self.layout, self.layout.prefix
-        own = split_heads(x[p:].unflatten(0, (layout.rows, layout.row_length)), heads)
+        own = split_heads(x[..., p:, :].unflatten(-2, (layout.rows, layout.row_length)), heads)
         if not p:
             return own
-        shared = split_heads(x[:p], heads).unsqueeze(0).expand(layout.rows, -1, -1, -1)
-        return torch.cat([shared, own], dim=2)
+        shared = split_heads(x[..., :p, :], heads).unsqueeze(-4)
+        return torch.cat([shared.expand(*own.shape[:-2], p, -1), own], dim=-2)
 
 
 class PooledText(Tokens):
