@@ -235,7 +235,7 @@ class Backbone(nn.Module):
 
         Args:
             image_features: (B, D), any norm.
-            class_features: (C, D), any norm.
+            class_features: (C, D), any norm; or (B, C, D), those of each image.
 
         Returns:
             (B, C): exp(logit_scale) * f @ t.T, plus the logit bias where there is one.
@@ -244,7 +244,8 @@ class Backbone(nn.Module):
             f, t = (x if x.dtype == torch.float64 else x.float() for x in (image_features, class_features))
             wide = torch.promote_types(f.dtype, t.dtype)
             f, t = F.normalize(f.to(wide), dim=-1), F.normalize(t.to(wide), dim=-1)
-            out = self.logit_scale.exp() * f @ t.T
+            scaled = self.logit_scale.exp() * f
+            out = scaled @ t.T if t.ndim == 2 else (t @ scaled.unsqueeze(-1)).squeeze(-1)
             return out if self.logit_bias is None else out + self.logit_bias
 
     def compute_hash(self) -> str:

@@ -18,6 +18,8 @@ METHODS = {
     "ZeroShot": "clipbench.methods.zero_shot:ZeroShot",
     "CLIPFit": "clipbench.methods.clipfit:CLIPFit",
     "CoOp": "clipbench.methods.coop:CoOp",
+    "CoCoOp": "clipbench.methods.cocoop:CoCoOp",
+    "KgCoOp": "clipbench.methods.kgcoop:KgCoOp",
     "LinearProbe": "clipbench.methods.linear_probe:LinearProbe",
     "FineTuning": "clipbench.methods.fine_tuning:FineTuning",
     "FisherAdapTune": "clipbench.methods.fisher_adaptune:FisherAdapTune",

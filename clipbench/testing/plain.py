@@ -119,15 +119,17 @@ def encode_text(
     Args:
         backbone: its text tower is ours.
         plan: prompts of C classes.
-        extra: (E, W) learned rows.
+        extra: (E, W) learned rows; (B, E, W): those of each image.
         before_block: hooks; they get dense tokens.
         after_block: hooks; after the last block too they get all positions.
 
     Returns:
-        (C, D), not normalised.
+        (C, D), not normalised; (B, C, D) for the rows of images.
     """
     tower = backbone.text
     assert isinstance(tower, TextTower)
+    if extra is not None and extra.ndim == 3:
+        return torch.stack([encode_text(backbone, plan, rows, before_block, after_block) for rows in extra])
     length, width = tower.shape.context_length, tower.shape.blocks.width
     rows = []
     for sequence in plan.sequences:
