@@ -1,0 +1,78 @@
+"""How official code is imported from its checkout: its folder first, and what it asks of its framework stood in for.
+
+Most of the code is written for Dassl.pytorch, of which the models themselves use names only: a registry, a base class
+of trainers, an accuracy. Empty ones stand in for these; no arithmetic comes from them. CUDA calls do nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import nn
+
+NAMES = {
+    "dassl.engine": ("TRAINER_REGISTRY", "TrainerX", "TrainerXU"),
+    "dassl.metrics": ("compute_accuracy",),
+    "dassl.utils": ("load_pretrained_weights", "load_checkpoint", "count_num_param", "set_random_seed"),
+    "dassl.optim": ("build_optimizer", "build_lr_scheduler"),
+    "dassl.data": ("DataManager",),
+    "dassl.data.transforms": ("build_transform",),
+}  # fmt: skip
+
+
+class _Registry:
+    """A registry whose decorator leaves the class as it is."""
+
+    def register(self) -> Any:
+        return lambda kind: kind
+
+
+def _framework() -> dict[str, types.ModuleType]:
+    modules = {"dassl": types.ModuleType("dassl")}
+    for path, names in NAMES.items():
+        module = types.ModuleType(path)
+        for name in names:
+            stand_in: Any = _Registry() if name == "TRAINER_REGISTRY" else type(name, (), {})
+            setattr(module, name, stand_in)
+        modules[path] = module
+    return modules
+
+
+@contextmanager
+def official(folder: Path, *modules: str) -> Iterator[list[Any]]:
+    """Within this context official modules are imported, and run without a GPU.
+
+    Args:
+        folder: of the checkout, or the folder inside it that its `train.py` lies in.
+        modules: to import, as "trainers.coop".
+    """
+    paths, known = list(sys.path), set(sys.modules)
+    sys.path.insert(0, str(folder.resolve()))
+    with (
+        mock.patch.dict(sys.modules, _framework()),
+        mock.patch.object(torch.Tensor, "cuda", lambda self, *a, **k: self),
+        mock.patch.object(nn.Module, "cuda", lambda self, *a, **k: self),
+    ):
+        try:
+            yield [importlib.import_module(name) for name in modules]
+        finally:
+            sys.path[:] = paths
+            for name in set(sys.modules) - known:
+                file = getattr(sys.modules[name], "__file__", None)
+                if file and Path(file).is_relative_to(folder.resolve()):
+                    del sys.modules[name]
+
+
+def commit_of(folder: Path) -> str:
+    """The commit of a checkout, shortened."""
+    words = ["git", "-C", str(folder), "rev-parse", "--short=7", "HEAD"]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,0 +1,200 @@
+"""The comparison: logits, terms of the loss, gradients, five optimiser steps, and logits afterwards, both sides alike.
+
+A difference is the largest over all tensors and steps, relative to the largest entry of each official tensor; those of
+the terms of a loss are relative to the term.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clipbench.data.task import Task, TestSplit
+from clipbench.methods import method_class
+from clipbench.methods.base import Method
+from clipbench.recipes.recipe import load_recipe
+from tools.agreement.tiny import BASE, NOVEL, batches, test_images
+
+PAGE = Path(__file__).parents[2] / "docs" / "agreement.md"
+HEAD = (
+    "| recipe | logits | loss terms | gradients | after five steps | base after | novel after | official code "
+    "| deliberate differences |"
+)
+Step = tuple[Tensor, Mapping[str, Tensor]]
+
+
+@dataclass
+class Official:
+    """The official side of a comparison.
+
+    Attributes:
+        trained: its trained tensors by our names, shaped like ours.
+        step: images and labels to logits and the terms of the loss, with a graph.
+        answers: images and class names to logits, by what is trained now.
+        after_backward: called between the backward pass and the optimiser (gradient surgery).
+        after_step: called after each optimiser step.
+        finish: called after the last step, before `answers` (averages of epochs).
+    """
+
+    trained: Mapping[str, nn.Parameter]
+    step: Callable[[Tensor, Tensor], Step]
+    answers: Callable[[Tensor, Sequence[str]], Tensor]
+    after_backward: Callable[[], None] = lambda: None
+    after_step: Callable[[], None] = lambda: None
+    finish: Callable[[], None] = lambda: None
+
+
+@dataclass
+class Bounds:
+    """The largest relative difference of each kind."""
+
+    logits: float = 0.0
+    terms: float = 0.0
+    gradients: float = 0.0
+    tensors: float = 0.0
+    base: float = 0.0
+    novel: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+    def see(self, kind: str, ours: Tensor, theirs: Tensor) -> None:
+        """Take in one pair of tensors."""
+        largest = float(theirs.detach().abs().max()) or 1.0
+        found = float((ours.detach().double() - theirs.detach().double()).abs().max()) / largest
+        setattr(self, kind, max(getattr(self, kind), found))
+
+
+def our_method(recipe: str, backbone: str, dataset: str = "sun397", **settings: Any) -> Method:
+    """The method of a packaged recipe on the tiny CLIP, set up for the base classes, in train mode.
+
+    Args:
+        recipe: its name.
+        backbone: name of the tiny CLIP.
+        dataset: whose templates stand in the prompts.
+        settings: of the model, over the recipe's.
+    """
+    section = load_recipe(recipe).sections["model"]
+    arguments = {**(section.get("init_args") or {}), **settings, "backbone": backbone}
+    method: Method = method_class(section["class_path"])(**arguments)
+    tests = (TestSplit("base", BASE, True), TestSplit("novel", NOVEL, False))
+    method.setup("fit", task=Task(dataset, None, BASE, tests))
+    return method
+
+
+def our_step(method: Method, images: Tensor, labels: Tensor) -> Step:
+    """What `training_step` computes, with its parts in sight."""
+    classes = method.class_features(method.classnames)
+    features = method.image_features(images)
+    logits = method.logits(features, classes)
+    terms = method.losses(logits, labels, classes) | method.regularisation(images, features, logits, classes)
+    return logits, terms
+
+
+def compare(
+    method: Method,
+    official: Official,
+    optimizer: Callable[[Any], torch.optim.Optimizer],
+    ours: Callable[[Method, Tensor, Tensor], Step] = our_step,
+    after_backward: Callable[[Method], None] = lambda method: None,
+    after_step: Callable[[Method], None] = lambda method: None,
+    finish: Callable[[Method], None] = lambda method: None,
+) -> Bounds:
+    """Train both sides for five steps on the same batches.
+
+    Args:
+        method: ours; its trained tensors are set to the official ones first.
+        official: theirs.
+        optimizer: makes the optimiser of either side.
+        ours: one step of ours.
+        after_backward: as `Official.after_backward`.
+        after_step: as `Official.after_step`.
+        finish: as `Official.finish`.
+    """
+    torch.set_num_threads(1)
+    found, trained = Bounds(), method.trainable
+    missing = set(trained) ^ set(official.trained)
+    if missing:
+        raise SystemExit(f"trained on one side alone: {sorted(missing)}")
+    with torch.no_grad():
+        for name, parameter in trained.items():
+            parameter.copy_(official.trained[name].detach())
+    sides = optimizer(list(trained.values())), optimizer(list(official.trained.values()))
+    for images, labels in batches():
+        (logits, terms), (their_logits, their_terms) = ours(method, images, labels), official.step(images, labels)
+        found.see("logits", logits, their_logits)
+        if set(terms) != set(their_terms):
+            raise SystemExit(f"terms of the loss: ours {sorted(terms)}, theirs {sorted(their_terms)}")
+        for name in terms:
+            found.see("terms", terms[name], their_terms[name])
+        for side, loss in zip(sides, (sum(terms.values()), sum(their_terms.values())), strict=True):
+            side.zero_grad()
+            loss.backward()  # type: ignore[union-attr]
+        after_backward(method)
+        official.after_backward()
+        for name, parameter in trained.items():
+            theirs = official.trained[name].grad
+            if parameter.grad is None or theirs is None:
+                raise SystemExit(f"'{name}' gets no gradient on one side")
+            found.see("gradients", parameter.grad, theirs)
+        for side in sides:
+            side.step()
+        after_step(method)
+        official.after_step()
+    for name, parameter in trained.items():
+        found.see("tensors", parameter, official.trained[name])
+    finish(method)
+    official.finish()
+    method.eval()
+    with torch.no_grad():
+        for kind, names in (("base", BASE), ("novel", NOVEL)):
+            found.see(kind, method(test_images(), names), official.answers(test_images(), names))
+    return found
+
+
+def run(
+    recipe: str, repository: str, differences: str, bounds_of: Callable[[Path, Path], Bounds], folder: str = "."
+) -> None:
+    """The command line of a script: prints the bounds, and with `--write` puts the row into docs/agreement.md.
+
+    Args:
+        recipe: whose row it is.
+        repository: `owner/name` of the official code.
+        differences: the deliberate differences, in words.
+        bounds_of: from the folder of the official code and an empty folder to the bounds.
+        folder: inside the checkout, where its code lies.
+    """
+    from tools.agreement.checkout import commit_of
+
+    parser = argparse.ArgumentParser(description=f"Agreement of '{recipe}' with {repository}.")
+    parser.add_argument("--official", type=Path, required=True, help="a checkout of the official code")
+    parser.add_argument("--write", action="store_true", help="put the row into docs/agreement.md")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        bounds = bounds_of(options.official / folder, Path(scratch))
+    shown = [f"{value:.1e}" for value in (
+        bounds.logits, bounds.terms, bounds.gradients, bounds.tensors, bounds.base, bounds.novel
+    )]  # fmt: skip
+    row = f"| `{recipe}` | {' | '.join(shown)} | {repository}@{commit_of(options.official)} | {differences} |"
+    print(HEAD, row, sep="\n")
+    if options.write:
+        write_row(recipe, row)
+
+
+def write_row(recipe: str, row: str) -> None:
+    """Replace the row of a recipe in the page, or add it below the others."""
+    lines = PAGE.read_text().splitlines()
+    start = next((number for number, line in enumerate(lines) if line == HEAD), None)
+    if start is None:
+        raise SystemExit(f"{PAGE.name} has no table that begins with: {HEAD}")
+    end = next(n for n in range(start, len(lines) + 1) if n == len(lines) or not lines[n].startswith("|"))
+    rows = {re.match(r"\| `(\w+)`", line)[1]: line for line in lines[start + 2 : end]}  # type: ignore[index]
+    rows[recipe] = row
+    lines[start + 2 : end] = [rows[name] for name in sorted(rows)]
+    PAGE.write_text("\n".join(lines) + "\n")
