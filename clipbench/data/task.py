@@ -13,6 +13,8 @@ class TestSplit:
         name: "base", "novel", "all" ...
         classnames: in label order; the label space of the split.
         trained: whether these are the classes that were trained on.
+        dataset: of a split of another dataset than the task's: its key; None for the task's own.
+        template: of such a split: its own template, as `Task.template`.
     """
 
     __test__ = False  # not a test case, whatever its name makes pytest think
@@ -20,6 +22,8 @@ class TestSplit:
     name: str
     classnames: tuple[str, ...]
     trained: bool
+    dataset: str | None = None
+    template: str | None = None
 
 
 @dataclass(frozen=True)
@@ -47,4 +51,4 @@ class Task:
         if [split.trained for split in self.tests] != [True, False]:
             return None
         base, novel = self.tests
-        return None if set(base.classnames) & set(novel.classnames) else (base, novel)
+        return None if novel.dataset or set(base.classnames) & set(novel.classnames) else (base, novel)

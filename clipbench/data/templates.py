@@ -14,7 +14,7 @@ from clipbench.resources import configs_dir
 from clipbench.yaml_files import check_schema, read_yaml
 
 if TYPE_CHECKING:
-    from clipbench.data.task import Task
+    from clipbench.data.task import Task, TestSplit
 
 GENERIC = "a photo of a {}."
 SCHEMA_FILE = Path(__file__).with_name("templates.schema.json")
@@ -74,8 +74,8 @@ def check_template(template: str, where: str) -> str:
     return template
 
 
-def templates_for_task(set_name: str, task: Task) -> tuple[str, ...]:
-    """The templates of a task's dataset in a set.
+def templates_for_task(set_name: str, task: Task | TestSplit) -> tuple[str, ...]:
+    """The templates of the dataset of a task, or of a split that is of another dataset, in a set.
 
     A dataset with a template of its own (rendered or own data) uses that under every set.
 
@@ -91,7 +91,7 @@ def templates_for_task(set_name: str, task: Task) -> tuple[str, ...]:
     chosen = template_set(set_name)
     if task.template is not None:
         return (task.template,)
-    return chosen.templates.get(task.dataset, chosen.default)
+    return chosen.templates.get(task.dataset or "", chosen.default)
 
 
 def class_text(classname: str) -> str:

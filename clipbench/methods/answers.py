@@ -12,7 +12,7 @@ measured there, and neither the split nor the label of an image is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 
 from clipbench.backbone.view import state_of
+from clipbench.data.task import TestSplit
+from clipbench.data.templates import templates_for_task
 from clipbench.errors import MethodError
 
 if TYPE_CHECKING:
@@ -32,10 +34,12 @@ class Answers:
     Args:
         method: set up.
         images: (B, 3, H, W), uint8 pixels, or floats that are taken as normalised.
+        split: that they are of; one of another dataset brings its templates, and all its classes count as new.
     """
 
-    def __init__(self, method: Method, images: Tensor) -> None:
+    def __init__(self, method: Method, images: Tensor, split: TestSplit | None = None) -> None:
         self.method = method
+        self.elsewhere = split if split is not None and split.dataset is not None else None
         self.images = method.backbone.normalise(images) if images.dtype == torch.uint8 else images
 
     def logits(self, classnames: Sequence[str]) -> Tensor:
@@ -44,7 +48,14 @@ class Answers:
         Raises:
             MethodError: a class that the method was not trained on and has no rule for.
         """
-        method, names, known = self.method, tuple(classnames), set(self.method.classnames)
+        if self.elsewhere is None:
+            return self._of_known(tuple(classnames), set(self.method.classnames))
+        with self.method.prompts.using(templates_for_task(self.method.template_set, self.elsewhere)):
+            return self._of_known(tuple(classnames), set())
+
+    def _of_known(self, names: tuple[str, ...], known: Set[str]) -> Tensor:
+        """Logits where some classes were trained on."""
+        method = self.method
         new = torch.tensor([name not in known for name in names])
         if not new.any() or not (method.class_bound or method.novel_rule == "frozen"):
             return self._of_method(names)

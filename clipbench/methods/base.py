@@ -232,7 +232,7 @@ class Method(L.LightningModule):
         """Accuracy of a batch of the val draw, or of a test split, among the classes of its split."""
         split = split_of(batch, self.task, self.trainer, dataloader_idx)
         images, labels = labelled(batch)
-        answers, testing = Answers(self, images), self.trainer.testing
+        answers, testing = Answers(self, images, split), self.trainer.testing
         logits = answers.logits(split.classnames)
         accuracy, name = self.evaluation.update(split, logits, labels, testing)
         if testing and self.evaluation.joint:
@@ -244,7 +244,8 @@ class Method(L.LightningModule):
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Probabilities (B, C) of a batch of test images among the classes of its split."""
         split = split_of(batch, self.task, self.trainer, dataloader_idx)
-        return self.evaluation.finite(self(labelled(batch)[0], split.classnames).softmax(dim=-1), type(self).__name__)
+        logits = Answers(self, labelled(batch)[0], split).logits(split.classnames)
+        return self.evaluation.finite(logits.softmax(dim=-1), type(self).__name__)
 
     def configure_optimizers(self) -> Any:
         """The optimiser over what is trained; its learning rate is set once per epoch, or once per step."""
@@ -258,12 +259,10 @@ class Method(L.LightningModule):
         """
         if self.header is None and classes is not None:
             self.setup(task=Task("", None, distinct(classes), ()))
-        header, templates, pixels = finished(self.header), self.templates, as_pixels(images, self.preprocessing)
+        header, pixels = finished(self.header), as_pixels(images, self.preprocessing)
         names = tuple(header.classnames) if classes is None else distinct(classes)
-        self.prompts.templates = tuple(header.templates)
-        with evaluating(self), torch.no_grad():
+        with evaluating(self), torch.no_grad(), self.prompts.using(header.templates):
             parts = [self(part.to(self.device), names).softmax(dim=-1).cpu() for part in pixels.split(100)]
-        self.prompts.templates = templates
         return self.evaluation.finite(torch.cat(parts), type(self).__name__)
 
     # Files, checkpoints, copies

@@ -117,7 +117,11 @@ def refuse_seen(task: Task, seen: Set[str]) -> None:
         seen: the classes that were trained on.
     """
     for split in task.tests:
-        known = [] if split.trained else [name for name in split.classnames if name in seen - set(task.train)]
+        known = (
+            []
+            if split.trained or split.dataset
+            else [name for name in split.classnames if name in seen - set(task.train)]
+        )
         if known:
             raise MethodError(
                 f"{len(known)} of the {len(split.classnames)} classes of split '{split.name}' of '{task.dataset}' were "

@@ -5,7 +5,8 @@ With several templates a class feature is the mean of the unit features, not nor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -32,6 +33,15 @@ class ClassPrompts:
     def __init__(self, backbone: BackboneView, templates: Sequence[str], lower_case: bool = False) -> None:
         self.backbone, self.templates, self.lower_case = backbone, tuple(templates), lower_case
         self._values: dict[Hashable, tuple[Any, Any]] = {}
+
+    @contextmanager
+    def using(self, templates: Sequence[str]) -> Iterator[None]:
+        """Within this context prompts are made from other templates."""
+        before, self.templates = self.templates, tuple(templates)
+        try:
+            yield
+        finally:
+            self.templates = before
 
     def plan(self, classnames: Sequence[str]) -> PromptPlan:
         """All filled templates, class by class, template by template inside a class."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from clipbench.data.task import Task, TestSplit
-from clipbench.methods.answers import divided
+from clipbench.methods.answers import Answers, divided
 from clipbench.methods.joint import Joint, count_pairs
+from clipbench.methods.linear_probe import LinearProbe
+from clipbench.methods.zero_shot import ZeroShot
 
 BASE, NOVEL = TestSplit("base", ("a", "b", "c"), True), TestSplit("novel", ("d", "e"), False)
 images = st.lists(st.tuples(st.booleans(), st.sampled_from([0.1, 0.25, 0.5, 0.5000001, 0.9])), min_size=1, max_size=12)
@@ -86,3 +91,25 @@ def test_bound_heads_divide_what_zero_shot_gives_their_half(zero_shot: list[floa
     torch.testing.assert_close(ours[~trained], probabilities[~trained], rtol=1e-4, atol=1e-6)
     expected = probabilities[trained].sum() * torch.tensor(head, dtype=torch.float64).softmax(-1)
     torch.testing.assert_close(ours[trained], expected, rtol=1e-3, atol=1e-6)
+
+
+def test_a_split_of_another_dataset_brings_its_templates_and_is_new(make: Callable[..., Any]) -> None:
+    method = make(ZeroShot, template="a photo of a {}.")
+    images = torch.randn((2, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    there = TestSplit("there", ("forest", "sea or lake"), False, "elsewhere", "a satellite photo of {}.")
+    found = Answers(method, images, there).logits(there.classnames)
+    other = make(ZeroShot, template="a satellite photo of {}.")
+    assert torch.equal(found, other(images, there.classnames))
+    assert torch.equal(method(images, there.classnames), make(ZeroShot)(images, there.classnames))  # nothing stays
+    assert Task("x", None, BASE.classnames, (BASE, there)).halves is None
+
+
+def test_a_bound_head_has_no_say_elsewhere_whatever_the_names(make: Callable[..., Any]) -> None:
+    probe = make(LinearProbe)
+    with torch.no_grad():
+        probe.weight.normal_(generator=torch.Generator().manual_seed(0))
+    images = torch.randn((2, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    there = TestSplit("there", (*probe.classnames[:1], "sea or lake"), False, "elsewhere", "a photo of a {}.")
+    zero_shot = make(ZeroShot)(images, there.classnames)
+    assert torch.equal(Answers(probe, images, there).logits(there.classnames), zero_shot)
+    assert not torch.equal(probe(images, there.classnames), zero_shot)  # at home the known class has its row
