@@ -60,6 +60,17 @@ def official_model(folder: Path, build_model: Callable[[dict[str, Tensor]], nn.M
     return build_model({name: tensor for name, tensor in state.items() if name != "attn_mask"}).float()
 
 
+def our_name(name: str) -> str:
+    """Our name of a tensor of the official CLIP, "visual.transformer.resblocks.0.ln_1.bias", where both hold it alike.
+
+    Stacked q, k and v, the convolution of the patches and the projections have no such name.
+    """
+    tower, name = ("image.", name.removeprefix("visual.")) if name.startswith("visual.") else ("text.", name)
+    for theirs, ours in (("transformer.resblocks.", "blocks."), ("mlp.c_fc", "mlp.fc"), ("mlp.c_proj", "mlp.proj")):
+        name = name.replace(theirs, ours)
+    return tower + name
+
+
 def batches() -> list[tuple[Tensor, Tensor]]:
     """Five batches of eight normalised images (8, 3, 32, 32) with labels among the base classes."""
     generator = torch.Generator().manual_seed(1)
