@@ -1,13 +1,14 @@
 """Class features from hand-written prompts: a dataset's templates, filled with class names, through the text tower.
 
-With several templates a class feature is the mean of the unit features, not normalised again.
+With several templates a class feature is the mean of the unit features, or that of the features as they are; neither
+is normalised again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,7 @@ from clipbench.backbone.view import BackboneView, state_of
 from clipbench.data.templates import fill
 
 T = TypeVar("T")
+Mean = Literal["unit", "raw"]
 
 
 class ClassPrompts:
@@ -62,11 +64,16 @@ class ClassPrompts:
             ("now", tuple(classnames)), lambda: self._frozen(self.backbone, classnames), state_of(tensors)
         )
 
-    def pretrained_features(self, classnames: Sequence[str]) -> Tensor:
-        """Features (C, D) by the pretrained text tower, without gradient: zero-shot CLIP's; encoded once."""
+    def pretrained_features(self, classnames: Sequence[str], mean: Mean = "unit") -> Tensor:
+        """Features (C, D) by the pretrained text tower, without gradient: zero-shot CLIP's; encoded once.
+
+        Args:
+            classnames: of C classes.
+            mean: over the templates, of unit vectors ("unit"), or of the features as they are ("raw").
+        """
         twin = self.backbone.pretrained
-        key = ("pretrained", tuple(classnames), twin.logit_scale.device, twin.logit_scale.dtype)
-        return self.cached(key, lambda: self._frozen(twin, classnames))
+        key = ("pretrained", mean, tuple(classnames), twin.logit_scale.device, twin.logit_scale.dtype)
+        return self.cached(key, lambda: self._frozen(twin, classnames, mean))
 
     def cached(self, key: Hashable, make: Callable[[], T], state: Any = ()) -> T:
         """The value of `key` under these templates, made on first use and whenever it came from another state."""
@@ -75,13 +82,14 @@ class ClassPrompts:
             self._values[key] = (state, make())
         return self._values[key][1]
 
-    def _frozen(self, backbone: Backbone, classnames: Sequence[str]) -> Tensor:
+    def _frozen(self, backbone: Backbone, classnames: Sequence[str], mean: Mean = "unit") -> Tensor:
         # not as inference tensors, which a later training step could not use
         with torch.inference_mode(False), torch.no_grad():
-            return self._over_templates(backbone.encode_text(self.plan(classnames)))
+            return self._over_templates(backbone.encode_text(self.plan(classnames)), mean)
 
-    def _over_templates(self, features: Tensor) -> Tensor:
+    def _over_templates(self, features: Tensor, mean: Mean = "unit") -> Tensor:
         count = len(self.templates)
         if count == 1:
             return features
-        return F.normalize(features, dim=-1).unflatten(0, (-1, count)).mean(dim=1)
+        features = F.normalize(features, dim=-1) if mean == "unit" else features
+        return features.unflatten(0, (-1, count)).mean(dim=1)

@@ -24,12 +24,13 @@ class Context(nn.Module):
             each class's own; W is the width of the text tower.
         position: where the class name stands among the M vectors: "end" `V1 .. VM name.`, "middle"
             `V1 .. name .. VM.` or "front" `name V1 .. VM.`
+        followed_by: ids of tokens that stay fixed between the vectors and what follows them.
     """
 
-    def __init__(self, vectors: Tensor, position: Position = "end") -> None:
+    def __init__(self, vectors: Tensor, position: Position = "end", followed_by: Sequence[int] = ()) -> None:
         super().__init__()
         self.vectors = nn.Parameter(vectors.detach().clone().float())
-        self.position = position
+        self.position, self.followed_by = position, list(followed_by)
 
     @staticmethod
     def from_words(backbone: Backbone, words: str, classes: int | None = None) -> Tensor:
@@ -81,7 +82,7 @@ class Context(nn.Module):
         for number, (tokens, name) in enumerate(zip(whole, bare, strict=True)):
             owner = number if owners is None else owners[number]
             first = vocabulary + (owner * self.length if self.class_specific else 0)
-            vectors = list(range(first, first + self.length))
+            vectors = [*range(first, first + self.length), *self.followed_by]
             start, (word, rest), end = tokens[:1], self._split(tokens[1:-1], len(name) - 2), tokens[-1:]
             half = self.length // 2
             body = {

@@ -1,0 +1,86 @@
+"""IVLP: deep prompts in both towers that know nothing of each other, the baseline of MaPLe (Khattak et al., CVPR 2023,
+arXiv 2210.03117, table 3; in PromptSRC, ICCV 2023, section 3.1).
+
+Text prompts enter the text tower and replace each other before its next blocks; image prompts do the same at the end of
+the image's tokens (`tuning/deep_prompts.py`). 2 + 2 tokens before all 12 + 12 blocks. The first text prompt starts from
+the words "a photo", and "of a" stands unchanged before the class name; all others start from normal noise of standard
+deviation 0.02. Both towers are frozen; the loss is CLIP's cross-entropy, and all classes, also novel ones, are scored
+with the same prompts.
+
+Official code: muzairkhattak/multimodal-prompt-learning@69bce21 `trainers/independentVL.py`, `clip/model.py`.
+Differences: fp32 instead of a mixture of fp16 and fp32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from clipbench.methods.base import Method
+from clipbench.randomness import torch_generator
+from clipbench.tuning.deep_prompts import ImagePrompts, TextPrompts, from_noise, refuse_senseless, refuse_too_deep
+from clipbench.tuning.linears import NO_BATCHNORM
+
+
+class IVLP(Method):
+    """Independent vision-language prompting.
+
+    Args:
+        context_words: the first text prompt starts from their first tokens, further ones stay as they are; empty: noise.
+        n_text_prompts: tokens of each text prompt.
+        n_image_prompts: tokens of each image prompt.
+        text_depth: how many blocks of the text tower have prompts of their own, from the input on.
+        image_depth: how many of the image tower.
+        shared: the arguments of `Method`.
+    """
+
+    interpolates = False
+    exempt: Mapping[str, str] = NO_BATCHNORM | {"check_starts_at_zero_shot": "most of its prompts begin at random"}
+
+    def __init__(
+        self,
+        context_words: str = "a photo of a",
+        n_text_prompts: int = 2,
+        n_image_prompts: int = 2,
+        text_depth: int = 12,
+        image_depth: int = 12,
+        **shared: Any,
+    ) -> None:
+        super().__init__(**shared)
+        numbers = {"n_text_prompts": n_text_prompts, "n_image_prompts": n_image_prompts}
+        refuse_senseless("IVLP", **numbers, text_depth=text_depth, image_depth=image_depth)
+        self.context_words = context_words
+        self.n_text_prompts, self.n_image_prompts = n_text_prompts, n_image_prompts
+        self.text_depth, self.image_depth = text_depth, image_depth
+
+    def requires(self) -> Mapping[str, set[str]]:
+        """Blocks in both towers; a causal text tower that takes vectors in place of words."""
+        return {"image": {"transformer"}, "text": {"packed"}}
+
+    def build(self) -> dict[str, nn.Parameter]:
+        """The prompts of both towers."""
+        refuse_too_deep("IVLP", self.backbone, "text", text_depth=self.text_depth)
+        refuse_too_deep("IVLP", self.backbone, "image", image_depth=self.image_depth)
+        of_text, of_image = (torch_generator(self.train_seed, "init", f"{tower} prompts") for tower in ("text", "image"))
+        self.text_prompts = TextPrompts.begin(
+            self.backbone, self.context_words, self.n_text_prompts, self.text_depth, of_text
+        )  # fmt: skip
+        width = self.backbone.image.width
+        self.image_prompts = ImagePrompts(from_noise(self.image_depth, self.n_image_prompts, width, of_image))
+        parts = {"text_prompts": self.text_prompts, "image_prompts": self.image_prompts}
+        return {f"{part}.{name}": p for part, module in parts.items() for name, p in module.named_parameters()}
+
+    def num_trainable(self) -> int:
+        """Depth x tokens x width, of either tower."""
+        text = self.text_depth * self.n_text_prompts * self.backbone.text_width
+        return text + self.image_depth * self.n_image_prompts * self.backbone.image.width
+
+    def class_features(self, classnames: Sequence[str]) -> Tensor:
+        """Features (C, D) of the text tower with its prompts."""
+        return self.text_prompts.features(self.prompts, classnames)
+
+    def image_features(self, images: Tensor) -> Tensor:
+        """Features (B, D) of the image tower with its prompts."""
+        return self.image_prompts.features(self.backbone, images)
