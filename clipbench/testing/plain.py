@@ -175,6 +175,8 @@ def encode_image(
     x = x if tower.ln_pre is None else tower.ln_pre(x)
     pool = torch.zeros(len(x), dtype=torch.long, device=x.device) if shape.pool == "tok" else None
     tokens = _run(tower, PlainTokens(x, pool, causal=False), before_block, after_block)
+    if shape.pool == "avg":
+        tokens = tokens.with_rows(tokens.rows[:, : x.shape[1]])  # what was appended is not averaged
     if shape.pool == "avg" and shape.norm_after_pool:
         return tower.ln_post(tokens.select(tokens.rows).mean(1)) @ tower.proj
     out = tokens.select(tower.ln_post(tokens.rows))

@@ -49,6 +49,15 @@ def test_the_mean_of_unit_features_over_templates_class_by_class(backbone: Backb
     assert not torch.allclose(single.norm(dim=-1), torch.ones(2)), "a single template's features keep their norm"
 
 
+def test_the_mean_of_features_as_they_are(backbone: Backbone, view: BackboneView) -> None:
+    prompts = ClassPrompts(view, TEMPLATES)
+    found = prompts.pretrained_features(NAMES, mean="raw")
+    for name, row in zip(("cat", "red fox"), found, strict=True):
+        plan = PromptPlan(backbone.tokenize([template.replace("{}", name) for template in TEMPLATES]))
+        torch.testing.assert_close(row, backbone.encode_text(plan).mean(dim=0))
+    assert not torch.allclose(found, prompts.pretrained_features(NAMES))
+
+
 def test_lower_case_is_asked_for(view: BackboneView) -> None:
     kept = ClassPrompts(view, ["a {}."]).plan(["RED"]).sequences
     # the tokenizer lowers case itself, so what is asked shows in the texts
