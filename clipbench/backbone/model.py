@@ -145,6 +145,11 @@ class Backbone(nn.Module):
         return int(self.spec.config["text_cfg"].get("width", 512))
 
     @property
+    def image_width(self) -> int:
+        """Width of the image tower, where it is a transformer of ours."""
+        return int(self.spec.config["vision_cfg"].get("width", 768))
+
+    @property
     def text_layers(self) -> int:
         """Number of blocks of the text tower."""
         return int(self.spec.config["text_cfg"].get("layers", 12))

@@ -28,7 +28,7 @@ class IVLP(Method):
     """Independent vision-language prompting.
 
     Args:
-        context_words: the first text prompt starts from their first tokens, further ones stay as they are; empty: noise.
+        context_words: the first text prompt starts from their first tokens, others stay as they are; empty: noise.
         n_text_prompts: tokens of each text prompt.
         n_image_prompts: tokens of each image prompt.
         text_depth: how many blocks of the text tower have prompts of their own, from the input on.
@@ -63,11 +63,11 @@ class IVLP(Method):
         """The prompts of both towers."""
         refuse_too_deep("IVLP", self.backbone, "text", text_depth=self.text_depth)
         refuse_too_deep("IVLP", self.backbone, "image", image_depth=self.image_depth)
-        of_text, of_image = (torch_generator(self.train_seed, "init", f"{tower} prompts") for tower in ("text", "image"))
+        of_text, of_image = (torch_generator(self.train_seed, "init", f"{t} prompts") for t in ("text", "image"))
         self.text_prompts = TextPrompts.begin(
             self.backbone, self.context_words, self.n_text_prompts, self.text_depth, of_text
         )  # fmt: skip
-        width = self.backbone.image.width
+        width = self.backbone.image_width
         self.image_prompts = ImagePrompts(from_noise(self.image_depth, self.n_image_prompts, width, of_image))
         parts = {"text_prompts": self.text_prompts, "image_prompts": self.image_prompts}
         return {f"{part}.{name}": p for part, module in parts.items() for name, p in module.named_parameters()}
@@ -75,7 +75,7 @@ class IVLP(Method):
     def num_trainable(self) -> int:
         """Depth x tokens x width, of either tower."""
         text = self.text_depth * self.n_text_prompts * self.backbone.text_width
-        return text + self.image_depth * self.n_image_prompts * self.backbone.image.width
+        return text + self.image_depth * self.n_image_prompts * self.backbone.image_width
 
     def class_features(self, classnames: Sequence[str]) -> Tensor:
         """Features (C, D) of the text tower with its prompts."""

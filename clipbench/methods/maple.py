@@ -33,7 +33,7 @@ class MaPLe(Method):
     """MaPLe.
 
     Args:
-        context_words: the first prompt starts from their first tokens, further ones stay as they are; empty: noise.
+        context_words: the first prompt starts from their first tokens, others stay as they are; empty: noise.
         n_prompts: n, tokens of each prompt.
         depth: J, how many blocks of either tower have prompts of their own, from the input on.
         shared: the arguments of `Method`.
@@ -61,14 +61,14 @@ class MaPLe(Method):
         self.text_prompts = TextPrompts.begin(
             self.backbone, self.context_words, self.n_prompts, self.depth, generator
         )  # fmt: skip
-        first, deeper = (nn.Linear(self.backbone.text_width, self.backbone.image.width) for _ in range(2))
+        first, deeper = (nn.Linear(self.backbone.text_width, self.backbone.image_width) for _ in range(2))
         self.maps = nn.ModuleList([first, *(copy.deepcopy(deeper) for _ in range(self.depth - 1))])
         parts = {"text_prompts": self.text_prompts, "maps": self.maps}
         return {f"{part}.{name}": p for part, module in parts.items() for name, p in module.named_parameters()}
 
     def num_trainable(self) -> int:
         """J (n W + (W + 1) V), with W and V the widths of the text and the image tower."""
-        text, image = self.backbone.text_width, self.backbone.image.width
+        text, image = self.backbone.text_width, self.backbone.image_width
         return self.depth * (self.n_prompts * text + (text + 1) * image)
 
     def class_features(self, classnames: Sequence[str]) -> Tensor:

@@ -1,4 +1,4 @@
-"""VPT: visual prompt tuning (Jia et al., ECCV 2022, arXiv 2203.12119), as it stands beside MaPLe: in CLIP's image tower.
+"""VPT: visual prompt tuning of CLIP's image tower (Jia et al., ECCV 2022, arXiv 2203.12119), as it stands beside MaPLe.
 
 Image prompts of n tokens stand at the end of the image's tokens. Shallow: they enter with the image and run through the
 whole tower. Deep: before every further block others take their place (`tuning/deep_prompts.py`). Class features are
@@ -51,13 +51,13 @@ class VPT(Method):
         """The prompts."""
         refuse_too_deep("VPT", self.backbone, "image", depth=self.depth)
         generator = torch_generator(self.train_seed, "init", "image prompts")
-        width = self.backbone.image.width
+        width = self.backbone.image_width
         self.image_prompts = ImagePrompts(from_noise(self.depth, self.n_prompts, width, generator))
         return {f"image_prompts.{name}": p for name, p in self.image_prompts.named_parameters()}
 
     def num_trainable(self) -> int:
         """J x n x width."""
-        return self.depth * self.n_prompts * self.backbone.image.width
+        return self.depth * self.n_prompts * self.backbone.image_width
 
     def image_features(self, images: Tensor) -> Tensor:
         """Features (B, D) of the image tower with its prompts."""

@@ -1,4 +1,4 @@
-"""Deep prompts: where the tokens stand, block by block by hand in float64, also in towers that average their patches."""
+"""Deep prompts: where the tokens stand, block by block by hand in float64, also where patches are averaged."""
 
 from __future__ import annotations
 

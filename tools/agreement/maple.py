@@ -1,4 +1,4 @@
-"""`maple` against muzairkhattak/multimodal-prompt-learning `trainers/maple.py`: `CustomCLIP` with its prompt learner."""
+"""`maple` against muzairkhattak/multimodal-prompt-learning `trainers/maple.py`: `CustomCLIP` and its CLIP."""
 
 from __future__ import annotations
 

@@ -62,11 +62,11 @@ def config(**settings: Any) -> Any:
     return SimpleNamespace(TRAINER=trainer, INPUT=size, OPTIM=SimpleNamespace(MAX_EPOCH=5))
 
 
-def of_image_tower(tower: nn.Module) -> dict[str, nn.Parameter]:
+def of_image_tower(tower: Any) -> dict[str, nn.Parameter]:
     """Prompts inside an official image tower, by the names of `ImagePrompts`."""
-    blocks: Any = tower.transformer.resblocks  # type: ignore[union-attr]
+    blocks = list(tower.transformer.resblocks)
     deeper = {f"prompts.{n}": block.VPT_shallow for n, block in enumerate(blocks) if hasattr(block, "VPT_shallow")}
-    return {"prompts.0": tower.VPT} | deeper  # type: ignore[dict-item]
+    return {"prompts.0": tower.VPT} | deeper
 
 
 def of_text_tower(transformer: Any) -> dict[str, nn.Parameter]:

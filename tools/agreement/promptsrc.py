@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from clipbench.methods.promptsrc import PromptSRC
 from tools.agreement.compare import Bounds, Official, Step, compare, our_method, run
-from tools.agreement.prompted import DEPTH, config, copy_into, logits_of, prompted, sgd, tiny, training
 from tools.agreement.ivlp import trained
+from tools.agreement.prompted import DEPTH, config, copy_into, logits_of, prompted, sgd, tiny, training
 from tools.agreement.tiny import BASE, STEPS
 
 LENGTH = 4
@@ -45,12 +45,12 @@ def bounds(checkout: Path, scratch: Path) -> Bounds:
         def step(images: Tensor, labels: Tensor) -> Step:
             with training(theirs, True):
                 loss, text, fixed, frozen, image, zero_shot, logits = theirs(images, labels)
-            both = [x.log_softmax(dim=1) for x in (logits, zero_shot)]
+            p, p0 = (x.log_softmax(dim=1) for x in (logits, zero_shot))
             return logits, {
                 "cross_entropy": loss,
                 "text_agreement": TEXT * F.l1_loss(text, fixed),
                 "image_agreement": IMAGE * F.l1_loss(image, frozen),
-                "logit_agreement": F.kl_div(*both, reduction="sum", log_target=True) / logits.numel(),
+                "logit_agreement": F.kl_div(p, p0, reduction="sum", log_target=True) / logits.numel(),
             }
 
         def add() -> None:
@@ -71,14 +71,14 @@ def bounds(checkout: Path, scratch: Path) -> Bounds:
         ours = our_method(
             "promptsrc", backbone, text_depth=DEPTH, image_depth=DEPTH, average_mean=MEAN, average_std=STD
         )  # fmt: skip
-        steps = iter(range(1, STEPS + 1))
         assert isinstance(ours, PromptSRC)
+        ours_average, steps = ours.average, iter(range(1, STEPS + 1))
         return compare(
             ours,
             Official(trained(theirs), step, answers, after_step=add, finish=finish),
             sgd,
-            after_step=lambda method: method.average.add(next(steps), method.trainable),
-            finish=lambda method: method.average.put(method.trainable),
+            after_step=lambda method: ours_average.add(next(steps), method.trainable),
+            finish=lambda method: ours_average.put(method.trainable),
         )
 
 
