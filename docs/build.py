@@ -201,6 +201,23 @@ def recipe_section(path: Path, recipe: dict[str, Any]) -> str:
     return "\n".join(text)
 
 
+def depths(recipes: dict[Path, dict[str, Any]]) -> str:
+    """What recipes that count blocks set for the four blocks of mini, beside what stands there for twelve."""
+    rows: list[list[object]] = []
+    for path, recipe in recipes.items():
+        entries = [entry for entry in recipe.get("overrides") or [] if entry.get("backbone") == "mini"]
+        for entry in entries:
+            on_twelve = dict(recipe["model"]["init_args"])
+            protocol = entry.get("protocol", "all others" if any("protocol" in one for one in entries) else "all")
+            for other in recipe["overrides"]:
+                if other.get("suite") == "clip11" and other.get("protocol", "") == entry.get("protocol"):
+                    on_twelve |= {key.removeprefix("model."): value for key, value in other["set"].items()}
+            for key, value in entry["set"].items():
+                name = key.removeprefix("model.")
+                rows.append([f"`{path.stem}`", protocol, f"`{name}`", on_twelve[name], value])
+    return table(["recipe", "protocol", "setting", "twelve blocks", "mini"], rows)
+
+
 def methods_page() -> str:
     """The page of all methods: what their files say of themselves, and the recipes."""
     recipes = {path: read(path) for path in sorted((configs_dir() / "methods").glob("*.yaml"))}
@@ -214,6 +231,8 @@ def methods_page() -> str:
         "`make bench METHOD=` takes the name of a recipe; [recipes.md](recipes.md) says how to vary and chain them. "
         "Parameters are those that it trains on OpenAI's ViT-B/16.\n",
         table(["recipe", "method", "parameters", "paper"], rows),
+        "Recipes that count blocks count those of a tower of twelve; on `mini`, whose towers have four, they scale:\n",
+        depths(recipes),
     ]
     for name, target in sorted(METHODS.items()):
         about, of_class = docstrings(target)

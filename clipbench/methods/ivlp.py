@@ -1,5 +1,5 @@
 """IVLP: deep prompts in both towers that know nothing of each other, the baseline of MaPLe (Khattak et al., CVPR 2023,
-arXiv 2210.03117, table 3; in PromptSRC, ICCV 2023, section 3.1).
+arXiv 2210.03117; in PromptSRC, ICCV 2023, section 3.1).
 
 Text prompts enter the text tower and replace each other before its next blocks; image prompts do the same at the end of
 the image's tokens (`tuning/deep_prompts.py`). 2 + 2 tokens before all 12 + 12 blocks. The first text prompt starts from
