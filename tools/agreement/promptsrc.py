@@ -83,5 +83,5 @@ def bounds(checkout: Path, scratch: Path) -> Bounds:
 
 
 if __name__ == "__main__":
-    differences = "float32 instead of half and float32 mixed; the average (here a step is an epoch) runs over prompts alone"
+    differences = "float32 instead of half and float32 mixed; the average (a step is an epoch here) is of prompts alone"
     run("promptsrc", "muzairkhattak/PromptSRC", differences, bounds)
