@@ -22,7 +22,10 @@ from torch import nn
 NAMES = {
     "dassl.engine": ("TRAINER_REGISTRY", "TrainerX", "TrainerXU"),
     "dassl.metrics": ("compute_accuracy",),
-    "dassl.utils": ("load_pretrained_weights", "load_checkpoint", "count_num_param", "set_random_seed"),
+    "dassl.utils": (
+        "load_pretrained_weights", "load_checkpoint", "save_checkpoint", "count_num_param", "set_random_seed",
+        "mkdir_if_missing",
+    ),
     "dassl.optim": ("build_optimizer", "build_lr_scheduler"),
     "dassl.data": ("DataManager",),
     "dassl.data.transforms": ("build_transform",),
@@ -47,6 +50,17 @@ def _framework() -> dict[str, types.ModuleType]:
     return modules
 
 
+def _staying(to: Any) -> Any:
+    """A method `to` that goes to no GPU."""
+
+    def stay(self: Any, *arguments: Any, **named: Any) -> Any:
+        if arguments and isinstance(arguments[0], str) and arguments[0].startswith("cuda"):
+            arguments = arguments[1:]
+        return to(self, *arguments, **named) if arguments or named else self
+
+    return stay
+
+
 @contextmanager
 def official(folder: Path, *modules: str) -> Iterator[list[Any]]:
     """Within this context official modules are imported, and run without a GPU.
@@ -61,6 +75,8 @@ def official(folder: Path, *modules: str) -> Iterator[list[Any]]:
         mock.patch.dict(sys.modules, _framework()),
         mock.patch.object(torch.Tensor, "cuda", lambda self, *a, **k: self),
         mock.patch.object(nn.Module, "cuda", lambda self, *a, **k: self),
+        mock.patch.object(torch.Tensor, "to", _staying(torch.Tensor.to)),
+        mock.patch.object(nn.Module, "to", _staying(nn.Module.to)),
     ):
         try:
             yield [importlib.import_module(name) for name in modules]

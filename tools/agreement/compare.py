@@ -36,12 +36,13 @@ class Official:
     """The official side of a comparison.
 
     Attributes:
-        trained: its trained tensors by our names, shaped like ours.
+        trained: its trained tensors, by our names and shaped like ours, or as `as_ours` takes them.
         step: images and labels to logits and the terms of the loss, with a graph.
         answers: images and class names to logits, by what is trained now; None where the code has no answer.
         after_backward: called between the backward pass and the optimiser (gradient surgery).
         after_step: called after each optimiser step.
         finish: called after the last step, before `answers` (averages of epochs).
+        as_ours: from values or gradients of the trained tensors to those of ours, where one holds what is several here.
     """
 
     trained: Mapping[str, nn.Parameter]
@@ -50,11 +51,24 @@ class Official:
     after_backward: Callable[[], None] = lambda: None
     after_step: Callable[[], None] = lambda: None
     finish: Callable[[], None] = lambda: None
+    as_ours: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = lambda tensors: tensors
+
+    def values(self) -> Mapping[str, Tensor]:
+        """What is trained, by our names."""
+        return self.as_ours({name: parameter.detach() for name, parameter in self.trained.items()})
+
+    def gradients(self) -> Mapping[str, Tensor]:
+        """The gradients, by our names; SystemExit where one is missing."""
+        if missing := [name for name, parameter in self.trained.items() if parameter.grad is None]:
+            raise SystemExit(f"no gradient on the official side: {missing}")
+        return self.as_ours(
+            {name: parameter.grad for name, parameter in self.trained.items() if parameter.grad is not None}
+        )
 
 
 @dataclass
 class Bounds:
-    """The largest relative difference of each kind."""
+    """The largest relative difference of each kind, and what the row says beside."""
 
     logits: float = 0.0
     terms: float = 0.0
@@ -111,6 +125,7 @@ def compare(
     after_backward: Callable[[Method], None] = lambda method: None,
     after_step: Callable[[Method], None] = lambda method: None,
     finish: Callable[[Method], None] = lambda method: None,
+    by_chance: bool = False,
 ) -> Bounds:
     """Train both sides for five steps on the same batches.
 
@@ -122,15 +137,16 @@ def compare(
         after_backward: as `Official.after_backward`.
         after_step: as `Official.after_step`.
         finish: as `Official.finish`.
+        by_chance: whether `after_backward` drops by chance: gradients are then compared before it.
     """
     torch.set_num_threads(1)
     found, trained = Bounds(), method.trainable
-    missing = set(trained) ^ set(official.trained)
-    if missing:
+    values = official.values()
+    if missing := set(trained) ^ set(values):
         raise SystemExit(f"trained on one side alone: {sorted(missing)}")
     with torch.no_grad():
         for name, parameter in trained.items():
-            parameter.copy_(official.trained[name].detach())
+            parameter.copy_(values[name])
     sides = optimizer(list(trained.values())), optimizer(list(official.trained.values()))
     for images, labels in batches():
         (logits, terms), (their_logits, their_terms) = ours(method, images, labels), official.step(images, labels)
@@ -142,19 +158,18 @@ def compare(
         for side, loss in zip(sides, (sum(terms.values()), sum(their_terms.values())), strict=True):
             side.zero_grad()
             loss.backward()  # type: ignore[union-attr]
+        if by_chance:
+            _see_gradients(found, trained, official)
         after_backward(method)
         official.after_backward()
-        for name, parameter in trained.items():
-            theirs = official.trained[name].grad
-            if parameter.grad is None or theirs is None:
-                raise SystemExit(f"'{name}' gets no gradient on one side")
-            found.see("gradients", parameter.grad, theirs)
+        if not by_chance:
+            _see_gradients(found, trained, official)
         for side in sides:
             side.step()
         after_step(method)
         official.after_step()
-    for name, parameter in trained.items():
-        found.see("tensors", parameter, official.trained[name])
+    for name, value in official.values().items():
+        found.see("tensors", trained[name], value)
     finish(method)
     official.finish()
     method.eval()
@@ -164,6 +179,14 @@ def compare(
             if theirs is not None:
                 found.see(kind, method(test_images(), names), theirs)
     return found
+
+
+def _see_gradients(found: Bounds, trained: Mapping[str, nn.Parameter], official: Official) -> None:
+    for name, theirs in official.gradients().items():
+        ours = trained[name].grad
+        if ours is None:
+            raise SystemExit(f"'{name}' gets no gradient here")
+        found.see("gradients", ours, theirs)
 
 
 def run(
@@ -189,7 +212,8 @@ def run(
     shown = [f"{value:.1e}" for value in (
         bounds.logits, bounds.terms, bounds.gradients, bounds.tensors, bounds.base, bounds.novel
     )]  # fmt: skip
-    row = f"| `{recipe}` | {' | '.join(shown)} | {repository}@{commit_of(options.official)} | {differences} |"
+    said = "; ".join([differences, *bounds.notes])
+    row = f"| `{recipe}` | {' | '.join(shown)} | {repository}@{commit_of(options.official)} | {said} |"
     print(HEAD, row, sep="\n")
     if options.write:
         write_row(recipe, row)
