@@ -153,8 +153,9 @@ def compare(
         found.see("logits", logits, their_logits)
         if set(terms) != set(their_terms):
             raise SystemExit(f"terms of the loss: ours {sorted(terms)}, theirs {sorted(their_terms)}")
+        loss_there = float(torch.stack([term.detach() for term in their_terms.values()]).sum())
         for name in terms:
-            found.see("terms", terms[name], their_terms[name], float(sum(their_terms.values())))
+            found.see("terms", terms[name], their_terms[name], loss_there)
         for side, loss in zip(sides, (sum(terms.values()), sum(their_terms.values())), strict=True):
             side.zero_grad()
             loss.backward()  # type: ignore[union-attr]
