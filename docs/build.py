@@ -13,7 +13,7 @@ import yaml
 
 from clipbench.data.cards import Card, Source, list_cards, load_card
 from clipbench.methods import METHODS
-from clipbench.recipes.recipe import load_recipe
+from clipbench.recipes.recipe import MATCHES, load_recipe
 from clipbench.resources import configs_dir
 
 HERE = Path(__file__).resolve().parent
@@ -177,7 +177,7 @@ def settings(value: object, prefix: str = "") -> list[str]:
 
 def condition(override: dict[str, Any]) -> str:
     """What an override matches on, in words."""
-    keys = [key for key in override if key not in ("set", "source")]
+    keys = [key for key in override if key in MATCHES]
     values = {key: override[key] if isinstance(override[key], list) else [override[key]] for key in keys}
     return ", ".join(f"{key} {' or '.join(map(str, values[key]))}" for key in keys) or "always"
 

@@ -59,7 +59,7 @@ def acting_digest(request: Request, recipe: Recipe, section: Config, dataset: st
         "protocol": request.protocol, "shots": request.shots, "backbone": request.backbone or request.suite.backbone,
     }  # fmt: skip
     entries = [
-        {key: value for key, value in entry.items() if key != "source"}
+        {key: value for key, value in entry.items() if key not in ("source", "selected_on")}
         for entry in recipe.overrides
         if matches({key: value for key, value in entry.items() if key != "dataset"}, context)
     ]

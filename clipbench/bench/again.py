@@ -32,7 +32,7 @@ from clipbench.records.settings import flat
 from clipbench.records.store import RecordStore
 
 # of a row, not of an outcome
-ROW = ("variant", "recipe_digest", "changed", "test_digest", "train_digest", "suite_digest")
+ROW = ("variant", "recipe_digest", "changed", "test_digest", "train_digest", "suite_digest", "selected_on")
 MEASURED = ("epochs", "steps", *ROW)
 MACHINE = ("finished", "started", "commit", "dirty", "threads")
 AUGMENTATION = ("crop_scale", "crop_ratio", "flip")

@@ -42,6 +42,7 @@ from clipbench.errors import (
     raise_together,
 )
 from clipbench.recipes.cell_config import cell_config
+from clipbench.recipes.origins import chosen_on_labels
 from clipbench.recipes.recipe import Config, Recipe, known_recipes, load_recipe, merge
 from clipbench.recipes.request import Request
 from clipbench.recipes.start import start_of
@@ -163,6 +164,7 @@ class _Planner:
         full = stated = self._resolved(config)
         usual = self._usual(recipe, dataset, stated, user)
         digest = acting_digest(request, recipe, section, dataset)
+        selected = chosen_on_labels(request, recipe, dataset)
         if parents and full["model"]["init_args"]["template_set"] is None:  # null: that of what it starts from
             template_set = next(iter(parents.values())).provenance["template_set"]
             config, full = (
@@ -200,7 +202,9 @@ class _Planner:
             variant = {}
             if usual is not stated:
                 variant = differing(acting(with_augmentation(stated, asked)), acting(usual))
-            row = {"variant": variant, "recipe_digest": digest} | self.facts.measured(cell_full["data"])
+            row = {"variant": variant, "recipe_digest": digest, "selected_on": selected} | self.facts.measured(
+                cell_full["data"]
+            )
             row |= (
                 suite_digest(request.suite, dataset) | published_weights(cell_full) if identity["backbone_hash"] else {}
             )

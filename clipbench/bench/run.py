@@ -24,6 +24,7 @@ from clipbench.bench.monitors import monitors_told
 from clipbench.bench.plan import PlannedCell
 from clipbench.bench.stop import behind
 from clipbench.bench.trainer import on_cuda
+from clipbench.bench.validation import validation_free
 from clipbench.data.task import Task
 from clipbench.errors import BackboneError, ClipbenchError, MethodError, RecordError
 from clipbench.methods import method_class
@@ -161,7 +162,8 @@ def _measured(planned: PlannedCell, store: RecordStore, say: Say | None) -> dict
     return {
         "method": type(method).__name__,
         "splits": splits,
-        **joint_outcome(method),
+        **joint_outcome(method, data.task),
+        "validation_free": validation_free(planned, store, data.val_images_seen),
         "cost": {
             "trained_parameters": trained,
             "trained_parameters_end": method.weights.num_active(),
@@ -177,7 +179,9 @@ def _measured(planned: PlannedCell, store: RecordStore, say: Say | None) -> dict
         "losses": losses,
         **left,
         "diagnostics": method.diagnostics,
-        "provenance": planned.provenance | {"epochs": trainer.current_epoch, "steps": clock.steps},
+        "provenance": planned.provenance
+        | {"epochs": trainer.current_epoch, "steps": clock.steps}
+        | {"val_images": data.val_images_seen},
     }
 
 
@@ -240,8 +244,16 @@ def split_outcomes(method: Method, task: Task) -> dict[str, dict[str, Any]]:
     return result
 
 
-def joint_outcome(method: Method) -> dict[str, Any]:
-    """`joint` of a record, where the protocol has it: counts and bitmaps over all classes, pairs of OpenworldAUC."""
+def joint_outcome(method: Method, task: Task) -> dict[str, Any]:
+    """`joint` of a record, where the protocol has it: counts and bitmaps over all classes, pairs of OpenworldAUC.
+
+    `no_joint` where it has two halves of one set, and a class name stands in both.
+    """
+    if common := task.in_both_halves:
+        names = ", ".join(f"'{name}'" for name in common[:3])
+        return {
+            "no_joint": f"{len(common)} class names stand in both halves, as {names}: nothing could tell them apart"
+        }
     joint = method.evaluation.joint
     correct = joint.correct() if joint is not None else {}
     if joint is None or not correct:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clipbench.recipes.recipe import Recipe
 
 Rows = list[dict[str, Any]]
 FORMS = {
@@ -50,12 +54,14 @@ def columns(rows: Rows) -> str:
 def list_methods() -> Rows:
     """A row per recipe, packaged, of a plug-in or beside the user; reads YAML only.
 
-    `parameters` are those trained on OpenAI's ViT-B/16.
+    `parameters` are those trained on OpenAI's ViT-B/16; `validation_free` is `yes` where no setting is chosen on
+    labelled images beyond the shots.
     """
     from clipbench.recipes.recipe import known_recipes, load_recipe, recipe_origin, recipes_here
 
     found = [(name, load_recipe(name), recipe_origin(name)) for name in known_recipes()]
     found += [(file, recipe, "this folder") for file, recipe in recipes_here().items()]
+    recipes = {name: recipe for name, recipe, _ in found}
     rows = []
     for name, recipe, origin in found:
         needs = "; ".join(f"{tower} tower: {', '.join(what)}" for tower, what in recipe.about.get("needs", {}).items())
@@ -64,12 +70,20 @@ def list_methods() -> Rows:
                 "recipe": name,
                 "method": recipe.method,
                 "parameters": recipe.parameters,
+                "validation_free": _validation_free(recipe, recipes),
                 "from": origin,
                 "paper": recipe.about.get("paper", ""),
                 "needs": needs or "any CLIP",
             }
         )
     return rows
+
+
+def _validation_free(recipe: Recipe, recipes: Mapping[str, Recipe]) -> str:
+    """What a recipe says of itself, or else that which it starts from."""
+    start = str((recipe.sections["model"].get("init_args") or {}).get("start"))
+    own = recipe.validation_free
+    return _validation_free(recipes[start], recipes) if own == "yes" and start in recipes else own
 
 
 def list_datasets() -> Rows:

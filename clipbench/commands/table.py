@@ -23,9 +23,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--datasets", default="", help="average over these datasets, separated by commas")
     parser.add_argument("--methods", default="", help="these recipes, separated by commas")
     parser.add_argument("--seeds", default="", help="these seeds, separated by commas")
-    parser.add_argument("--shots", type=int, default=None, help="this number of shots")
+    parser.add_argument("--shots", default="", help="these numbers of shots, separated by commas")
     parser.add_argument("--backbone", default=None, help="this backbone")
     parser.add_argument("--per-seed", action="store_true", help="a row for each seed in place of means over seeds")
+    parser.add_argument(
+        "--validation-free", action="store_true", help="rows alone of which no setting was chosen on val images"
+    )
     parser.add_argument("--results", type=Path, default=None, help="folder of all runs (default: results/runs)")
     parser.add_argument("--format", default="text", choices=["text", "csv", "md", "tex", "json"])
     parser.add_argument("--output", type=Path, default=None, help="write the table into this file")
@@ -50,13 +53,16 @@ def run(options: argparse.Namespace) -> int:
         suite = load_suite(suite).name
     wanted: dict[str, Sequence[str]] = {
         "dataset": requested_names(options.datasets), "recipe": requested_names(options.methods),
-        "seed": requested_names(options.seeds), "shots": () if options.shots is None else (str(options.shots),),
+        "seed": requested_names(options.seeds), "shots": requested_names(options.shots),
         "backbone": () if options.backbone is None else (usual_name(options.backbone),),
     }  # fmt: skip
     if options.output is not None and not options.output.name:
         raise ConfigError(f"--output '{options.output}' names no file")
     results = options.results or runs_dir()
-    text, notes = table(results, suite, options.protocol, options.format, options.compare, wanted, options.per_seed)
+    text, notes = table(
+        results, suite, options.protocol, options.format, options.compare, wanted, options.per_seed,
+        options.validation_free,
+    )  # fmt: skip
     if options.format in ("csv", "json"):  # the others hold them
         for note in notes:
             print(printable(f"! {note}"), file=sys.stderr)
@@ -85,6 +91,7 @@ def table(
     compare: str | None = None,
     wanted: Mapping[str, Sequence[str]] | None = None,
     per_seed: bool = False,
+    validation_free: bool = False,
 ) -> tuple[str, list[str]]:
     """What `clipbench table` prints, and its notes: what is odd, which `text`, `md` and `tex` hold too.
 
@@ -97,6 +104,7 @@ def table(
         wanted: which cells, by attribute of a cell (`dataset`, `recipe`, `seed`, `shots`, `backbone`): its values as
             text; empty: all. Averages are over the datasets that are named.
         per_seed: rows of one seed each.
+        validation_free: rows alone that say that no setting was chosen on labelled images beyond the shots.
 
     Raises:
         RecordError: there is no record and nothing to compare.
@@ -126,10 +134,12 @@ def table(
     def is_wanted(cell: Cell) -> bool:
         return all(str(getattr(cell, name)) in values for name, values in chosen.items())
 
-    frame = frame_of(scan, over=over or None, of=is_wanted, per_seed=per_seed)
+    frame = frame_of(scan, over=over or None, of=is_wanted, per_seed=per_seed, validation_free=validation_free)
     notes: list[str] = frame.attrs["notes"]
     if compare is None:
         if frame.empty:
+            if validation_free and scan.records:
+                raise RecordError(f"no row of the records in {folder} says that it is validation-free")
             if scan.records and chosen:
                 named = ", ".join(f"{name} {' or '.join(sorted(values))}" for name, values in chosen.items())
                 raise RecordError(f"none of the {len(scan.records)} records in {folder} is of {named}")

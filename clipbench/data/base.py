@@ -55,6 +55,7 @@ class DataModule(L.LightningDataModule, abc.ABC):
     Attributes:
         preprocessing: size, interpolation and resize mode of the images. None (the default): in a Trainer what the
             method's `preprocessing` says, else what the backbone of the card's suite expects.
+        val_images_seen: how many val images a fit has asked for.
 
     Raises:
         ConfigError: an impossible value.
@@ -62,6 +63,7 @@ class DataModule(L.LightningDataModule, abc.ABC):
     """
 
     preprocessing: Preprocessing | None = None
+    val_images_seen: int = 0  # in fits
     opens_images: bool = True  # a dry run asks only whether published images are there
 
     def __init__(
@@ -254,6 +256,8 @@ class DataModule(L.LightningDataModule, abc.ABC):
     def val_images(self) -> PlainImages:
         """The val draw of the classes trained on; empty where the dataset has no val part."""
         items, labels = _restricted(self.draw.val, self.train_labels)
+        if self._fitting():
+            self.val_images_seen = len(items)
         pixels = self.source.pixels(items)
         pixels.preload()
         return PlainImages(items, labels, pixels, self._policy(), "val")

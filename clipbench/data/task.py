@@ -48,7 +48,17 @@ class Task:
 
         None also where a class name stands in both: nothing could tell the two over all classes.
         """
-        if [split.trained for split in self.tests] != [True, False]:
+        return None if self.in_both_halves else self._halves
+
+    @property
+    def in_both_halves(self) -> tuple[str, ...]:
+        """The class names that stand in both halves, in the order of the first."""
+        base, novel = self._halves or (None, None)
+        return tuple(name for name in base.classnames if name in set(novel.classnames)) if base and novel else ()
+
+    @property
+    def _halves(self) -> tuple[TestSplit, TestSplit] | None:
+        if [split.trained for split in self.tests] != [True, False] or self.tests[1].dataset:
             return None
         base, novel = self.tests
-        return None if novel.dataset or set(base.classnames) & set(novel.classnames) else (base, novel)
+        return base, novel

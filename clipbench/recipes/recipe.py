@@ -23,7 +23,7 @@ from clipbench.resources import configs_dir
 from clipbench.yaml_files import check_schema, read_yaml
 
 SCHEMA_FILE = Path(__file__).with_name("recipe.schema.json")
-ABOUT = ("title", "paper", "published_as", "needs", "parameters", "description")
+ABOUT = ("title", "paper", "published_as", "needs", "parameters", "validation", "description")
 MATCHES = ("suite", "protocol", "dataset", "shots", "backbone")
 
 
@@ -35,9 +35,9 @@ class Recipe:
         name: of the file, without its ending.
         sections: model, data, trainer.
         overrides: entries `{matches ..., set: {dotted key: value}}`, later ones win.
-        about: title, paper, published_as, needs, parameters, description: for readers, without effect on a number.
-            `parameters` counts what is trained on OpenAI's ViT-B/16: a number, or `{per_class: 513, fixed: 0}` where it
-            grows with the classes.
+        about: title, paper, published_as, needs, parameters, validation, description: for readers, without effect on a
+            number. `parameters` counts what is trained on OpenAI's ViT-B/16: a number, or `{per_class: 513, fixed: 0}`
+            where it grows with the classes. `validation` says what the method itself chooses on val images.
     """
 
     name: str
@@ -58,6 +58,17 @@ class Recipe:
             return f"{stated:,}" if stated != "" else ""
         fixed, per_class = stated.get("fixed", 0), stated["per_class"]
         return (f"{fixed:,} + " if fixed else "") + f"{per_class:,} a class"
+
+    @property
+    def validation_free(self) -> str:
+        """Whether no setting is chosen on labelled images beyond the shots: `yes`, `no: ...` or `not on ...`."""
+        if "validation" in self.about:
+            return f"no: {self.about['validation']}"
+        chosen = [entry for entry in self.overrides if "selected_on" in entry]
+        if any("suite" not in entry for entry in chosen):
+            return "no: settings of this file"
+        suites = {suite for entry in chosen for suite in _listed(entry["suite"])}
+        return f"not on {', '.join(sorted(map(str, suites)))}" if suites else "yes"
 
 
 def known_recipes() -> dict[str, Path]:
@@ -179,12 +190,11 @@ def recipe_of(name: str, content: Config) -> Recipe:
 
 def matches(entry: Mapping[str, Any], context: Mapping[str, Any]) -> bool:
     """Whether an override speaks of this cell; a list means any of its values."""
-    for key in MATCHES:
-        if key in entry:
-            wanted = entry[key] if isinstance(entry[key], list) else [entry[key]]
-            if context.get(key) not in wanted:
-                return False
-    return True
+    return all(context.get(key) in _listed(entry[key]) for key in MATCHES if key in entry)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def resolve(

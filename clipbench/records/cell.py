@@ -122,6 +122,11 @@ class Record:
         """When the cell ended (ISO 8601), empty when unknown."""
         return str(self.data["environment"].get("finished", ""))
 
+    @property
+    def validation_free(self) -> bool | None:
+        """Whether no setting was chosen by looking at labelled images beyond the shots; None where it is not known."""
+        return self.data.get("validation_free")
+
     def accuracy(self, split: str) -> float:
         """Accuracy on a test split in percent, unrounded."""
         return 100.0 * self.splits[split]["correct"] / self.splits[split]["total"]

@@ -31,6 +31,7 @@ COLUMNS = [
 ]  # fmt: skip
 MEASURES = ("base", "novel", "accuracy")
 JOINT = ("joint_base", "joint_novel", "openworld_auc")
+SPREADS = ["accuracy_std", *(f"{name}_std" for name in JOINT)]  # in no CSV
 ROW = [*IDENTITY, "variant"]
 AVERAGE = "average"
 Row = dict[str, Any]
@@ -56,6 +57,7 @@ def cells_of(records: Iterable[Record]) -> list[Row]:
                 "accuracy": record.accuracy(single) if single else math.nan,
                 **(dict.fromkeys(JOINT, math.nan) | record.joint()),
                 "novel_rule": splits["novel"]["novel_rule"] if "novel" in splits else "",
+                "validation_free": record.validation_free,
                 **{name: record.cost.get(name) for name in COST},
             }
         )
@@ -79,9 +81,9 @@ def aggregate(
         per_seed: rows of one seed each, in place of means over seeds; in the order of the means.
 
     Returns:
-        A frame with `COLUMNS`, the spread `accuracy_std`, `pretrained`, the published weights that the backbone's
-        file holds, and `own_data`, whether the suite said of its data what the packaged one does not; of rows per seed
-        also `seed`. Empty values are NaN (numbers) or "" (text).
+        A frame with `COLUMNS`, `SPREADS`, `pretrained`, the published weights that the backbone's file holds, and
+        `own_data`, whether the suite said of its data what the packaged one does not; of rows per seed also `seed`.
+        Empty values are NaN (numbers) or "" (text).
     """
     cells = [dict(row) for row in cells]
     absent = [{"variant": "", **cell.as_dict()} for cell in missing]
@@ -115,7 +117,7 @@ def aggregate(
         for _, rows in sorted(blocks[group], key=lambda block: _rank(block[0]))
         for row in rows
     ]
-    more = ["accuracy_std", "pretrained", "own_data", *(["seed"] if per_seed else [])]
+    more = [*SPREADS, "pretrained", "own_data", *(["seed"] if per_seed else [])]
     return pd.DataFrame(ordered, columns=[*COLUMNS, *more])
 
 
@@ -169,7 +171,7 @@ def _recipe_rows(identity: tuple, cells: list[Row], datasets: list[str], extra: 
 
 def _dataset_row(head: Row, dataset: str, cells: list[Row], seeds: list[int]) -> Row:
     base, novel = _mean(cells, "base"), _mean(cells, "novel")
-    spreads = {f"{name}_std": _spread([cell[name] for cell in cells]) for name in MEASURES}
+    spreads = {f"{name}_std": _spread(_values(cells, name)) for name in (*MEASURES, *JOINT)}
     return {
         **head,
         "dataset": dataset,
@@ -184,6 +186,7 @@ def _dataset_row(head: Row, dataset: str, cells: list[Row], seeds: list[int]) ->
         **_joint(cells),
         **spreads,
         "novel_rule": _rule(cells),
+        "validation_free": _validation_free(cells),
         **_costs(cells),
     }
 
@@ -193,7 +196,8 @@ def _average_row(head: Row, rows: list[Row], cells: list[Row], seeds: list[int])
     complete = bool(rows) and len(cells) == expected
     base, novel, accuracy = (_mean(rows, name) if complete else math.nan for name in MEASURES)
     by_seed = {
-        name: [_mean([cell for cell in cells if cell["seed"] == seed], name) for seed in seeds] for name in MEASURES
+        name: [_mean([cell for cell in cells if cell["seed"] == seed], name) for seed in seeds]
+        for name in (*MEASURES, *JOINT)
     }
     return {
         **head,
@@ -209,13 +213,13 @@ def _average_row(head: Row, rows: list[Row], cells: list[Row], seeds: list[int])
         **(_joint(rows) if complete else {}),
         **{f"{name}_std": _spread(values) if complete else math.nan for name, values in by_seed.items()},
         "novel_rule": _rule(cells),
+        "validation_free": _validation_free(cells),
         **(_costs(cells) if complete else dict.fromkeys(COST, math.nan)),
     }
 
 
 def _joint(rows: list[Row]) -> dict[str, float]:
     """The means over rows of what is measured over all classes at once, and H of these means."""
-    rows = [dict.fromkeys(JOINT, math.nan) | row for row in rows]  # the papers' rows have none
     means = {name: _mean(rows, name) for name in JOINT}
     return {**means, "joint_h": harmonic_mean(means["joint_base"], means["joint_novel"])}
 
@@ -243,8 +247,15 @@ def _rule(cells: list[Row]) -> str:
     return "frozen" if "frozen" in rules else "own" if "own" in rules else ""
 
 
+def _validation_free(cells: list[Row]) -> str:
+    """`true` where every cell is, `false` where one is not, else nothing: some do not say."""
+    said = {cell.get("validation_free") for cell in cells}
+    return "false" if False in said else "true" if said == {True} else ""
+
+
 def _values(rows: list[Row], column: str) -> list[float]:
-    return [math.nan if row[column] is None else float(row[column]) for row in rows]
+    values = (row.get(column) for row in rows)  # the papers' rows have not all
+    return [math.nan if value is None else float(value) for value in values]
 
 
 def _mean(rows: list[Row], column: str) -> float:

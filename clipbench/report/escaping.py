@@ -13,10 +13,12 @@ from clipbench.printable import printable
 
 DASH = "–"  # noqa: RUF001 - as tables print what is not there
 FROZEN = "†"
+VALIDATED = "‡"
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "±": r"$\pm$", DASH: "--", FROZEN: r"$^\dagger$", "|": r"\textbar{}", "`": r"\textasciigrave{}",
+    "±": r"$\pm$", DASH: "--", FROZEN: r"$^\dagger$", VALIDATED: r"$^\ddagger$",
+    "|": r"\textbar{}", "`": r"\textasciigrave{}",
     "[": "{[}", "]": "{]}", "*": "{*}",  # at the start of a row they would be arguments of the row before
 }  # fmt: skip
 MARKDOWN = re.compile(r"[\\`*_\[\]|~$#]")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from clipbench.report.aggregate import AVERAGE, IDENTITY, Row, averages_of, grouped, label_of, rows_of
-from clipbench.report.escaping import DASH, FROZEN
+from clipbench.report.escaping import DASH, FROZEN, VALIDATED
 
 PARTIAL = "*"
 MINI = "The suite mini is a test bench of the machinery and a playground: its numbers say nothing about real accuracy."
@@ -33,11 +33,17 @@ class Shown:
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """One recipe's line of a grid."""
+    """One recipe's line of a grid; `validated`: a setting was chosen on labelled images beyond the shots."""
 
     label: str
     frozen: bool
     entries: list[Shown]
+    validated: bool = False
+
+    @property
+    def marks(self) -> str:
+        """What stands behind its name."""
+        return FROZEN * self.frozen + VALIDATED * self.validated
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,17 +54,22 @@ class Grid:
     heads: list[str]
     lines: list[Line]
     by_dataset: bool = False
+    in_terminal: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """All recipes that may be compared: one suite, backbone, protocol, setting and number of shots."""
+    """All recipes that may be compared: one suite, backbone, protocol, setting and number of shots.
+
+    `beside` are further tables of averages, which follow the summary.
+    """
 
     title: str
     summary: Grid
     details: list[Grid]
     caption: str
     notes: list[str]
+    beside: list[Grid] = dataclasses.field(default_factory=list)
 
 
 def sections(frame: pd.DataFrame) -> list[Section]:
@@ -121,6 +132,11 @@ def is_frozen(row: Row) -> bool:
     return row["novel_rule"] == "frozen"
 
 
+def is_validated(row: Row) -> bool:
+    """Whether a setting was chosen by looking at labelled images beyond the shots."""
+    return row.get("validation_free") == "false"
+
+
 def _section(identity: tuple, rows: list[Row], notes: str) -> Section:
     averages, columns = averages_of(rows), measures(rows)
     details = [detail(rows, averages, column, head) for column, head in columns]
@@ -142,10 +158,10 @@ def _summary(rows: list[Row], averages: list[Row], columns: list[tuple[str, str]
     for head, entries in costs(averages):
         heads.append(head)
         filled.append(entries)
-    return Grid(f"Average over {_averaged(rows, averages)}", heads, _lines(averages, filled))
+    return Grid(f"Average over {averaged(rows, averages)}", heads, lines_of(averages, filled))
 
 
-def _averaged(rows: list[Row], averages: list[Row]) -> str:
+def averaged(rows: Sequence[Row], averages: Sequence[Row]) -> str:
     """`11 datasets`, or `2 datasets of the suite's 11: dtd, eurosat`."""
     datasets = list(dict.fromkeys(row["dataset"] for row in rows if row["dataset"] != AVERAGE))
     count = f"{len(datasets)} dataset{'s' * (len(datasets) != 1)}"
@@ -175,13 +191,14 @@ def detail(rows: Sequence[Row], averages: Sequence[Row], column: str, head: str)
         accuracies([by_place.get((dataset, label_of(row)), nothing) for row in averages], column)
         for dataset in datasets
     ]
-    return Grid(f"{head} by dataset", ["Recipe", *datasets], _lines(averages, filled), by_dataset=True)
+    return Grid(f"{head} by dataset", ["Recipe", *datasets], lines_of(averages, filled), by_dataset=True)
 
 
-def _lines(averages: Sequence[Row], filled: list[list[Shown]]) -> list[Line]:
+def lines_of(averages: Sequence[Row], filled: Sequence[Sequence[Shown]]) -> list[Line]:
     """Columns of entries as lines of recipes."""
     return [
-        Line(label_of(row), is_frozen(row), [column[index] for column in filled]) for index, row in enumerate(averages)
+        Line(label_of(row), is_frozen(row), [column[index] for column in filled], is_validated(row))
+        for index, row in enumerate(averages)
     ]
 
 
@@ -225,6 +242,8 @@ def _caption(rows: list[Row], averages: list[Row]) -> list[str]:
         parts.append(
             f"{FROZEN} has no classifier of its own for novel classes and answers zero-shot there: not ranked."
         )
+    if any(map(is_validated, averages)):
+        parts.append(f"{VALIDATED} a setting was chosen by looking at labelled images beyond the shots.")
     if not all(map(is_whole, rows)):
         parts.append(
             f"{DASH} no average, because cells are missing; {PARTIAL} mean over fewer seeds; neither is ranked."

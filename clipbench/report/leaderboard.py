@@ -14,7 +14,7 @@ import yaml
 from clipbench.errors import RecordError
 from clipbench.printable import say
 from clipbench.records.store import Cell, RecordStore, Scan, write_text
-from clipbench.report.aggregate import AVERAGE, aggregate, averages_of, cells_of, rows_of
+from clipbench.report.aggregate import AVERAGE, ROW, aggregate, averages_of, cells_of, label_of, rows_of
 from clipbench.report.layout import is_whole
 from clipbench.report.select import Planned, select
 from clipbench.report.tables import layout_of, render, terminal
@@ -96,6 +96,7 @@ def frame_of(
     over: Sequence[str] | None = None,
     of: Callable[[Cell], bool] = lambda cell: True,
     per_seed: bool = False,
+    validation_free: bool = False,
 ) -> pd.DataFrame:
     """The leaderboard of records that have been read.
 
@@ -108,6 +109,7 @@ def frame_of(
         over: the datasets that are shown and averaged over; None: all of the suite.
         of: which cells are wanted.
         per_seed: rows of one seed each, see `aggregate`.
+        validation_free: only rows that say that they are.
 
     Returns:
         Columns as `aggregate.COLUMNS`, no rows without records; `attrs` has `notes` and `suite_notes`, for people.
@@ -117,11 +119,26 @@ def frame_of(
     packaged = {name: suite_of(name) for name in suites}
     listed = {name: datasets if datasets is not None else packaged[name][0] for name in suites}
     frame = aggregate(cells_of(chosen.records), chosen.missing, listed, over, per_seed)
+    frame, others = only_validation_free(frame) if validation_free else (frame, [])
     dirty = sum(bool(record.data["environment"].get("dirty")) for record in chosen.records)
     changed = [f"{dirty} of {len(chosen.records)} cells ran from a checkout with uncommitted changes"] if dirty else []
-    frame.attrs["notes"] = [*chosen.notes, *left_out(scan.problems), *changed]
+    frame.attrs["notes"] = [*chosen.notes, *left_out(scan.problems), *changed, *others]
     frame.attrs["suite_notes"] = {name: packaged[name][1] if note is None else note for name in suites}
     return frame
+
+
+def only_validation_free(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of a leaderboard of which every cell says that it is validation-free, and a note that names the others.
+
+    Args:
+        frame: of `aggregate`.
+    """
+    of_row = [*ROW, *(["seed"] if "seed" in frame else [])]
+    stated = frame["validation_free"].where(frame["dataset"] == AVERAGE, "true") == "true"
+    kept = stated.groupby([frame[name] for name in of_row], dropna=False).transform("all") if len(frame) else stated
+    others = list(dict.fromkeys(label_of(row) for row in averages_of(rows_of(frame[~kept]))))
+    note = f"left out, since they are not validation-free or do not say it: {', '.join(others)}"
+    return frame[kept].reset_index(drop=True), [note] if others else []
 
 
 def partial_grid(frame: pd.DataFrame) -> list[str]:

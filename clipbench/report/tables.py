@@ -16,11 +16,15 @@ from rich.text import Text
 
 from clipbench.errors import UnknownName
 from clipbench.printable import printable
-from clipbench.report.aggregate import AVERAGE, COLUMNS
+from clipbench.report.aggregate import AVERAGE, COLUMNS, JOINT
 from clipbench.report.escaping import csv_text, latex_text, markdown_line, markdown_text
-from clipbench.report.layout import DASH, FROZEN, PARTIAL, Grid, Line, Section, Shown, sections
+from clipbench.report.joint_tables import with_joint
+from clipbench.report.layout import DASH, PARTIAL, Grid, Line, Section, Shown, sections
 
-PERCENT = ["base", "novel", "accuracy", "h", "h_mean", "base_std", "novel_std", "h_vs_default", "h_vs_zero_shot"]
+PERCENT = [
+    "base", "novel", "accuracy", "h", "h_mean", "base_std", "novel_std", "h_vs_default", "h_vs_zero_shot",
+    *JOINT, "joint_h",
+]  # fmt: skip
 WHOLE = ["trained_parameters", "trained_parameters_end", "stored_bytes", "peak_bytes"]
 IN_A_TERMINAL = (
     "Trained", "At end", "Stored", "Fit", "vs zero-shot", "Recipe", "Gain/kB", "Step", "Overhead %", "Share %", "Peak",
@@ -57,7 +61,7 @@ def render(frame: pd.DataFrame, format: str = "text", width: int = 100, beside: 
 
 def layout_of(frame: pd.DataFrame, beside: Sequence[Section] = ()) -> tuple[list[Section], list[str]]:
     """The sections of a frame, with more below, and its notes."""
-    return [*sections(frame), *beside], list(frame.attrs.get("notes", []))
+    return [*with_joint(frame, sections(frame)), *beside], list(frame.attrs.get("notes", []))
 
 
 def csv(frame: pd.DataFrame, columns: Sequence[str] = COLUMNS) -> str:
@@ -94,7 +98,7 @@ def markdown(shown: Sequence[Section], notes: Sequence[str] = (), head: Sequence
         parts += [f"## {markdown_text(_title(section))}", _markdown_grid(section.summary)]
         parts += [markdown_line(section.caption)] if section.caption else []
         parts += ["\n".join(f"- {markdown_line(note)}" for note in section.notes)] if section.notes else []
-        for grid in section.details:
+        for grid in [*section.beside, *section.details]:
             parts += [f"### {markdown_text(grid.title)}", _markdown_grid(grid)]
     parts += ["### Notes", "\n".join(f"- {markdown_line(note)}" for note in notes)] if notes else []
     return "\n\n".join(parts) + "\n"
@@ -103,7 +107,7 @@ def markdown(shown: Sequence[Section], notes: Sequence[str] = (), head: Sequence
 def _markdown_grid(grid: Grid) -> str:
     rows = [list(map(markdown_text, grid.heads))]
     for line in grid.lines:
-        label = markdown_text(line.label) + (f" {FROZEN}" if line.frozen else "")
+        label = markdown_text(line.label) + (f" {line.marks}" if line.marks else "")
         rows.append([label, *map(_markdown_entry, line.entries)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(grid.heads))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
@@ -150,7 +154,7 @@ def _latex_heads(grid: Grid) -> str:
 
 
 def _latex_line(line: Line) -> str:
-    return " & ".join([latex_text(f"{line.label}{FROZEN if line.frozen else ''}"), *map(_latex_entry, line.entries)])
+    return " & ".join([latex_text(f"{line.label}{line.marks}"), *map(_latex_entry, line.entries)])
 
 
 def _latex_entry(entry: Shown) -> str:
@@ -170,8 +174,8 @@ def terminal(sections: Sequence[Section], notes: Sequence[str] = (), width: int 
     shown: list[Table | Text] = []
     for section in sections:
         shown.append(Text(printable(_title(section)), style="bold"))
-        shown.append(_rich(section.summary.title, *_columns(section.summary, width)))
-        shown += _by_dataset(section, width) if section.details else []
+        shown += [_rich(grid.title, *_columns(grid, width)) for grid in [section.summary, *section.beside]]
+        shown += _by_dataset(section, width) if any(grid.in_terminal for grid in section.details) else []
         shown += [Text(printable(section.caption), style="dim"), *map(_note, section.notes)]
     return shown + list(map(_note, notes))
 
@@ -195,7 +199,8 @@ def _columns(grid: Grid, width: int) -> tuple[list[str], list[list[Text]]]:
 def _by_dataset(section: Section, width: int) -> list[Table]:
     """Datasets downwards: the measures of a single recipe, or the last measure of several recipes."""
     single = len(section.summary.lines) == 1
-    grids = section.details if single else section.details[-1:]
+    details = [grid for grid in section.details if grid.in_terminal]
+    grids = details if single else details[-1:]
     columns = [
         (grid.title.split()[0] if single else _label(line).plain, [_rich_entry(entry) for entry in line.entries])
         for grid in grids
@@ -239,7 +244,7 @@ def _rich(title: str, heads: list[str], rows: list[list[Text]]) -> Table:
 
 
 def _label(line: Line) -> Text:
-    return Text(printable(line.label) + (f" {FROZEN}" if line.frozen else ""))
+    return Text(printable(line.label) + (f" {line.marks}" if line.marks else ""))
 
 
 def _rich_entry(entry: Shown) -> Text:

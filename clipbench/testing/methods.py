@@ -22,6 +22,7 @@ from clipbench.errors import BackboneError, ClipbenchWarning
 from clipbench.recipes.recipe import known_recipes, load_recipe, recipe_origin
 from clipbench.records.store import comparable
 from clipbench.testing import backbones, folders, learned, plain
+from clipbench.testing.outcome import refuse_joint_above_half, refuse_unsaid_validation
 from clipbench.testing.subject import Subject, images_of, scores, tensors_of
 
 Check = Callable[[Subject], None]
@@ -187,6 +188,8 @@ def check_same_cell_same_record(subject: Subject) -> None:
             record = run_cell(plan.cells[0], plan.folder).record
         assert record is not None
         assert record.ok, record.error
+        refuse_joint_above_half(record)
+        refuse_unsaid_validation(record, load_recipe(subject.recipe))
         records.append(comparable(record))
     first, second = records
     differing = sorted(key for key in first.keys() | second.keys() if first.get(key) != second.get(key))

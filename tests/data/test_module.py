@@ -258,6 +258,24 @@ def test_val_is_the_few_shot_val_draw_and_empty_where_there_is_none(zhou: tuple[
     trainer(max_epochs=1).fit(Recorder(), datamodule=without)
 
 
+def test_what_a_fit_sees_of_val_is_counted(zhou: tuple[str, Path], tmp_path: Path) -> None:
+    class Choosing(Recorder):
+        def on_train_epoch_end(self) -> None:
+            list(self.trainer.datamodule.val_dataloader())
+
+    data, blind = toys(zhou), trainer(limit_val_batches=0, max_epochs=1)
+    list(data.val_dataloader())
+    blind.fit(Recorder(), datamodule=data)
+    blind.test(Recorder(), datamodule=data, verbose=False)
+    assert data.val_images_seen == 0, "nobody asked for them in a fit"
+    trainer(limit_val_batches=0, max_epochs=1).fit(Choosing(), datamodule=data)
+    assert data.val_images_seen == 9
+    without = Manifest(str(manifest(tmp_path)), protocol="few_shot")
+    without.preprocessing = SMALL
+    trainer(limit_val_batches=0, max_epochs=1).fit(Choosing(), datamodule=without)
+    assert without.val_images_seen == 0, "there are none"
+
+
 # Test images and fit
 
 

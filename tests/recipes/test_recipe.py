@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -126,6 +128,29 @@ def test_packaged_recipes_are_whole(name: str) -> None:
     assert loaded.about["paper"]
     if loaded.sections["trainer"]["max_epochs"]:
         assert any(entry.get("suite") == "mini" for entry in loaded.overrides)
+
+
+@pytest.mark.parametrize("name", known_recipes())
+def test_what_was_chosen_on_val_images_says_so(name: str) -> None:
+    """An override whose source speaks of val images is not validation-free, and states on which it was chosen."""
+    loaded = load_recipe(name)
+    for entry in loaded.overrides:
+        by_itself = "validation" in loaded.about and "the method itself" in entry["source"]
+        if re.search(r"\bval(idation)? (images|set|draw)", entry["source"]) and not by_itself:
+            assert entry.get("selected_on"), f"{entry['source']}: it needs selected_on, the images it was chosen on"
+
+
+def stated(*overrides: dict[str, Any], **about: Any) -> str:
+    return Recipe("mine", {}, overrides, about).validation_free
+
+
+def test_a_recipe_says_for_readers_whether_it_is_validation_free() -> None:
+    free, chosen = {"suite": "clip11", "set": {"model.lr": 1}}, {"set": {"model.lr": 2}, "selected_on": "val images"}
+    assert stated() == stated(free) == "yes"
+    assert stated(free, chosen | {"suite": "mini"}) == "not on mini"
+    assert stated(chosen | {"suite": ["mini", "clip11"], "dataset": "dtd"}) == "not on clip11, mini"
+    assert stated(chosen) == "no: settings of this file"
+    assert stated(chosen | {"suite": "mini"}, validation="C, on val images") == "no: C, on val images"
 
 
 def test_unknown_recipe_names_the_nearest() -> None:

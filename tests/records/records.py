@@ -22,6 +22,17 @@ def split(correct: int, total: int = 40, **changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def joint(
+    base: int = 25, novel: int = 15, pairs: tuple[int, int, int] = (500, 0, 1600), total: int = 40
+) -> dict[str, Any]:
+    """`joint` of a record."""
+    halves = {
+        name: {"correct": right, "total": total, "bitmap": pack_bits([index < right for index in range(total)])}
+        for name, right in (("base", base), ("novel", novel))
+    }
+    return {"classes": 10, **halves, "pairs": dict(zip(("won", "tied", "total"), pairs, strict=True))}
+
+
 def record(of: Cell = CELL, base: int = 30, novel: int | None = 20, total: int = 40, **changes: Any) -> dict[str, Any]:
     """A record of status ok; `cost`, `environment` and `provenance` are merged, other changes replace."""
     splits = {"base": split(base, total)}

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipbench.records.store import Cell, Record
-from clipbench.report.aggregate import COLUMNS, aggregate, cells_of, rows_of
+from clipbench.report.aggregate import COLUMNS, SPREADS, aggregate, cells_of, rows_of
 from clipbench.report.select import select
 from tests.records.records import cell, failed, record
 
@@ -57,7 +57,7 @@ def test_columns_are_exactly_those_of_the_design() -> None:
         "joint_base,joint_novel,joint_h,openworld_auc,validation_free"
     )
     assert ",".join(COLUMNS) == named
-    assert list(frame_of(GRID).columns) == [*COLUMNS, "accuracy_std", "pretrained", "own_data"]
+    assert list(frame_of(GRID).columns) == [*COLUMNS, *SPREADS, "pretrained", "own_data"]
 
 
 def test_rows_follow_the_rules_of_the_literature() -> None:
@@ -312,5 +312,5 @@ def test_the_order_of_files_does_not_matter(counts: list[tuple[int, int]], shuff
 
 
 def test_an_empty_folder_gives_an_empty_frame() -> None:
-    assert list(aggregate([]).columns) == [*COLUMNS, "accuracy_std", "pretrained", "own_data"]
+    assert list(aggregate([]).columns) == [*COLUMNS, *SPREADS, "pretrained", "own_data"]
     assert aggregate([]).empty
