@@ -100,8 +100,8 @@ def test_a_trial_moves_nothing(made: Path, kind: str) -> None:
     assert tried.diagnostics == alone.diagnostics
     assert (steps.before, expected.before) != ([], None)
     (line,) = steps.before
-    assert re.match(r"the fit takes about 1 s: (12 steps of|one look at \d+ images)", line)
-    assert "; then 24 test images, about 1 s" in line
+    assert re.match(r"the fit takes about \d+ s: (12 steps of|one look at \d+ images)", line)
+    assert re.search(r"; then 24 test images, about \d+ s", line)
     assert trainer.datamodule.trainer is trainer
 
 
@@ -121,7 +121,7 @@ def test_the_time_is_said_on_the_error_stream(made: Path, capsys: pytest.Capture
     assert "the fit takes" not in said.out
     found = SAID.search(" ".join(said.err.split()))
     assert found is not None
-    assert found[2].startswith("12 steps of 0.")
+    assert found[2].startswith("12 steps of ")
 
 
 def test_a_resumed_fit_says_what_is_left(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,14 +160,11 @@ def test_ctrl_c_in_a_trial_is_ctrl_c(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--trainer.max_epochs=4", "--trainer.accumulate_grad_batches=2"], "about 1 s: 12 batches of"),
-        (["--trainer.max_steps=11", "--trainer.max_epochs=-1"], "about 1 s: 11 steps of"),
-        (["--trainer.max_epochs=6", "--trainer.limit_train_batches=2"], "about 1 s: 12 steps of"),
+        (["--trainer.max_epochs=4", "--trainer.accumulate_grad_batches=2"], " s: 12 batches of"),
+        (["--trainer.max_steps=11", "--trainer.max_epochs=-1"], " s: 11 steps of"),
+        (["--trainer.max_epochs=6", "--trainer.limit_train_batches=2"], " s: 12 steps of"),
         (["--trainer.max_epochs=400000", "--trainer.max_time=00:00:00:01"], "ends after 1 s (max_time)"),
-        (
-            ["--trainer.max_epochs=4", *EARLY],
-            "at most about 1 s: 12 steps of",
-        ),
+        (["--trainer.max_epochs=4", *EARLY], "the fit takes at most about "),
         (["--trainer.max_epochs=4", "--trainer.limit_test_batches=1", "--data.test_batch_size=5"], "then 10 test"),
         (["--trainer.max_epochs=4", "--trainer.limit_val_batches=0"], " s; then 24 test images"),
         (["--trainer.max_epochs=4", "--trainer.check_val_every_n_epoch=2"], ", 2 validations of"),

@@ -175,7 +175,8 @@ def test_initialisation_depends_on_the_train_seed_alone(make: Callable[..., Peft
 @pytest.mark.filterwarnings("ignore:You are trying to `self.log")
 def test_noise_depends_on_train_seed_and_step_alone(make: Callable[..., Peft], monkeypatch: pytest.MonkeyPatch) -> None:
     method = learn(make(Peft, config=LORA | {"lora_dropout": 0.5}, train=[QV])).train()
-    run = SimpleNamespace(accumulate_grad_batches=2, global_step=0)
+    run = SimpleNamespace(accumulate_grad_batches=2, global_step=0, log_every_n_steps=1)
+    run.strategy = SimpleNamespace(root_device=torch.device("cpu"))
     monkeypatch.setattr(Peft, "trainer", run)
 
     def loss(seed: int, batch: int = 0) -> float:
