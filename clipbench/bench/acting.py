@@ -23,6 +23,8 @@ WITHOUT_EFFECT = {
 }  # fmt: skip
 # of the data's settings; protocol and seeds stand in the key by themselves
 DATA_WITHOUT_EFFECT = {"root", "num_workers", "path", "test_batch_size", "seed", "protocol"}
+# settings that methods gained later: left at None they stand in no key, so that earlier records keep theirs
+LATER = ("eps",)
 
 
 def callback_versions(callbacks: Sequence[Config]) -> dict[str, int]:
@@ -46,6 +48,12 @@ def acting(full: Config) -> dict[str, Any]:
             "trainer": {k: v for k, v in full["trainer"].items() if k not in WITHOUT_EFFECT | {"precision"}},
         }
     )
+
+
+def in_key(model: Config) -> dict[str, Any]:
+    """The settings of a method as they stand in a key; its class stands there by its whole path."""
+    arguments = without(model, {"backbone", "start"})["init_args"]
+    return {name: value for name, value in arguments.items() if value is not None or name not in LATER}
 
 
 def differing(mine: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from clipbench.bench.acting import (
     acting_digest,
     callback_versions,
     differing,
+    in_key,
     suite_digest,
     with_augmentation,
     without,
@@ -320,8 +321,7 @@ class _Planner:
         key = content_key(
             {
                 "cell": cell.as_dict(),
-                # the class stands in the identity, by its whole path
-                "model": without(full["model"], {"backbone", "start"})["init_args"],
+                "model": in_key(full["model"]),
                 "data": without(full["data"], DATA_WITHOUT_EFFECT),
                 "trainer": {k: v for k, v in full["trainer"].items() if k not in WITHOUT_EFFECT},
                 **identity,

@@ -27,7 +27,7 @@ from clipbench.data.cards import Card
 from clipbench.data.draw import Draw
 from clipbench.data.images import Pixels
 from clipbench.data.preprocessing import preprocessing_of_suite
-from clipbench.data.samplers import EpochBatches
+from clipbench.data.samplers import EpochBatches, PassBatches
 from clipbench.data.sources import SEED, SHOTS, ImageSource
 from clipbench.data.splits import Item, Split
 from clipbench.data.task import Task, TestSplit
@@ -285,6 +285,11 @@ class DataModule(L.LightningDataModule, abc.ABC):
     def draw_dataloader(self) -> DataLoader[Batch]:
         """Every image of the train draw once, without augmentation, in draw order: for heads on frozen features."""
         return self._loader(self.draw_images(), batch_size=self.test_batch_size)
+
+    def passes_dataloader(self, passes: int) -> DataLoader[Batch]:
+        """Every image of the train draw once a pass, augmented as in the epoch of that number, in draw order."""
+        images = self.train_images()
+        return self._loader(images, batch_sampler=PassBatches(len(images), self.test_batch_size, passes))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The few-shot val images in order; a loader without batches where there is no val part."""

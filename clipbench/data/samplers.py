@@ -1,4 +1,4 @@
-"""Which images form the batches of an epoch: a pure function of (seed, dataset, epoch), never of global state."""
+"""Which images form the batches of an epoch or of several passes: never a matter of global state."""
 
 from __future__ import annotations
 
@@ -61,3 +61,26 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         for batch in range(len(self)):
             start = batch * self.batch_size
             yield [(position, epoch) for position in order[start : start + self.batch_size]]
+
+
+class PassBatches(Sampler[list[tuple[int, int]]]):
+    """Batches of (position, pass) pairs: every image once a pass, in order, pass by pass; none is dropped.
+
+    A pass is an epoch of the training: its crops are those of that epoch.
+
+    Args:
+        length: number of images.
+        batch_size: images per batch.
+        passes: how many.
+    """
+
+    def __init__(self, length: int, batch_size: int, passes: int) -> None:
+        self.length, self.batch_size, self.passes = length, batch_size, passes
+
+    def __len__(self) -> int:
+        return -(-self.length * self.passes // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        total = self.length * self.passes
+        for start in range(0, total, self.batch_size):
+            yield [divmod(n, self.length)[::-1] for n in range(start, min(start + self.batch_size, total))]

@@ -24,6 +24,7 @@ METHODS = {
     "PromptSRC": "clipbench.methods.promptsrc:PromptSRC",
     "IVLP": "clipbench.methods.ivlp:IVLP",
     "VPT": "clipbench.methods.vpt:VPT",
+    "TipAdapter": "clipbench.methods.tip_adapter:TipAdapter",
     "LinearProbe": "clipbench.methods.linear_probe:LinearProbe",
     "FineTuning": "clipbench.methods.fine_tuning:FineTuning",
     "FisherAdapTune": "clipbench.methods.fisher_adaptune:FisherAdapTune",

@@ -72,7 +72,8 @@ class Method(L.LightningModule):
         self, backbone: str = "mini", template_set: str = "coop", start: str | None = None,
         optimizer: OptimizerName = "sgd", lr: float | None = None, momentum: float | None = None,
         weight_decay: float = 5e-4, schedule: ScheduleName = "cosine", warmup_epochs: int | None = None,
-        warmup_lr: float | None = None, warmup_steps: int | None = None, final_lr: float | None = None, **unknown: Any,
+        warmup_lr: float | None = None, warmup_steps: int | None = None, final_lr: float | None = None,
+        eps: float | None = None, **unknown: Any,
     ) -> None:  # fmt: skip
         refuse_unknown(type(self), unknown)
         super().__init__()
@@ -85,7 +86,7 @@ class Method(L.LightningModule):
         self.backbone_name, self.template_set, self.start = backbone, template_set, start
         if self.has_optimizer:
             rates = (warmup_epochs, warmup_lr, warmup_steps, final_lr)
-            self.optimisation = Optimisation(optimizer, lr, momentum, weight_decay, schedule, *rates)
+            self.optimisation = Optimisation(optimizer, lr, momentum, weight_decay, schedule, *rates, eps)
         self.task: Task | None = None  # what it is set up for now
         self.header: Header | None = None  # what it was trained for, or would be
         self.has_learned, self.train_seed = False, 1

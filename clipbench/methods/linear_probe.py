@@ -27,9 +27,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipbench.errors import UnknownName
 from clipbench.methods.arguments import refuse_unknown
 from clipbench.methods.base import Method
+from clipbench.tuning.rows import rows_of
 
 LOG10_C = (6, 4, 2, 0, -2, -4, -6)
 HALVINGS = 8
@@ -145,13 +145,7 @@ class LinearProbe(Method):
             UnknownName: a class that was not trained on.
         """
         rows = torch.cat([self.weight, self.bias[:, None]], dim=1)
-        if tuple(classnames) == self.classnames:
-            return rows
-        place = {name: row for row, name in enumerate(self.classnames)}
-        for name in classnames:
-            if name not in place:
-                raise UnknownName("class of this linear probe", name, place)
-        return rows[torch.tensor([place[name] for name in classnames], device=rows.device)]
+        return rows_of(rows, classnames, self.classnames, "linear probe")
 
     def logits(self, features: Tensor, classes: Tensor) -> Tensor:
         """W f + b of the features as they are, (B, C) in float32."""

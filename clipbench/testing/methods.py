@@ -23,7 +23,7 @@ from clipbench.recipes.recipe import known_recipes, load_recipe, recipe_origin
 from clipbench.records.store import comparable
 from clipbench.testing import backbones, folders, learned, plain
 from clipbench.testing.outcome import refuse_joint_above_half, refuse_unsaid_validation
-from clipbench.testing.subject import Subject, images_of, scores, tensors_of
+from clipbench.testing.subject import Subject, images_of, learned_by, scores, tensors_of
 
 Check = Callable[[Subject], None]
 
@@ -38,6 +38,7 @@ def check_trains_what_it_declares(subject: Subject) -> None:
         declared = {id(parameter) for parameter in method.trainable.values()}
         names = {name for name, parameter in method.named_parameters() if id(parameter) in declared}
         before = tensors_of(method)
+        names |= learned_by(method).keys() & before.keys() if type(method).learns else set()
         subject.fit(cli)
         after = tensors_of(method)
     moved = {name for name in before if not torch.equal(before[name], after[name])}
@@ -154,10 +155,13 @@ def check_class_bound_tensors_are_declared(subject: Subject) -> None:
         arguments = dict(method.hparams)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ClipbenchWarning)
-        two, three = (method_without_weights(type(method), arguments, classes=number) for number in (2, 3))
-    bound = {name for name, tensor in two.trainable.items() if tensor.shape != three.trainable[name].shape}
-    assert bound == set(two.class_bound), f"shapes follow the classes: {sorted(bound)}; declared: {two.class_bound}"
-    assert not bound or two.novel_rule == "frozen"
+        two, three = (
+            learned_by(method_without_weights(type(method), arguments, classes=number)) for number in (2, 3)
+        )
+    bound = {name for name, tensor in two.items() if tensor.shape != three[name].shape}
+    declared = method.class_bound
+    assert bound == set(declared), f"shapes follow the classes: {sorted(bound)}; declared: {declared}"
+    assert not bound or method.novel_rule == "frozen"
 
 
 def check_gradients_are_finite(subject: Subject) -> None:
@@ -204,7 +208,7 @@ def check_training_is_blind_to_test(subject: Subject) -> None:
         suite = folders.suite_of_mini(folder, subject.dataset, other_test=changed)
         with Subject(subject.recipe, folder, suite, "images", subject.settings).cli() as cli:
             subject.fit(cli)
-            return {name: p.detach().clone() for name, p in cli.model.trainable.items()}
+            return {name: tensor.detach().clone() for name, tensor in learned_by(cli.model).items()}
 
     first, second = trained(0, False), trained(1, True)
     moved = [name for name, tensor in first.items() if not torch.equal(tensor, second[name])]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,6 +108,11 @@ def images_of(cli: ClipbenchCLI, count: int = 8) -> Tensor:
     """Normalised pixels (count, 3, H, W) of the first test images."""
     batch = next(iter(cli.datamodule.test_dataloader()[0]))
     return cli.model.backbone.normalise(batch.image[:count])
+
+
+def learned_by(method: Method) -> Mapping[str, Tensor]:
+    """What fitting moves, by name: the trained tensors, or what is stored where a method learns without training."""
+    return method.adapter_state_dict() if type(method).learns else method.trainable
 
 
 def tensors_of(method: Method) -> dict[str, Tensor]:

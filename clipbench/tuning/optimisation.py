@@ -40,6 +40,7 @@ class Optimisation:
         warmup_lr: that rate; None: 1e-5.
         warmup_steps: of cosine_per_step: steps of a linear warm-up; None: 0.
         final_lr: of cosine_per_step: the rate that it ends at; None: 0.
+        eps: of adam and adamw: what is added to the root of the second moment, above 0; None: torch's 1e-8.
 
     Raises:
         UnknownName: an optimiser or schedule that there is not.
@@ -57,12 +58,15 @@ class Optimisation:
         warmup_lr: float | None = None,
         warmup_steps: int | None = None,
         final_lr: float | None = None,
+        eps: float | None = None,
     ) -> None:
         for kind, name, known in (("optimizer", optimizer, OPTIMIZERS), ("schedule", schedule, SCHEDULES)):
             if name not in known:
                 raise UnknownName(kind, str(name), known)
         if optimizer != "sgd":
             refuse_unread(f"optimizer {optimizer} has none", momentum=momentum)
+        else:
+            refuse_unread("optimizer sgd has none", eps=eps)
         given = {
             "warmup_epochs": warmup_epochs, "warmup_lr": warmup_lr, "warmup_steps": warmup_steps, "final_lr": final_lr,
         }  # fmt: skip
@@ -74,9 +78,12 @@ class Optimisation:
         self.lr = 0.002 if lr is None else lr
         self.weight_decay = weight_decay
         self.momentum = 0.9 if momentum is None else momentum
+        self.eps = 1e-8 if eps is None else eps
         if self.lr <= 0 or min(*self.rates.values(), weight_decay, self.momentum) < 0:
             shown = ", ".join(f"{name}={value}" for name, value in {"lr": self.lr, **self.rates}.items())
             raise ConfigError(f"lr must be above 0, warm-up, final rate, momentum and weight decay not below: {shown}")
+        if self.eps <= 0:
+            raise ConfigError(f"eps of {optimizer} must be above 0, it is {eps}")
 
     def configure(self, trainer: L.Trainer, tensors: Iterable[nn.Parameter]) -> dict[str, Any]:
         """What `configure_optimizers` of a LightningModule returns, over one parameter group.
@@ -85,8 +92,7 @@ class Optimisation:
             ConfigError: the fit has no end that the schedule could span.
         """
         settings: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
-        if self.optimizer == "sgd":
-            settings["momentum"] = self.momentum
+        settings |= {"momentum": self.momentum} if self.optimizer == "sgd" else {"eps": self.eps}
         optimizer = OPTIMIZERS[self.optimizer](list(tensors), **settings)
         rate, lr = self._rate(trainer), self.lr
         interval = "step" if self.schedule == "cosine_per_step" else "epoch"

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from clipbench.bench import build, plan
+from clipbench.bench.acting import in_key
 from clipbench.bench.plan import Plan, make_plan
 from clipbench.recipes.recipe import Config, load_recipe
 from clipbench.recipes.request import Request
@@ -71,3 +72,10 @@ def test_parsed_apart_every_cell_is_the_same(by_dataset: str, tmp_path: Path, mo
     assert {name: arguments["dataset"] for name, arguments in datasets.items() if "dataset" in arguments} == {
         name: f"mini/{name}" for name in DATASETS
     }
+
+
+def test_a_setting_that_came_later_moves_no_key_while_nobody_gives_it() -> None:
+    settings = {"optimizer": "adam", "eps": None, "lr": None, "backbone": "mini", "start": None}
+    assert in_key({"class_path": "CLIPFit", "init_args": settings}) == {"optimizer": "adam", "lr": None}
+    given = in_key({"class_path": "CLIPFit", "init_args": settings | {"eps": 1e-3}})
+    assert given == {"optimizer": "adam", "lr": None, "eps": 1e-3}

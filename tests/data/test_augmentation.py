@@ -16,7 +16,7 @@ from torchvision import transforms as T
 from torchvision.transforms import functional as F
 
 from clipbench.data.augmentation import ImagePolicy, augmented_image, crop_box, plain_image, uniforms
-from clipbench.data.samplers import EpochBatches, epoch_order
+from clipbench.data.samplers import EpochBatches, PassBatches, epoch_order
 from clipbench.errors import ConfigError
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -216,6 +216,15 @@ def test_set_epoch_changes_order_and_epoch_and_can_go_back() -> None:
     ]
     batches.set_epoch(0)
     assert list(batches) == first
+
+
+@pytest.mark.parametrize(("length", "size", "passes"), [(5, 2, 3), (5, 100, 2), (4, 4, 1), (1, 3, 7), (0, 3, 2)])
+def test_passes_take_every_image_in_order_and_drop_none(length: int, size: int, passes: int) -> None:
+    batches = PassBatches(length, size, passes)
+    found = list(batches)
+    assert len(found) == len(batches)
+    assert [pair for batch in found for pair in batch] == [(i, k) for k in range(passes) for i in range(length)]
+    assert all(len(batch) == size for batch in found[:-1])
 
 
 GOLDEN_CROP = [(6, 65, 359, 361), 0.020882172797]

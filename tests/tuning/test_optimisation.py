@@ -80,6 +80,16 @@ def test_the_others_have_no_momentum(name: Any, kind: type) -> None:
     assert optimizer_of(Optimisation("sgd", momentum=0.5)).defaults["momentum"] == 0.5
 
 
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_eps_is_theirs_and_torchs_unless_given(name: Any) -> None:
+    assert optimizer_of(Optimisation(name)).defaults["eps"] == 1e-8
+    assert optimizer_of(Optimisation(name, eps=1e-3)).defaults["eps"] == 1e-3
+    with pytest.raises(UnreadSetting, match=r"eps=0\.001 is read by nothing: optimizer sgd has none"):
+        Optimisation("sgd", eps=1e-3)
+    with pytest.raises(ConfigError, match="eps of .* must be above 0, it is 0"):
+        Optimisation(name, eps=0.0)
+
+
 @pytest.mark.parametrize(
     ("schedule", "read"),
     [
