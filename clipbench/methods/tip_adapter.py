@@ -102,7 +102,7 @@ class TipAdapter(Method):
         schedule: ScheduleName | None = None,
         **shared: Any,
     ) -> None:
-        training = {"optimizer": optimizer, "weight_decay": weight_decay, "schedule": schedule}
+        training: dict[str, Any] = {"optimizer": optimizer, "weight_decay": weight_decay, "schedule": schedule}
         if not train_keys:
             given = {name: shared[name] for name in OF_TRAINING if name in shared}
             refuse_unread("without train_keys nothing is trained", **training, **given)
@@ -132,11 +132,14 @@ class TipAdapter(Method):
             return
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         self._refuse_small_cache(torch.from_numpy(ours(data).train_images().labels))
-        bank = FeatureBank.fill(self.backbone, data, self.passes)
+        self.fill(FeatureBank.fill(self.backbone, data, self.passes))
+
+    def fill(self, bank: FeatureBank) -> None:
+        """Put the unit mean of the passes of each image into an entry of its class."""
         with torch.no_grad():
             self.keys.copy_(filled(F.normalize(bank.features.mean(dim=0), dim=-1), bank.labels, self.keys))
-        entries = len(self.classnames) * self.cache_size
-        self.diagnostics |= {"cached_images": len(bank.labels), "empty_entries": entries - len(bank.labels)}
+        images, entries = len(bank.labels), len(self.classnames) * self.cache_size
+        self.diagnostics |= {"cached_images": images, "empty_entries": entries - images}
 
     def _refuse_small_cache(self, labels: Tensor) -> None:
         counts = labels.bincount()

@@ -155,9 +155,7 @@ def check_class_bound_tensors_are_declared(subject: Subject) -> None:
         arguments = dict(method.hparams)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ClipbenchWarning)
-        two, three = (
-            learned_by(method_without_weights(type(method), arguments, classes=number)) for number in (2, 3)
-        )
+        two, three = (learned_by(method_without_weights(type(method), arguments, classes=number)) for number in (2, 3))
     bound = {name for name, tensor in two.items() if tensor.shape != three[name].shape}
     declared = method.class_bound
     assert bound == set(declared), f"shapes follow the classes: {sorted(bound)}; declared: {declared}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from clipbench.bench.plan import make_plan
+from clipbench.bench.run import run_cell
 from clipbench.errors import ConfigError, MethodError, UnknownName, UnreadSetting
 from clipbench.methods.base import Method
 from clipbench.methods.tip_adapter import TipAdapter, cache_logits, filled
@@ -73,9 +76,9 @@ def test_empty_entries_stay_empty_under_training() -> None:
     assert (keys.detach() != before).all(dim=-1).tolist() == [[True, False], [True, True]]
 
 
-@pytest.mark.parametrize(("shots", "size"), [(1, 16), (4, 4)])
-def test_the_cache_of_a_fit(shots: int, size: int, tmp_path: Path) -> None:
-    given = {"model.cache_size": size, "model.passes": 3, "data.shots": shots}
+@pytest.mark.parametrize("size", [4, 16])
+def test_the_cache_of_a_fit(size: int, tmp_path: Path) -> None:
+    shots, given = 4, {"model.cache_size": size, "model.passes": 3}
     with Subject("tip_adapter", tmp_path, settings=given).cli() as cli:
         method, data = cli.model, cli.datamodule
         images, names = images_of(cli), method.classnames
@@ -96,9 +99,20 @@ def test_the_cache_of_a_fit(shots: int, size: int, tmp_path: Path) -> None:
 
 def test_more_images_than_entries_are_refused_before_any_work(tmp_path: Path) -> None:
     with Subject("tip_adapter_f", tmp_path, settings={"model.cache_size": 3}).cli() as cli:
-        with pytest.raises(ConfigError, match=r"has 4 train images and the cache .* 3 entries .* set model.cache_size 4"):
+        with pytest.raises(
+            ConfigError, match=r"has 4 train images and the cache .* 3 entries .* set model.cache_size 4"
+        ):
             cli.trainer.fit(cli.model, datamodule=cli.datamodule)
         assert not cli.model.keys.any()
+
+
+def test_one_image_a_class_fills_one_of_sixteen_entries(tmp_path: Path) -> None:
+    subject = Subject("tip_adapter_f", tmp_path, settings={"model.cache_size": 16, "model.passes": 2})
+    (planned,) = make_plan(replace(subject.request(), shots=1), tmp_path / "runs").cells
+    record = run_cell(planned, tmp_path / "runs").record
+    assert record is not None
+    assert record.ok, record.error
+    assert record.data["diagnostics"] == {"cached_images": 5, "empty_entries": 75}
 
 
 def test_only_f_has_settings_of_training(make: Callable[..., Method]) -> None:

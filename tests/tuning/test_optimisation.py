@@ -86,7 +86,7 @@ def test_eps_is_theirs_and_torchs_unless_given(name: Any) -> None:
     assert optimizer_of(Optimisation(name, eps=1e-3)).defaults["eps"] == 1e-3
     with pytest.raises(UnreadSetting, match=r"eps=0\.001 is read by nothing: optimizer sgd has none"):
         Optimisation("sgd", eps=1e-3)
-    with pytest.raises(ConfigError, match="eps of .* must be above 0, it is 0"):
+    with pytest.raises(ConfigError, match=f"eps of {name} must be above 0, it is 0"):
         Optimisation(name, eps=0.0)
 
 

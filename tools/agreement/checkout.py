@@ -10,7 +10,7 @@ import importlib
 import subprocess
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ import torch
 from torch import nn
 
 NAMES = {
-    "dassl.engine": ("TRAINER_REGISTRY", "TrainerX", "TrainerXU"),
+    "dassl.engine": ("TRAINER_REGISTRY", "SimpleTrainer", "TrainerX", "TrainerXU"),
     "dassl.metrics": ("compute_accuracy",),
     "dassl.utils": (
         "load_pretrained_weights", "load_checkpoint", "save_checkpoint", "count_num_param", "set_random_seed",
-        "mkdir_if_missing",
+        "mkdir_if_missing", "AverageMeter", "MetricMeter",
     ),
     "dassl.optim": ("build_optimizer", "build_lr_scheduler"),
     "dassl.data": ("DataManager",),
@@ -61,18 +61,26 @@ def _staying(to: Any) -> Any:
     return stay
 
 
+def stand_in(name: str, **content: Any) -> types.ModuleType:
+    """A module that holds this and nothing else."""
+    module = types.ModuleType(name)
+    vars(module).update(content)
+    return module
+
+
 @contextmanager
-def official(folder: Path, *modules: str) -> Iterator[list[Any]]:
+def official(folder: Path, *modules: str, instead: Iterable[types.ModuleType] = ()) -> Iterator[list[Any]]:
     """Within this context official modules are imported, and run without a GPU.
 
     Args:
         folder: of the checkout, or the folder inside it that its `train.py` lies in.
         modules: to import, as "trainers.coop".
+        instead: of modules that these import and the comparison does not need.
     """
     paths, known = list(sys.path), set(sys.modules)
     sys.path.insert(0, str(folder.resolve()))
     with (
-        mock.patch.dict(sys.modules, _framework()),
+        mock.patch.dict(sys.modules, _framework() | {module.__name__: module for module in instead}),
         mock.patch.object(torch.Tensor, "cuda", lambda self, *a, **k: self),
         mock.patch.object(nn.Module, "cuda", lambda self, *a, **k: self),
         mock.patch.object(torch.Tensor, "to", _staying(torch.Tensor.to)),
