@@ -195,6 +195,7 @@ if __name__ == "__main__":
         "tip_adapter_f",
         "gaopengcuhk/Tip-Adapter",
         "the last epoch, not the best one on test images; no search of alpha and beta on val images; a short "
-        "last batch is dropped; float32 instead of half; CLIP's scale instead of the number 100; zero-shot for novel classes",
+        "last batch is dropped; float32 instead of half; CLIP's scale instead of the number 100; zero-shot for "
+        "novel classes",
         bounds,
     )
