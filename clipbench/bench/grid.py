@@ -29,11 +29,13 @@ class Progress:
         console: where lines go.
         total: number of cells to run.
         stop: whether the user wants to stop.
+        several_shots: whether cells differ by their number of shots, which a line then says.
     """
 
     console: Console
     total: int
     stop: StopSignal
+    several_shots: bool = False
 
     def __post_init__(self) -> None:
         self.start = time.perf_counter()
@@ -64,7 +66,9 @@ class Progress:
         cell = planned.cell
         spent = time.perf_counter() - self.start
         left = spent / self.finished * (self.total - self.finished)
-        head = f"[{self.finished:>{len(str(self.total))}}/{self.total}] {cell.recipe} {cell.dataset} seed {cell.seed}"
+        shots = f" {cell.shots} shots" if self.several_shots else ""
+        count = f"[{self.finished:>{len(str(self.total))}}/{self.total}]"
+        head = f"{count} {cell.recipe} {cell.dataset}{shots} seed {cell.seed}"
         if not record.ok:
             self.failed += 1
             self.failures.add(planned.key)
@@ -121,7 +125,7 @@ def run_bench(
         if plan.absent:
             raise DataError(absent_weights(plan.absent))
         return 0
-    progress = Progress(console, len(todo), StopSignal())
+    progress = Progress(console, len(todo), StopSignal(), bool(request.more_shots))
     if todo:
         RecordStore(plan.folder).check_writable()
         for line in repeated(todo):
@@ -172,12 +176,13 @@ def headline(plan: Plan) -> str:
     request = plan.request
     recipes = ", ".join(recipe.name for recipe in request.recipes[:8]) + (", ..." if len(request.recipes) > 8 else "")
     several = f"{len(request.recipes)} recipes x " if len(request.recipes) > 1 else ""
+    several += f"{len(request.all_shots)} numbers of shots x " if request.more_shots else ""
     datasets = len({planned.cell.dataset for planned in plan.cells})
     asked, others = len(plan.cells) - len(plan.others), {planned.cell.recipe for planned in plan.others}
     before = f" and {len(plan.others)} of {', '.join(sorted(others))} to start from" if others else ""
     done = len(plan.cells) - len(plan.to_run)
     return (
-        f"{recipes}: suite {request.suite.name}, {request.protocol}, {request.shots} shots, "
+        f"{recipes}: suite {request.suite.name}, {request.protocol}, {', '.join(map(str, request.all_shots))} shots, "
         f"{several}{datasets} datasets x {len(request.seeds)} seeds = {asked} cells{before}, {done} done already"
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import json
 from collections import defaultdict
 from contextlib import suppress
@@ -89,6 +90,7 @@ class _Planner:
     """Plans recipe by recipe and dataset by dataset; remembers what is planned already.
 
     Attributes:
+        request: what is planned at the moment: the whole request, for one number of shots.
         planned: key to cell, each after the one that it starts from.
         asked: keys of the cells of the request itself.
         problems: what is wrong with data and weights, by dataset, or "" where it is no dataset's.
@@ -114,10 +116,12 @@ class _Planner:
         """
         wrong: dict[str, ClipbenchError] = {}
         vouch_for(self.request.recipes)
-        for recipe in self.request.recipes:
+        whole = self.request
+        for request, recipe in itertools.product(whole.each_shots(), whole.recipes):
+            self.request = request
             try:
-                user = without_learner(self.request.user, recipe)
-                for dataset in self.request.suite.choose(list(self.request.datasets)):
+                user = without_learner(whole.user, recipe)
+                for dataset in whole.suite.choose(list(whole.datasets)):
                     self.asked |= {one.key for one in self.cells_of(recipe, dataset, user).values()}
             except (ConfigError, BackboneError, MethodError) as error:
                 wrong[recipe.name] = error

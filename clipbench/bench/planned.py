@@ -84,16 +84,22 @@ def absent_weights(backbones: Iterable[str]) -> str:
 
 
 def estimate(plan: Plan) -> float | None:
-    """Seconds of one process for the undone cells, from the records of the same recipe there are; None without any."""
-    known: dict[tuple[str, str], list[float]] = {}
+    """Seconds of one process for the undone cells, from the records of the same recipe there are; None without any.
+
+    Those of the same dataset and number of shots count where there are some, else those as near as there are.
+    """
+    known: dict[tuple[str, str, int], list[float]] = {}
     for record in RecordStore(plan.folder).all():
         if record.ok and record.cost.get("total_seconds"):
-            known.setdefault((record.cell.recipe, record.cell.dataset), []).append(record.cost["total_seconds"])
+            place = (record.cell.recipe, record.cell.dataset, record.cell.shots)
+            known.setdefault(place, []).append(record.cost["total_seconds"])
     total = 0.0
     for planned in plan.to_run:
-        times = known.get((planned.cell.recipe, planned.cell.dataset)) or [
-            second for (recipe, _), seconds in known.items() if recipe == planned.cell.recipe for second in seconds
-        ]
+        cell = planned.cell
+        own = [(place, seconds) for place, seconds in known.items() if place[0] == cell.recipe]
+        alike = [(place, seconds) for place, seconds in own if place[2] == cell.shots] or own
+        same = [(place, seconds) for place, seconds in alike if place[1] == cell.dataset] or alike
+        times = [second for _, seconds in same for second in seconds]
         if not times:
             return None
         total += sorted(times)[len(times) // 2]

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from clipbench.bench.plan import Plan
 
 SEEDS = "1,2,3"
-OF_A_GRID = {
-    "suite": "mini", "shots": 16, "protocol": "base_to_novel", "backbone": None, "setting": "paper", "set": [],
+OF_A_GRID: dict[str, Any] = {
+    "suite": "mini", "shots": "16", "protocol": "base_to_novel", "backbone": None, "setting": "paper", "set": [],
     "config": [], "jobs": None,
 }  # fmt: skip
 """Options that a record says by itself, with their defaults."""
@@ -45,7 +45,7 @@ def add_grid(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--suite", default="mini", help="mini (default), clip11, or a YAML file")
     parser.add_argument("--datasets", default="", help="some of the suite's datasets, separated by commas")
     parser.add_argument("--seeds", default=SEEDS)
-    parser.add_argument("--shots", type=int, default=16)
+    parser.add_argument("--shots", default="16", help="images per class (default: 16); several as 1,2,4,8,16")
     parser.add_argument("--protocol", default="base_to_novel", help="base_to_novel (default) or few_shot")
     parser.add_argument("--backbone", default=None, help="instead of the suite's, for example ViT-B-32/openai")
     parser.add_argument("--setting", default="paper", choices=["paper", "fixed"], help="fixed: no override by dataset")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from clipbench.backbone.spec import usual_name
 from clipbench.errors import ClipbenchError, ConfigError, raise_together
@@ -39,6 +39,7 @@ class Request:
         datasets: keys of the suite, empty: all.
         seeds: seeds of the draw and the training.
         shots: images per class.
+        more_shots: further numbers of images per class, for each of which the grid is asked for once more.
         protocol: name of the protocol.
         backbone: instead of the suite's.
         setting: `paper` or `fixed`.
@@ -56,6 +57,17 @@ class Request:
     setting: str = "paper"
     data_root: str | None = None
     user: tuple[Config, ...] = field(default=(), hash=False)
+    more_shots: tuple[int, ...] = ()
+
+    @property
+    def all_shots(self) -> tuple[int, ...]:
+        """Every number of images per class that is asked for."""
+        return (self.shots, *self.more_shots)
+
+    def each_shots(self) -> Iterator[Request]:
+        """The same for one number of images per class after another."""
+        for shots in self.all_shots:
+            yield replace(self, shots=shots, more_shots=())
 
 
 def request_from(options: argparse.Namespace) -> Request:
@@ -75,8 +87,7 @@ def request_from(options: argparse.Namespace) -> Request:
         raise ConfigError("--method names no recipe (clipbench list methods)")
     if options.jobs is not None and options.jobs < 1:
         raise ConfigError(f"--jobs {options.jobs}: at least one process is needed")
-    if not 1 <= options.shots <= MOST_SHOTS:
-        raise ConfigError(f"--shots {options.shots}: images per class, from 1 to {MOST_SHOTS}")
+    shots = requested_shots(str(options.shots))
     words = requested_names(options.seeds)
     if not all(re.fullmatch(r"-?[0-9]+", word) for word in words):
         raise ConfigError(f"--seeds '{options.seeds}': seeds are whole numbers separated by commas")
@@ -97,10 +108,22 @@ def request_from(options: argparse.Namespace) -> Request:
     raise_together(wrong, "recipe")
     return Request(
         recipes=tuple(loaded),
-        suite=suite, datasets=datasets, seeds=tuple(dict.fromkeys(seeds)), shots=options.shots,
+        suite=suite, datasets=datasets, seeds=tuple(dict.fromkeys(seeds)), shots=shots[0],
         protocol=options.protocol, backbone=backbone, setting=options.setting,
-        data_root=options.root, user=tuple(user),
+        data_root=options.root, user=tuple(user), more_shots=shots[1:],
     )  # fmt: skip
+
+
+def requested_shots(text: str) -> tuple[int, ...]:
+    """`1,2,4` as numbers of images per class, each once.
+
+    Raises:
+        ConfigError: not such numbers.
+    """
+    words = requested_names(text)
+    if not words or not all(re.fullmatch(r"[0-9]{1,7}", word) and 1 <= int(word) <= MOST_SHOTS for word in words):
+        raise ConfigError(f"--shots {text}: images per class, from 1 to {MOST_SHOTS}; several are separated by commas")
+    return tuple(dict.fromkeys(map(int, words)))
 
 
 def read_layer(name: str) -> Config:

@@ -31,7 +31,8 @@ class Leaderboard:
     Attributes:
         frame: the rows that are shown, see `aggregate.COLUMNS`; `frame.attrs["notes"]` says what is odd.
         folder: where the files are.
-        files: by ending (`csv`, `md`, `tex`, `png`, `pdf`; `cost.png` and `cost.pdf` of accuracy against cost).
+        files: by ending (`csv`, `md`, `tex`, `png`, `pdf`; `cost.png` and `cost.pdf` of accuracy against cost,
+            `curves.png` and `curves.pdf` of accuracy over the shots).
         unwritten: why the first of those that are not there could not be written.
     """
 
@@ -170,6 +171,8 @@ def write_leaderboard(
 ) -> Leaderboard:
     """Writes `leaderboard.csv`, `.md`, `.tex` and the figures `scatter` and `accuracy_vs_cost` (`.png`, `.pdf`).
 
+    Where there are several numbers of shots, also `learning_curves`.
+
     The files average over the suite wherever some row is complete over it; what is shown averages over what was asked.
 
     Args:
@@ -188,6 +191,7 @@ def write_leaderboard(
     from clipbench.report.cost_figure import accuracy_vs_cost
     from clipbench.report.drawing import save_figure
     from clipbench.report.figures import figure
+    from clipbench.report.shots_figure import NAME, learning_curves
 
     folder, planned, scan = Path(folder), list(expected or ()), RecordStore(folder).scan()
     frame = frame_of(scan, planned, datasets, note)
@@ -204,8 +208,13 @@ def write_leaderboard(
         saved = save_figure(accuracy_vs_cost(kept), folder / "accuracy_vs_cost")
         return {f"cost.{ending}": path for ending, path in saved.items()}
 
+    def curves() -> dict[str, Path]:
+        drawn = learning_curves(kept)
+        saved = save_figure(drawn, folder / NAME) if drawn is not None else {}
+        return {f"curves.{ending}": path for ending, path in saved.items()}
+
     parts = [partial(texts, ending) for ending in ("csv", "md", "tex")]
-    files, unwritten = written([*parts, lambda: save_figure(figure(kept), folder / "scatter"), costs])
+    files, unwritten = written([*parts, lambda: save_figure(figure(kept), folder / "scatter"), costs, curves])
     return Leaderboard(shown, folder, files, unwritten)
 
 

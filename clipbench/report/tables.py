@@ -20,6 +20,7 @@ from clipbench.report.aggregate import AVERAGE, COLUMNS, JOINT
 from clipbench.report.escaping import csv_text, latex_text, markdown_line, markdown_text
 from clipbench.report.joint_tables import with_joint
 from clipbench.report.layout import DASH, PARTIAL, Grid, Line, Section, Shown, sections
+from clipbench.report.shots_tables import with_shots
 
 PERCENT = [
     "base", "novel", "accuracy", "h", "h_mean", "base_std", "novel_std", "h_vs_default", "h_vs_zero_shot",
@@ -61,7 +62,7 @@ def render(frame: pd.DataFrame, format: str = "text", width: int = 100, beside: 
 
 def layout_of(frame: pd.DataFrame, beside: Sequence[Section] = ()) -> tuple[list[Section], list[str]]:
     """The sections of a frame, with more below, and its notes."""
-    return [*with_joint(frame, sections(frame)), *beside], list(frame.attrs.get("notes", []))
+    return [*with_shots(frame, with_joint(frame, sections(frame))), *beside], list(frame.attrs.get("notes", []))
 
 
 def csv(frame: pd.DataFrame, columns: Sequence[str] = COLUMNS) -> str:
@@ -172,11 +173,13 @@ def terminal(sections: Sequence[Section], notes: Sequence[str] = (), width: int 
         width: columns of the terminal; numbers are never cut, a table with many recipes goes on below itself.
     """
     shown: list[Table | Text] = []
-    for section in sections:
+    for section, following in zip(sections, [*sections[1:], None], strict=True):
         shown.append(Text(printable(_title(section)), style="bold"))
         shown += [_rich(grid.title, *_columns(grid, width)) for grid in [section.summary, *section.beside]]
         shown += _by_dataset(section, width) if any(grid.in_terminal for grid in section.details) else []
-        shown += [Text(printable(section.caption), style="dim"), *map(_note, section.notes)]
+        if following is None or following.caption != section.caption:  # what several say stands once, below them
+            shown.append(Text(printable(section.caption), style="dim"))
+        shown += map(_note, section.notes)
     return shown + list(map(_note, notes))
 
 
@@ -201,8 +204,9 @@ def _by_dataset(section: Section, width: int) -> list[Table]:
     single = len(section.summary.lines) == 1
     details = [grid for grid in section.details if grid.in_terminal]
     grids = details if single else details[-1:]
+    of_one = single and all(len(grid.lines) == 1 for grid in grids)
     columns = [
-        (grid.title.split()[0] if single else _label(line).plain, [_rich_entry(entry) for entry in line.entries])
+        (grid.title.split()[0] if of_one else _label(line).plain, [_rich_entry(entry) for entry in line.entries])
         for grid in grids
         for line in grid.lines
     ]
@@ -220,7 +224,7 @@ def _by_dataset(section: Section, width: int) -> list[Table]:
             block, used = [], 0
         block.append((head, entries))
         used += wide
-    title = "By dataset" if single else grids[0].title
+    title = "By dataset" if of_one else grids[0].title
     left = len(datasets) - len(run)
     title += f" ({left} without a cell left out)" if left else ""
     return [

@@ -35,6 +35,14 @@ def test_words_are_separated_by_commas_or_blanks_and_meant_once() -> None:
     assert (request.seeds, request.datasets) == ((2, 1), ("dtd", "eurosat"))
 
 
+def test_several_numbers_of_shots_are_as_many_grids() -> None:
+    request = asked(shots="4,1 16,4")
+    assert (request.shots, request.more_shots, request.all_shots) == (4, (1, 16), (4, 1, 16))
+    single = [asked(shots=shots) for shots in (4, 1, 16)]
+    assert list(request.each_shots()) == single
+    assert list(single[0].each_shots()) == [single[0]]
+
+
 def test_what_a_config_says_for_readers_changes_nothing(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("title: Mine\nparameters: 7\ntrainer: {max_epochs: 3}\n")
@@ -57,6 +65,11 @@ def test_what_a_config_says_for_readers_changes_nothing(tmp_path: Path) -> None:
         ({"seeds": "9" * 5000}, ConfigError, "from 0 to 4294967295"),
         ({"shots": 0}, ConfigError, "images per class, from 1 to"),
         ({"shots": 10**9}, ConfigError, "images per class, from 1 to"),
+        ({"shots": "1,0"}, ConfigError, "images per class, from 1 to"),
+        ({"shots": "1,two"}, ConfigError, "--shots 1,two"),
+        ({"shots": "1.5"}, ConfigError, "several are separated by commas"),
+        ({"shots": ","}, ConfigError, "images per class"),
+        ({"shots": "9" * 5000}, ConfigError, "images per class"),
         ({"jobs": 0}, ConfigError, "at least one process"),
         ({"protocol": "base2novel"}, UnknownName, "base_to_novel"),
     ],
