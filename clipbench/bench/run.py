@@ -251,9 +251,7 @@ def joint_outcome(method: Method, task: Task) -> dict[str, Any]:
     """
     if common := task.in_both_halves:
         names = ", ".join(f"'{name}'" for name in common[:3])
-        return {
-            "no_joint": f"{len(common)} class names stand in both halves, as {names}: nothing could tell them apart"
-        }
+        return {"no_joint": f"class names in both halves ({names}): nothing could tell them apart"}
     joint = method.evaluation.joint
     correct = joint.correct() if joint is not None else {}
     if joint is None or not correct:

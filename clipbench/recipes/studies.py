@@ -76,6 +76,7 @@ class Study:
     """A study as its file says it; attributes are those of the schema.
 
     Attributes:
+        shots: numbers of images per class, rising.
         variants: the default first, then recipes that axes stand around, those of the axes, the references; each once.
     """
 
@@ -87,7 +88,7 @@ class Study:
     backbone: str | None
     datasets: tuple[str, ...]
     seeds: tuple[int, ...]
-    shots: int
+    shots: tuple[int, ...]
     minutes: float
     variants: tuple[Variant, ...]
     axes: tuple[Axis, ...]
@@ -120,8 +121,9 @@ class Study:
                 raise UnknownName(f"variant of study {self.name}", label, labels)
         return Request(
             recipes=tuple(v.as_recipe() for v in self.variants if not only or v.label in only),
-            suite=load_suite(self.suite), datasets=self.datasets, seeds=self.seeds, shots=self.shots,
+            suite=load_suite(self.suite), datasets=self.datasets, seeds=self.seeds, shots=self.shots[0],
             protocol=self.protocol, backbone=self.backbone and usual_name(self.backbone), data_root=data_root,
+            more_shots=self.shots[1:],
         )  # fmt: skip
 
 
@@ -152,6 +154,7 @@ def study_from(content: Any, origin: str, folder: Path | None = None) -> Study:
     protocol(content.get("protocol", "base_to_novel"))
     default = content["default"]
     axes = content["axes"]
+    shots = content["shots"] if isinstance(content["shots"], list) else [content["shots"]]
     labels = [default["label"], *(entry["label"] for entry in content["variants"])]
     centres = dict.fromkeys(entry["around"] for entry in axes.values() if entry.get("around", labels[0]) not in labels)
     variants = [Variant(default["label"], _recipe(default["recipe"], folder), default.get("set", {}))]
@@ -181,7 +184,7 @@ def study_from(content: Any, origin: str, folder: Path | None = None) -> Study:
     return Study(
         name=content["name"], title=content["title"], question=_line(content["question"]), suite=content["suite"],
         protocol=content.get("protocol", "base_to_novel"), backbone=content.get("backbone"), datasets=datasets,
-        seeds=tuple(content["seeds"]), shots=content["shots"], minutes=content["minutes"], variants=tuple(variants),
+        seeds=tuple(content["seeds"]), shots=tuple(sorted(shots)), minutes=content["minutes"], variants=tuple(variants),
         axes=tuple(_axis(name, entry, variants, origin) for name, entry in axes.items()),
         figures=tuple(content["figures"]), caption=_line(content.get("caption", "")),
     )  # fmt: skip

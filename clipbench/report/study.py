@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +15,7 @@ import pandas as pd
 
 from clipbench.errors import RecordError
 from clipbench.records.store import Record, RecordStore, write_text
-from clipbench.report.aggregate import AVERAGE, COLUMNS, Row, aggregate, cells_of, rows_of, score_of
+from clipbench.report.aggregate import AVERAGE, COLUMNS, SPREADS, Row, aggregate, cells_of, grouped, rows_of, score_of
 from clipbench.report.axes_figure import Panel, accuracy_over_axes
 from clipbench.report.cost_figure import canvas, draw_costs
 from clipbench.report.drawing import save_figure
@@ -23,6 +24,7 @@ from clipbench.report.labels import place_labels
 from clipbench.report.layout import Section
 from clipbench.report.leaderboard import left_out, print_files, written
 from clipbench.report.select import Planned, select
+from clipbench.report.shots_figure import NAME, learning_curves
 from clipbench.report.study_tables import BESIDE, scope_of, study_sections
 from clipbench.report.tables import csv, latex, markdown, terminal
 
@@ -125,20 +127,22 @@ def study_frame(study: Study, records: Path, expected: Iterable[Planned]) -> pd.
         raise RecordError(f"there is no record of study {study.name} in {records}")
     chosen = select(mine, [some for some in planned if some.cell.recipe in labels], apart=False)
     there = {
-        (cell.recipe, cell.dataset, cell.seed)
+        (cell.recipe, cell.dataset, cell.seed, cell.shots)
         for cell in [*(record.cell for record in chosen.records), *chosen.missing]
     }
     like = mine[0].cell
     absent = [
-        dataclasses.replace(like, recipe=label, dataset=dataset, seed=seed)
-        for label in labels
-        for dataset in study.datasets
-        for seed in study.seeds
-        if (label, dataset, seed) not in there
+        dataclasses.replace(like, recipe=label, dataset=dataset, seed=seed, shots=shots)
+        for label, dataset, seed, shots in itertools.product(labels, study.datasets, study.seeds, study.shots)
+        if (label, dataset, seed, shots) not in there
     ]
     board = aggregate(cells_of(chosen.records), [*chosen.missing, *absent], {like.suite: study.datasets})
-    rows = {(row["recipe"], row["dataset"]): row for row in rows_of(board)}
-    frame = pd.DataFrame(_placed(study, rows), columns=[*OWN, *COLUMNS])
+    by_shots = grouped(rows_of(board), ["shots"])
+    placed = [
+        row for shots in study.shots
+        for row in _placed(study, {(row["recipe"], row["dataset"]): row for row in by_shots[(shots,)]})
+    ]  # fmt: skip
+    frame = pd.DataFrame(placed, columns=[*OWN, *COLUMNS, *SPREADS])
     frame.attrs["notes"] = [*chosen.notes, *left_out(scan.problems)]
     frame.attrs["test_images"] = {
         record.cell.dataset: {name: split["total"] for name, split in record.splits.items()}
@@ -151,7 +155,7 @@ def _belongs(record: Record, study: Study, labels: Sequence[str]) -> bool:
     cell = record.cell
     return (
         cell.recipe in labels and cell.dataset in study.datasets and cell.seed in study.seeds
-        and cell.shots == study.shots
+        and cell.shots in study.shots
     )  # fmt: skip
 
 
@@ -182,8 +186,12 @@ def _score(row: Row) -> float:
 
 
 def study_figures(study: Study, frame: pd.DataFrame, scope: str) -> dict[str, Figure]:
-    """The figures that the study asks for, by file name without ending."""
-    rows = rows_of(frame)
+    """The figures that the study asks for, by file name without ending; of several numbers of shots at the most.
+
+    Then learning curves stand beside them.
+    """
+    rows = [row for row in rows_of(frame) if row["shots"] == study.shots[-1]]
+    scope += f" Drawn at {study.shots[-1]} shots." if len(study.shots) > 1 else ""
     averages: dict[str, Row] = {row["recipe"]: row for row in rows if row["dataset"] == AVERAGE}
     title = f"{figure_text(study.title)}\n{textwrap.fill(figure_text(scope), 120)}"
     drawn: dict[str, Figure] = {}
@@ -200,7 +208,8 @@ def study_figures(study: Study, frame: pd.DataFrame, scope: str) -> dict[str, Fi
             joined = [axis.name for axis in study.axes if axis.numeric]
             place_labels(figure, draw_costs(axes, list(averages.values()), x, groups=groups, joined=joined))
             drawn[f"accuracy_vs_{x}"] = figure
-    return drawn
+    curves = learning_curves(frame)
+    return drawn | ({NAME: curves} if curves is not None else {})
 
 
 def _panel(axis: Axis) -> Panel:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from clipbench.report.aggregate import AVERAGE, Row, rows_of
+from clipbench.report.aggregate import AVERAGE, Row, grouped, rows_of
 from clipbench.report.layout import (
     COST_CAPTION,
     DASH,
@@ -27,6 +27,7 @@ from clipbench.report.layout import (
     is_whole,
     measures,
 )
+from clipbench.report.shots_tables import with_shots
 
 if TYPE_CHECKING:
     from clipbench.recipes.studies import Study
@@ -40,24 +41,26 @@ def scope_of(study: Study, suite_size: int) -> str:
     names = list(study.datasets)
     listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
     some = f" ({len(names)} of the suite's {suite_size})" if len(names) < suite_size else ""
-    seeds = ", ".join(map(str, study.seeds))
+    seeds, shots = (", ".join(map(str, numbers)) for numbers in (study.seeds, study.shots))
     return (
-        f"Suite {Path(study.suite).stem}, {PROTOCOLS.get(study.protocol, study.protocol)}, {study.shots} shots; "
+        f"Suite {Path(study.suite).stem}, {PROTOCOLS.get(study.protocol, study.protocol)}, {shots} shots; "
         f"dataset{'s' * (len(names) > 1)} {listed}{some}; "
         + (f"seeds {seeds}." if len(study.seeds) > 1 else f"one seed ({seeds}), so no spread is known.")
     )
 
 
 def study_sections(study: Study, frame: pd.DataFrame, scope: str, note: str = "") -> list[Section]:
-    """The tables: first what stands beside, then an axis each."""
-    rows = rows_of(frame)
-    averages = [row for row in rows if row["dataset"] == AVERAGE]
+    """The tables: first what stands beside, then an axis each; for each number of shots, and then over the shots."""
+    averages = [row for row in rows_of(frame) if row["dataset"] == AVERAGE]
     caption = " ".join(filter(None, [scope, *_caption(study, frame, averages), study.caption, note]))
     beside = "The default" if len(study.axes) == 1 else "The defaults"
-    shown = [_section(rows, BESIDE, "Recipe", f"{beside} and what stands beside", caption)]
-    for axis in study.axes:
-        shown.append(_section(rows, axis.name, "Value", f"{axis.name}, around {axis.centre}", scope))
-    return shown
+    shown = []
+    for (shots,), rows in grouped(rows_of(frame), ["shots"]).items():
+        at = f", {shots} shot{'s' * (shots != 1)}" if len(study.shots) > 1 else ""
+        shown.append(_section(rows, BESIDE, "Recipe", f"{beside} and what stands beside{at}", caption))
+        for axis in study.axes:
+            shown.append(_section(rows, axis.name, "Value", f"{axis.name}, around {axis.centre}{at}", scope))
+    return with_shots(frame, shown)
 
 
 def _section(rows: Sequence[Row], axis: str, head: str, title: str, caption: str) -> Section:
@@ -137,7 +140,10 @@ def standard_error(study: Study, frame: pd.DataFrame) -> float:
     lower it.
     """
     totals = frame.attrs["test_images"]
-    rows = [row for row in rows_of(frame) if row["axis"] == BESIDE and row["recipe"] == study.default.label]
+    rows = [
+        row for row in rows_of(frame)
+        if (row["axis"], row["recipe"], row["shots"]) == (BESIDE, study.default.label, study.shots[-1])
+    ]  # fmt: skip
     parts = [row for row in rows if row["dataset"] != AVERAGE]
     whole = next(row for row in rows if row["dataset"] == AVERAGE)
     if math.isnan(whole["h"]) or whole["h"] == 0:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from clipbench.bench.run import joint_outcome
 from clipbench.data.task import Task, TestSplit
 from clipbench.methods.answers import Answers, divided
 from clipbench.methods.joint import Joint, count_pairs
@@ -75,6 +76,32 @@ def test_no_halves_where_a_name_stands_in_both_or_all_is_trained() -> None:
     assert Task("x", None, BASE.classnames, (BASE, NOVEL)).halves == (BASE, NOVEL)
     assert Task("x", None, BASE.classnames, (BASE, both)).halves is None
     assert Task("x", None, BASE.classnames, (TestSplit("all", BASE.classnames, True),)).halves is None
+
+
+def test_a_record_says_why_two_halves_were_not_measured_together(make: Callable[..., Any]) -> None:
+    both = TestSplit("novel", ("c", "d", "a"), False)
+    said = joint_outcome(make(ZeroShot), Task("x", None, BASE.classnames, (BASE, both)))
+    assert said == {"no_joint": "class names in both halves ('a', 'c'): nothing could tell them apart"}
+    assert joint_outcome(make(ZeroShot), Task("x", None, BASE.classnames, (BASE,))) == {}, "there are no two halves"
+
+
+@given(st.permutations(range(5)), st.integers(1, 6))
+def test_a_half_without_a_right_image_wins_no_pair(order: list[int], images_: int) -> None:
+    joint = Joint(BASE, NOVEL)
+    logits = torch.tensor([order] * images_, dtype=torch.float32)
+    joint.update(BASE, logits[:, :3], logits, logits[:, :3].argmin(dim=-1))
+    joint.update(NOVEL, logits[:, 3:], logits, logits[:, 3:].argmax(dim=-1))
+    pairs = joint.pairs()
+    assert (pairs.won, pairs.tied, pairs.total, pairs.auc) == (0, 0, images_**2, 0)
+    assert not joint.correct()["base"].any()
+
+
+@given(st.integers(1, 6), st.integers(1, 6))
+def test_equal_scores_count_half(base: int, novel: int) -> None:
+    joint, row = Joint(BASE, NOVEL), torch.tensor([[2.0, 1, 0, 0, -1]])
+    joint.update(BASE, row[:, :3].expand(base, -1), row.expand(base, -1), torch.zeros(base, dtype=torch.long))
+    joint.update(NOVEL, row[:, 3:].expand(novel, -1), row.expand(novel, -1), torch.zeros(novel, dtype=torch.long))
+    assert (joint.pairs().won, joint.pairs().tied, joint.pairs().auc) == (0, base * novel, 50)
 
 
 logit_rows = st.lists(st.floats(-30, 30), min_size=5, max_size=5)

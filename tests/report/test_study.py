@@ -218,3 +218,24 @@ def test_figures_have_a_panel_per_axis_and_a_band_at_the_default(frame: pd.DataF
         figure.canvas.draw()
         pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(int)  # type: ignore[attr-defined]
         assert np.ptp(pixels, axis=-1).max() == 0, "readable in grey"
+
+
+def test_at_several_numbers_of_shots_each_has_its_tables_and_there_are_learning_curves(tmp_path: Path) -> None:
+    several = study(shots=[2, 1], protocol="few_shot")
+    assert (several.shots, several.request().all_shots) == ((1, 2), (1, 2))
+    some = outcomes(protocol="few_shot") + outcomes(
+        {label: (base - 5, novel) for label, (base, novel) in SCORES.items()}, protocol="few_shot", shots=1
+    )
+    write(tmp_path, some)
+    board = write_study(several, tmp_path, tmp_path / "out", planned(some))
+    axes = 1 + len(several.axes)
+    titles = [section.title for section in board.sections]
+    assert [title.rpartition(", ")[2] for title in titles] == ["1 shot"] * axes + ["2 shots"] * axes + ["2 shots"]
+    assert titles[-1].endswith("setting paper, 1, 2 shots")
+    assert {"learning_curves.pdf", "learning_curves.png"} <= set(board.files)
+    frame = board.frame[board.frame.dataset == "average"]
+    for shots in (1, 2):
+        own = frame[(frame.shots == shots) & (frame.axis == "weight")].set_index("value")
+        difference = own.loc["10", "accuracy"] - own.loc["8", "accuracy"]
+        assert own.loc["10", "h_vs_default"] == pytest.approx(difference)
+    assert scope_of(several, 11).startswith("Suite mini, few-shot, all classes, 1, 2 shots; ")
