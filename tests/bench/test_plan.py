@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +80,17 @@ def test_a_setting_that_came_later_moves_no_key_while_nobody_gives_it() -> None:
     assert in_key({"class_path": "CLIPFit", "init_args": settings}) == {"optimizer": "adam", "lr": None}
     given = in_key({"class_path": "CLIPFit", "init_args": settings | {"eps": 1e-3}})
     assert given == {"optimizer": "adam", "lr": None, "eps": 1e-3}
+
+
+def test_what_values_were_chosen_on_moves_no_key_and_no_row(tmp_path: Path) -> None:
+    """It is part of neither, so that what is known of a recipe may be said later."""
+    recipe = load_recipe("clipfit")
+    silent = replace(
+        recipe,
+        overrides=tuple({k: v for k, v in entry.items() if k != "selected_on"} for entry in recipe.overrides),
+    )
+    grid = {"suite": load_suite("mini"), "datasets": ("dtd",), "seeds": (1,), "shots": 2}
+    (said,), (unsaid,) = (make_plan(Request((one,), **grid), tmp_path).cells for one in (recipe, silent))
+    assert said.key == unsaid.key
+    assert said.provenance["selected_on"]["model.lr"]
+    assert unsaid.provenance == said.provenance | {"selected_on": {}}

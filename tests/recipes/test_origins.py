@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from clipbench.recipes.origins import chosen_on_labels
-from clipbench.recipes.recipe import Recipe, from_dotted
+from clipbench.recipes.recipe import Recipe, from_dotted, load_recipe
 from clipbench.recipes.request import Request
 from clipbench.recipes.suites import load_suite
 
@@ -47,3 +47,11 @@ def test_what_a_user_sets_is_theirs_and_their_file_may_say_how_it_was_chosen() -
     own = {"overrides": [{"dataset": "dtd", "set": {"model.lr": 0.5}, "selected_on": "my photos"}]}
     assert chosen("dtd", own) == {"model.lr": "my photos", "trainer.max_epochs": OURS}
     assert chosen("food101", own) == {"model.lr": OURS, "trainer.max_epochs": OURS}
+
+
+@pytest.mark.parametrize(("setting", "chosen_by_dataset"), [("paper", True), ("fixed", False)])
+def test_published_values_by_dataset_count_where_they_act(setting: str, chosen_by_dataset: bool) -> None:
+    recipe = load_recipe("tip_adapter")
+    request = Request((recipe,), load_suite("clip11"), ("dtd", "oxford_pets"), (1,), setting=setting)
+    assert ("model.alpha" in chosen_on_labels(request, recipe, "dtd")) == chosen_by_dataset
+    assert chosen_on_labels(request, recipe, "oxford_pets") == {}
