@@ -89,6 +89,8 @@ def lines_of(method: Method, data: DataModule, testing: bool) -> Iterator[str]:
             counts = f"({int(right.sum()):,} of {len(right):,})"
             share = 100 * int(right.sum()) / len(right)
             yield f"{half} among all {len(joint.classnames)} classes {share:6.2f} %  {counts}"
+        if joint.correct():
+            yield f"OpenworldAUC {joint.pairs().auc:6.2f} %"
 
 
 def _counts(data: DataModule) -> dict[str, int]:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from clipbench.data.task import TestSplit
+from clipbench.errors import MethodError
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,17 @@ class Joint:
             inside: logits (B, C_half) among its own classes.
             joint: logits (B, C) over all classes.
             labels: (B,) counted inside the half.
+
+        Raises:
+            MethodError: an image has logits that are not finite.
         """
         right = inside.argmax(dim=-1) == labels
         joint_right = joint.argmax(dim=-1) == labels + self._first[split.name]
         probabilities = joint.cpu().double().softmax(dim=-1)
+        if not torch.isfinite(probabilities).all():
+            raise MethodError(
+                f"logits of {split.name} images among all {len(self.classnames)} classes are not finite: no accuracy"
+            )
         scores = probabilities[:, : len(self._base.classnames)].amax(dim=-1)
         self._seen[split.name].append((right.cpu(), joint_right.cpu(), scores))
 

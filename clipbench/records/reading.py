@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +86,19 @@ def check_record(data: Any, where: str) -> None:
         if right != split["correct"]:
             counts = f"counts {split['correct']} right, its bitmap {right}"
             raise RecordError(f"{where} contradicts itself: split {name} {counts}")
+    if "joint" in data:
+        _check_pairs(data, where)
+
+
+def _check_pairs(data: dict[str, Any], where: str) -> None:
+    """Raises RecordError unless the pairs of base and novel images are of its images, those won of its right ones."""
+    joint, splits = data["joint"], data["splits"]
+    halves = [splits[half] for half in ("base", "novel") if half in splits]
+    images = math.prod(half["total"] for half in halves)
+    right = math.prod(half["correct"] for half in halves)
+    pairs = joint["pairs"]
+    if len(halves) < 2 or [joint[half]["total"] for half in ("base", "novel")] != [half["total"] for half in halves]:
+        raise RecordError(f"{where} contradicts itself: joint is not of the images of base and novel")
+    if pairs["total"] != images or pairs["won"] + pairs["tied"] > right:
+        won = f"{pairs['won'] + pairs['tied']} of {pairs['total']} pairs won or tied"
+        raise RecordError(f"{where} contradicts itself: {won}, where {right} of {images} are right on both sides")

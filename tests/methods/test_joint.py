@@ -14,6 +14,7 @@ from torch import Tensor
 
 from clipbench.bench.run import joint_outcome
 from clipbench.data.task import Task, TestSplit
+from clipbench.errors import MethodError
 from clipbench.methods.answers import Answers, divided
 from clipbench.methods.joint import Joint, count_pairs
 from clipbench.methods.linear_probe import LinearProbe
@@ -69,6 +70,12 @@ def test_a_run_is_counted_over_all_classes() -> None:
     }
     # inside their halves all four are right; the first novel image looks more like base than both base images
     assert (joint.pairs().won, joint.pairs().tied, joint.pairs().total) == (2, 0, 4)
+
+
+def test_logits_that_are_not_finite_give_no_accuracy() -> None:
+    joint, over_all = Joint(BASE, NOVEL), torch.tensor([[1.0, 0, 0, 0, float("nan")]])
+    with pytest.raises(MethodError, match="logits of base images among all 5 classes are not finite"):
+        joint.update(BASE, over_all[:, :3], over_all, torch.tensor([0]))
 
 
 def test_no_halves_where_a_name_stands_in_both_or_all_is_trained() -> None:

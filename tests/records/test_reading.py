@@ -20,7 +20,7 @@ from clipbench.records.store import RecordStore, write_record
 from clipbench.report.aggregate import aggregate, cells_of
 from clipbench.report.select import select
 from clipbench.report.tables import FORMATS, render
-from tests.records.records import CELL, record
+from tests.records.records import CELL, joint, record
 
 TEXT = json.dumps(record())
 DAMAGED = {
@@ -127,7 +127,9 @@ WHOLE = record(
         "variant": {"model.lr": 0.1}, "recipe_digest": "r" * 64, "class_path": "clipbench.methods.clipfit:CLIPFit",
         "code": {"own.py": "c" * 64}, "templates": ["a {}."], "augmentation": {"flip": 0.5}, "dataset": "dtd",
         "start": {"recipe": "full", "key": "k"}, "changed": {"model": {"init_args": {"lr": 0.1}}},
+        "selected_on": {"model.lr": "val images"}, "val_images": 8,
     },
+    joint=joint(), no_joint="a reason", validation_free=False,
     environment={"dirty": False, "threads": 1, "torch": "2.0"},
 )  # fmt: skip
 EVERYWHERE = [place for place in places(WHOLE) if place]
@@ -172,6 +174,21 @@ def test_counts_are_whole_numbers_without_a_point() -> None:
         data["splits"]["base"][name] = float(data["splits"]["base"][name])
         with pytest.raises(RecordError, match=rf"splits\.base\.{name}: {data['splits']['base'][name]}"):
             parse_record(json.dumps(data).encode(), "it")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (joint(pairs=(500, 0, 1599)), "500 of 1599 pairs won or tied, where 600 of 1600 are right on both sides"),
+        (joint(pairs=(500, 101, 1600)), "601 of 1600 pairs won or tied, where 600 of 1600 are right on both sides"),
+        (joint(total=41), "joint is not of the images of base and novel"),
+        (joint() | {"base": joint()["base"] | {"correct": 24}}, "split joint base counts 24 right, its bitmap 25"),
+    ],
+)
+def test_what_was_measured_over_all_classes_fits_the_halves(wrong: dict[str, Any], said: str) -> None:
+    assert parse_record(json.dumps(record(joint=joint())).encode(), "it")
+    with pytest.raises(RecordError, match=f"contradicts itself: {said}"):
+        parse_record(json.dumps(record(joint=wrong)).encode(), "it")
 
 
 def test_base_to_novel_has_both_its_splits() -> None:
