@@ -20,6 +20,7 @@ METHODS = {
     "CoOp": "clipbench.methods.coop:CoOp",
     "CoCoOp": "clipbench.methods.cocoop:CoCoOp",
     "KgCoOp": "clipbench.methods.kgcoop:KgCoOp",
+    "ProGrad": "clipbench.methods.prograd:ProGrad",
     "MaPLe": "clipbench.methods.maple:MaPLe",
     "PromptSRC": "clipbench.methods.promptsrc:PromptSRC",
     "IVLP": "clipbench.methods.ivlp:IVLP",
