@@ -21,6 +21,7 @@ METHODS = {
     "CoCoOp": "clipbench.methods.cocoop:CoCoOp",
     "KgCoOp": "clipbench.methods.kgcoop:KgCoOp",
     "ProGrad": "clipbench.methods.prograd:ProGrad",
+    "TCP": "clipbench.methods.tcp:TCP",
     "MaPLe": "clipbench.methods.maple:MaPLe",
     "PromptSRC": "clipbench.methods.promptsrc:PromptSRC",
     "IVLP": "clipbench.methods.ivlp:IVLP",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import packaging.version
 import torch
 from torch import nn
 
@@ -47,7 +48,9 @@ def _framework() -> dict[str, types.ModuleType]:
             stand_in: Any = _Registry() if name == "TRAINER_REGISTRY" else type(name, (), {})
             setattr(module, name, stand_in)
         modules[path] = module
-    return modules
+    setuptools = types.ModuleType("pkg_resources")  # which no longer comes with Python; `packaging` is asked of it
+    setuptools.packaging = packaging  # type: ignore[attr-defined]
+    return modules | {"pkg_resources": setuptools}
 
 
 def _staying(to: Any) -> Any:
