@@ -114,9 +114,9 @@ def table(
     import pandas as pd  # here, as all below: `clipbench --help` need not pay for it
 
     from clipbench.records.store import Cell, RecordStore, run_folder
-    from clipbench.report.compare import published_sections
+    from clipbench.report.compare import published_rows, published_sections
     from clipbench.report.leaderboard import frame_of, left_out, partial_grid
-    from clipbench.report.published import TABLES, published_frame
+    from clipbench.report.published import TABLES
     from clipbench.report.tables import render
 
     folder = run_folder(results, suite, protocol)
@@ -150,7 +150,7 @@ def table(
         notes += [] if over else partial_grid(frame)
         return render(frame, format).rstrip("\n"), notes
     if format in ("csv", "json"):
-        papers = published_frame(protocol if protocol in TABLES else TABLES[0])
+        papers = published_rows(frame, protocol if protocol in TABLES else TABLES[0])
         return render(papers if frame.empty else pd.concat([frame, papers]), format).rstrip("\n"), notes
     if frame.empty:
         frame = pd.DataFrame([{**dict.fromkeys(frame.columns, ""), "suite": suite, "protocol": protocol, "shots": 0}])

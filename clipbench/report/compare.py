@@ -14,11 +14,13 @@ from clipbench.report.aggregate import AVERAGE, Row, averages_of, grouped, label
 from clipbench.report.layout import (
     DASH,
     PROTOCOLS,
+    VALIDATED_CAPTION,
     Grid,
     Line,
     Section,
     Shown,
     is_frozen,
+    is_validated,
     is_whole,
     marks,
     percent,
@@ -61,6 +63,17 @@ def published_sections(frame: pd.DataFrame, published_as: Mapping[str, str] | No
     return result
 
 
+def published_rows(frame: pd.DataFrame, table: str) -> pd.DataFrame:
+    """The papers' rows at each number of shots of our leaderboard that they have; at 16 where they have none of these.
+
+    Args:
+        frame: ours; may be empty.
+        table: `base_to_novel` or `few_shot`.
+    """
+    known = {row.shots for row in read_published(table)}
+    return pd.concat([published_frame(table, shots) for shots in sorted(set(frame["shots"]) & known) or [16]])
+
+
 def is_comparable(row: Row) -> bool:
     """Whether our row may stand beside the papers': OpenAI's weights, by name or SHA-256, on the suite's own data."""
     backbone = row.get("pretrained") or row["backbone"]
@@ -100,14 +113,14 @@ def _section(table: str, shots: int, ours: list[Row], names: Mapping[str, str], 
     entries.append([Shown("our records")] * len(mine) + [Shown(_short(origin[row["recipe"]])) for row in theirs])
     labels = [_ours(row) for row in mine] + [row["recipe"] for row in theirs]
     lines = [
-        Line(label, is_frozen(row), [column[index] for column in entries])
+        Line(label, is_frozen(row), [column[index] for column in entries], is_validated(row))
         for index, (label, row) in enumerate(zip(labels, rows, strict=True))
     ]
     return Section(
         f"published, ViT-B/16, {PROTOCOLS[table]}, {shots} shots",
         Grid(f"Average over {len(KEYS)} datasets", heads, lines),
         _details(ours, papers, names, *MEASURES[table][-1]),
-        _caption(table, bool(mine), suites),
+        " ".join([_caption(table, bool(mine), suites), *([VALIDATED_CAPTION] if any(map(is_validated, mine)) else [])]),
         _notes(table, {row["recipe"] for row in theirs}),
     )
 

@@ -15,6 +15,7 @@ PARTIAL = "*"
 MINI = "The suite mini is a test bench of the machinery and a playground: its numbers say nothing about real accuracy."
 NOTHING = "no recipe has all its cells: nothing to draw yet"
 PROTOCOLS = {"base_to_novel": "base-to-novel", "few_shot": "few-shot, all classes"}
+VALIDATED_CAPTION = f"{VALIDATED} a setting was chosen by looking at labelled images beyond the shots."
 COST_CAPTION = (
     "Cost, a mean over the cells: numbers trained, their share of the backbone, bytes of what was learned, seconds of "
     "a training step and of the whole fit, the largest peak of memory, time per test image above zero-shot's."
@@ -243,7 +244,7 @@ def _caption(rows: list[Row], averages: list[Row]) -> list[str]:
             f"{FROZEN} has no classifier of its own for novel classes and answers zero-shot there: not ranked."
         )
     if any(map(is_validated, averages)):
-        parts.append(f"{VALIDATED} a setting was chosen by looking at labelled images beyond the shots.")
+        parts.append(VALIDATED_CAPTION)
     if not all(map(is_whole, rows)):
         parts.append(
             f"{DASH} no average, because cells are missing; {PARTIAL} mean over fewer seeds; neither is ranked."

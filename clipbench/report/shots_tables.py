@@ -9,9 +9,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from clipbench.report.aggregate import AVERAGE, IDENTITY, Row, averages_of, grouped, label_of, rows_of
-from clipbench.report.escaping import DASH, FROZEN, VALIDATED
+from clipbench.report.escaping import DASH, FROZEN
 from clipbench.report.layout import (
     PARTIAL,
+    VALIDATED_CAPTION,
     Grid,
     Line,
     Section,
@@ -136,6 +137,6 @@ def _caption(series: Series, averages: Sequence[Row]) -> Iterator[str]:
     if any(map(is_frozen, averages)):
         yield f"{FROZEN} has no classifier of its own for novel classes and answers zero-shot there: not ranked."
     if any(map(is_validated, averages)):
-        yield f"{VALIDATED} a setting was chosen by looking at labelled images beyond the shots."
+        yield VALIDATED_CAPTION
     if not all(map(is_whole, series.rows)):
         yield f"{DASH} no average, because cells are missing; {PARTIAL} mean over fewer seeds; neither is ranked."

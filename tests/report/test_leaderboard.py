@@ -206,6 +206,24 @@ def test_comparable_rows_stand_above_the_block_with_the_difference(tmp_path: Pat
     assert "zero_shot, ours" in text
 
 
+def test_compared_csv_of_several_shots_has_the_papers_rows_at_each(tmp_path: Path) -> None:
+    folder = tmp_path / "clip11" / "few_shot"
+    write(folder, [one for shots in (1, 4, 5) for one in real(protocol="few_shot", shots=shots)])
+    text = table_text(tmp_path, "clip11", "few_shot", "csv", "published")
+    papers = pd.read_csv(io.StringIO(text)).query("setting == 'published' and dataset == 'average'")
+    assert set(papers["shots"]) == {1, 4}, "no paper has five"
+    titles = [one.title for one in published_sections(load_frame(folder))]
+    assert titles == [f"published, ViT-B/16, few-shot, all classes, {shots} shots" for shots in (1, 4)]
+
+
+def test_our_rows_beside_the_papers_say_what_was_chosen_on_val_images() -> None:
+    cells = [one | {"validation_free": False} for one in real()]
+    (section,) = published_sections(board(cells))
+    assert [line.label for line in section.summary.lines if line.validated] == ["zero_shot, ours"]
+    assert "labelled images beyond the shots" in section.caption
+    assert "labelled images beyond the shots" not in published_sections(board(real()))[0].caption
+
+
 def test_compared_csv_adds_rows_of_setting_published(tmp_path: Path) -> None:
     write(tmp_path / "clip11" / "base_to_novel", real())
     lines = table_text(tmp_path, "clip11", "base_to_novel", "csv", "published").splitlines()
