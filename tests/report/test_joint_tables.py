@@ -17,6 +17,7 @@ from clipbench.report.record_text import record_text
 from clipbench.report.tables import layout_of, render
 from tests.records.records import cell, joint, record
 from tests.report.boards import DATASETS, board, outcomes
+from tests.report.test_tables import check_structure
 
 
 def measured(**more: Any) -> list[dict[str, Any]]:
@@ -66,6 +67,7 @@ def test_a_table_of_its_own_ranks_who_has_a_classifier_for_novel_classes() -> No
         shown = " ".join(render(WHOLE, form).split())
         assert "OpenworldAUC" in shown
         assert "zero-shot divides the probability" in shown
+    check_structure(render(WHOLE, "tex"))
     titles = [grid.title for grid in section_of(WHOLE).details]
     assert titles[-2:] == ["Joint H by dataset", "OpenworldAUC by dataset"]
     assert "OpenworldAUC by dataset" not in render(WHOLE, "text"), "a terminal has no room for it"

@@ -20,6 +20,7 @@ from clipbench.report.leaderboard import write_leaderboard
 from clipbench.report.shots_figure import learning_curves
 from clipbench.report.tables import layout_of, render
 from tests.report.boards import DATASETS, board, outcomes, write
+from tests.report.test_tables import check_structure
 
 AT = {1: {"zero_shot": (20, 0), "coop": (18, 0)}, 4: {"zero_shot": (20, 0), "coop": (30, 0)}}
 
@@ -64,6 +65,7 @@ def test_each_recipe_has_its_shots_against_the_datasets() -> None:
     for line, shots in zip(grid.lines, (1, 4), strict=True):
         assert line.label == f"{shots} shot" + "s" * (shots > 1)
         assert [entry.text for entry in line.entries] == [places["coop", shots, name] for name in grid.heads[1:]]
+    check_structure(render(frame, "tex"))
     for form in ("md", "tex"):
         assert "coop: Accuracy by shots and dataset" in render(frame, form)
     assert "by shots and dataset" not in render(frame, "text"), "of several recipes a terminal shows the averages"
