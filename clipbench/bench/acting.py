@@ -21,8 +21,8 @@ WITHOUT_EFFECT = {
     "check_val_every_n_epoch", "val_check_interval", "enable_autolog_hparams", "model_registry", "inference_mode",
     "deterministic", "benchmark", "detect_anomaly", "reload_dataloaders_every_n_epochs",
 }  # fmt: skip
-# of the data's settings; protocol and seeds stand in the key by themselves
-DATA_WITHOUT_EFFECT = {"root", "num_workers", "path", "test_batch_size", "seed", "protocol"}
+# of the data's settings; protocol, seeds and targets stand in the key by themselves
+DATA_WITHOUT_EFFECT = {"root", "num_workers", "path", "test_batch_size", "seed", "protocol", "targets"}
 # settings that methods gained later: left at None they stand in no key, so that earlier records keep theirs
 LATER = ("eps",)
 

@@ -74,9 +74,18 @@ class Progress:
             self.failures.add(planned.key)
             say(self.console, f"{head}  FAILED  {record.error}")
             return
-        scores = "  ".join(f"{name} {record.accuracy(name):6.2f}" for name in record.splits)
+        scores = "  ".join(f"{name} {accuracy:6.2f}" for name, accuracy in _scores(record).items())
         seconds = record.cost["total_seconds"]
         say(self.console, f"{head:<48} {scores}  {seconds:6.1f} s  {duration(left)} left")
+
+
+def _scores(record: Record) -> dict[str, float]:
+    """The accuracies of a line: of each split, or where there are many of the first and their mean over the others."""
+    found = {name: record.accuracy(name) for name in record.splits}
+    first, *others = found
+    if len(found) < 3:
+        return found
+    return {first: found[first], f"mean of {len(others)} targets": sum(found[name] for name in others) / len(others)}
 
 
 def run_bench(

@@ -82,8 +82,10 @@ class DataFingerprints:
         """What identifies the data: hashes of split, draw and files; seeds; the augmentation in effect."""
         data = self._module(section)
         data.prepare()
-        if not data.split.test:
-            raise DataError(f"'{data.dataset}' has no test images: a bench has nothing to measure on it")
+        for name, count in data.count_tests().items():
+            if not data.split.test or (name in data.targets and not count):
+                empty = name if name in data.targets else data.dataset
+                raise DataError(f"'{empty}' has no test images: a bench has nothing to measure on it")
         for line in data.source.about()[1:]:  # what was passed over, once for all seeds and recipes
             if line not in self._said:
                 print(f"clipbench: {line}", file=sys.stderr)
@@ -91,10 +93,21 @@ class DataFingerprints:
         return {
             "dataset": data.dataset,  # part of the keys of augmentation and order
             **data.fingerprint(),
+            **({"targets": data.target_fingerprints()} if data.targets else {}),
             "split_seed": data.split_seed,
             "train_seed": data.train_seed,
             "augmentation": dict(data.augmentation),
         }
+
+    def problems(self, section: Config) -> dict[str, str]:
+        """What is missing or damaged: by target, and of the dataset itself by ""."""
+        data, found = self._module(section), {}
+        for name, prepare in {"": data.source.fingerprint, **{k: m.prepare for k, m in data.targets.items()}}.items():
+            try:
+                prepare()
+            except DataError as error:
+                found[name] = str(error)
+        return found
 
     def measured(self, section: Config) -> dict[str, str]:
         """What is drawn from and measured on, whatever the seed: images that changed share no row; part of no key."""

@@ -20,8 +20,7 @@ def has_val(data: DataModule) -> bool:
 
 def has_tests(data: DataModule) -> bool:
     """Whether there are test images of every test split."""
-    labels = {item.label for item in data.split.test}
-    return all(labels & set(tested) for tested in data.tests.values())
+    return all(data.count_tests().values())
 
 
 def refuse_empty_val(data: DataModule) -> None:
@@ -44,7 +43,7 @@ def measured(method: Method, data: DataModule, trainer: L.Trainer) -> list[str]:
 
 def test_images(data: DataModule, trainer: L.Trainer) -> int:
     """How many images a test of this trainer measures."""
-    return sum(_limited(size, trainer.limit_test_batches, data) for size in _counts(data).values())
+    return sum(_limited(size, trainer.limit_test_batches, data) for size in data.count_tests().values())
 
 
 def val_images(data: DataModule, trainer: L.Trainer) -> int:
@@ -67,7 +66,7 @@ def lines_of(method: Method, data: DataModule, testing: bool) -> Iterator[str]:
         testing: whether this was a test; else val images.
     """
     shown: dict[str, float] = {}
-    whole = _counts(data) if testing else {"val": _count(data.draw.val, data.train_labels)}
+    whole = data.count_tests() if testing else {"val": _count(data.draw.val, data.train_labels)}
     names = {f"test/{split.name}": split for split in data.task.tests} if testing else {"val/accuracy": None}
     width = max(map(len, names)) + 2
     for name, split in names.items():
@@ -91,10 +90,6 @@ def lines_of(method: Method, data: DataModule, testing: bool) -> Iterator[str]:
             yield f"{half} among all {len(joint.classnames)} classes {share:6.2f} %  {counts}"
         if joint.correct():
             yield f"OpenworldAUC {joint.pairs().auc:6.2f} %"
-
-
-def _counts(data: DataModule) -> dict[str, int]:
-    return {name: _count(data.split.test, labels) for name, labels in data.tests.items()}
 
 
 def _count(items: Sequence[Item], labels: tuple[int, ...]) -> int:

@@ -121,7 +121,7 @@ class _Planner:
             self.request = request
             try:
                 user = without_learner(whole.user, recipe)
-                for dataset in whole.suite.choose(list(whole.datasets)):
+                for dataset in whole.trained():
                     self.asked |= {one.key for one in self.cells_of(recipe, dataset, user).values()}
             except (ConfigError, BackboneError, MethodError) as error:
                 wrong[recipe.name] = error
@@ -136,9 +136,7 @@ class _Planner:
         lines += [absent_weights(self.absent)] if self.absent else []
         if not whole:
             lines.append(f"what to get and how it must lie: clipbench data status {datasets[0]} ...")
-        suite = self.request.suite
-        asked = suite.choose(list(self.request.datasets))
-        there = [name for name in asked if name not in datasets]
+        there = [name for name in self.request.measured() if name not in datasets]
         if datasets and there:
             lines.append(f"the data of {', '.join(there)} are there: --datasets {','.join(there)}")
         return "\n".join(lines)
@@ -158,7 +156,7 @@ class _Planner:
         from clipbench.methods import method_class
 
         request = dataclasses.replace(self.request, user=user)
-        section = request.suite.datasets[dataset]
+        section = request.trained()[dataset]
         config = with_precision(cell_config(request, recipe, dataset, section, request.seeds[0]))
         start = start_of(config, recipe.name, children)
         parents: dict[int, PlannedCell] = {}
@@ -187,7 +185,8 @@ class _Planner:
                     "templates": self.facts.templates(cell_full["data"], template_set),
                 }
             except DataError as error:
-                self.problems[dataset].append(str(error))
+                for name, text in (self.facts.problems(cell_full["data"]) or {"": str(error)}).items():
+                    self.problems[name or dataset].append(text)
                 return {}
             augmentation = identity["augmentation"]
             self._refuse_unread(user, cell_full, augmentation)
@@ -242,7 +241,7 @@ class _Planner:
         if not user and packaged == recipe:
             return full
         request = dataclasses.replace(self.request, user=())
-        section = request.suite.datasets[dataset]
+        section = request.trained()[dataset]
         return self._resolved(with_precision(cell_config(request, packaged, dataset, section, request.seeds[0])))
 
     def _resolved(self, config: Config) -> Config:

@@ -119,12 +119,13 @@ def show_recipe(options: argparse.Namespace) -> int:
     if len(request.recipes) != 1 or len(request.datasets) > 1:
         raise ConfigError("show recipe takes one recipe and one dataset")
     recipe = request.recipes[0]
-    dataset = request.datasets[0] if request.datasets else next(iter(request.suite.datasets))
+    sections = request.trained()
+    dataset = next(iter(sections))
     from clipbench.backbone.spec import resolve_spec
     from clipbench.bench.build import resolved, with_precision
     from clipbench.recipes.cell_config import cell_config
 
-    config = cell_config(request, recipe, dataset, request.suite.datasets[dataset], request.seeds[0])
+    config = cell_config(request, recipe, dataset, sections[dataset], request.seeds[0])
     resolve_spec(config["model"]["init_args"]["backbone"])  # there is one of that name
     settings = settings_with_origins(request, recipe, dataset, resolved(with_precision(config)))
     others = datasets_that_differ(request, recipe, dataset)

@@ -24,13 +24,14 @@ from clipbench.argument_types import refuse_wrong_types
 from clipbench.data.augmentation import ImagePolicy, Preprocessing
 from clipbench.data.batches import AugmentedImages, Batch, PlainImages, as_is
 from clipbench.data.cards import Card
+from clipbench.data.division import Division
 from clipbench.data.draw import Draw
 from clipbench.data.images import Pixels
 from clipbench.data.preprocessing import preprocessing_of_suite
 from clipbench.data.samplers import EpochBatches, PassBatches
 from clipbench.data.sources import SEED, SHOTS, ImageSource
 from clipbench.data.splits import Item, Split
-from clipbench.data.task import Task, TestSplit
+from clipbench.data.task import Task
 from clipbench.data.templates import templates_for_task
 from clipbench.errors import ConfigError, DataError
 from clipbench.randomness import torch_generator
@@ -44,7 +45,7 @@ class DataModule(L.LightningDataModule, abc.ABC):
         seed: of the draw, the order and the augmentation.
         split_seed: of the draw alone; `seed` unless given.
         train_seed: of the order and the augmentation alone; `seed` unless given.
-        protocol: which classes are trained on and which are tested: base_to_novel or few_shot.
+        protocol: which classes are trained on and which are tested: base_to_novel, few_shot or cross_dataset.
         batch_size: train images per step.
         test_batch_size: val and test images per step.
         num_workers: processes that prepare images; the pixels do not depend on it.
@@ -105,7 +106,7 @@ class DataModule(L.LightningDataModule, abc.ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """What was said to the constructor: the trainer does not travel, and what was read is read again."""
-        read = ("source", "_divided")
+        read = ("source", "division", "targets", "task")
         state = {name: value for name, value in self.__dict__.items() if name not in read}
         return state | {"trainer": None, "_kept": None}
 
@@ -158,6 +159,7 @@ class DataModule(L.LightningDataModule, abc.ABC):
         if not type(self).__module__.startswith("clipbench."):
             return None
         without = {"num_workers", "test_batch_size", *(("root",) if "dataset" in self.hparams else ())}
+        without |= set() if self.hparams.get("targets") else {"targets"}
         known = inspect.signature(type(self)).parameters.keys() - without
         return {"class_path": name, "init_args": {key: self.hparams[key] for key in sorted(known & set(self.hparams))}}
 
@@ -179,6 +181,14 @@ class DataModule(L.LightningDataModule, abc.ABC):
         """`split_hash`, `draw_digest` and `files_digest` (see `ImageSource.fingerprint`)."""
         return self.source.fingerprint()
 
+    def target_fingerprints(self) -> dict[str, dict[str, str]]:
+        """By target: what determines its test images and their labels, and the key of its card."""
+        wanted = ("split_hash", "files_digest")
+        return {
+            name: {"dataset": module.dataset, **{key: module.fingerprint()[key] for key in wanted}}
+            for name, module in self.targets.items()
+        }
+
     @property
     def augmentation(self) -> dict[str, Any]:
         """`crop_scale`, `crop_ratio` and `flip` in use: the card's where it has them, else those asked for."""
@@ -186,41 +196,47 @@ class DataModule(L.LightningDataModule, abc.ABC):
 
     # What the protocol says
 
+    def open_targets(self) -> dict[str, DataModule]:
+        """The other datasets that are tested on, by the names of their splits; opens no image."""
+        return {}
+
     @functools.cached_property
-    def _divided(self) -> tuple[tuple[int, ...], dict[str, tuple[int, ...]]]:
-        """Labels trained on, and labels of every test split."""
-        train, tests = protocols.protocol(self.protocol).divide(range(len(self.classnames)))
-        return tuple(train), {name: tuple(labels) for name, labels in tests.items()}
+    def targets(self) -> dict[str, DataModule]:
+        """Those datasets, each as a module of its own."""
+        opened = self.open_targets()
+        for module in opened.values():
+            module.opens_images = self.opens_images
+        return opened
+
+    @functools.cached_property
+    def division(self) -> Division:
+        """The dataset and its targets under the protocol."""
+        return Division(self.card, self.protocol, {name: module.card for name, module in self.targets.items()})
 
     @property
     def train_labels(self) -> tuple[int, ...]:
         """The classes trained on; a label's place here is its label in a batch."""
-        return self._divided[0]
+        return self.division.train
 
     @property
     def tests(self) -> dict[str, tuple[int, ...]]:
-        """The classes of every test split, in the order of the test loaders."""
-        return self._divided[1]
+        """The classes of every test split of this dataset, in the order of the test loaders."""
+        return self.division.tests
 
-    @property
+    @functools.cached_property
     def task(self) -> Task:
-        """Class names of the train split and of every test split; known from the card, without split file or image.
+        """Class names of the train split and of every test split; known from the cards, without split file or image.
 
         Raises:
+            ConfigError: a target that is the dataset itself.
             DataError: a split of one class, among which nothing can be measured.
         """
-        for name, labels in {"train": self.train_labels, **self.tests}.items():
-            if len(labels) < 2:
-                raise DataError(
-                    f"'{self.card.key}' has {len(self.classnames)} classes, so split '{name}' has {len(labels)} under "
-                    f"{self.protocol}: a choice among fewer than two measures nothing; few_shot takes all together"
-                )
+        return self.division.task()
 
-        def names(labels: Sequence[int]) -> tuple[str, ...]:
-            return tuple(self.classnames[label] for label in labels)
-
-        tests = (TestSplit(name, names(labels), labels == self.train_labels) for name, labels in self.tests.items())
-        return Task(self.card.key, self.card.template, names(self.train_labels), tuple(tests))
+    def count_tests(self) -> dict[str, int]:
+        """How many test images each test split has."""
+        own = {name: len(_restricted(self.split.test, labels)[0]) for name, labels in self.tests.items()}
+        return own | {name: len(module.split.test) for name, module in self.targets.items()}
 
     # The life of a run
 
@@ -231,6 +247,8 @@ class DataModule(L.LightningDataModule, abc.ABC):
             DataError: everything that is missing, empty or different, in one message.
         """
         self.source.fingerprint()  # it looks at everything; what it found is kept
+        for module in self.targets.values():
+            module.prepare()
 
     def setup(self, stage: str | None = None) -> None:
         """Checks the data; for fit, decodes the images to train on.
@@ -270,11 +288,21 @@ class DataModule(L.LightningDataModule, abc.ABC):
         """
         if self._fitting():
             raise DataError(f"test images of '{self.dataset}' cannot be opened during fit")
+        if name in self.targets:
+            return self._target_images(name)
         items, labels = _restricted(self.split.test, self.tests[name])
         if not items:
             raise DataError(f"'{self.dataset}' has no test images of the classes of split '{name}'")
         pixels = self.source.pixels(items, keep=False)
         return PlainImages(items, labels, pixels, self._policy(), name, self._fitting)
+
+    def _target_images(self, name: str) -> PlainImages:
+        """All test images of a target, prepared as those of this dataset are."""
+        module = self.targets[name]
+        items, labels = _restricted(module.split.test, range(len(module.classnames)))
+        if not items:
+            raise DataError(f"target '{name}' has no test images")
+        return PlainImages(items, labels, module.source.pixels(items, keep=False), self._policy(), name, self._fitting)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Augmented images, reordered every epoch; a short last batch is dropped where there is a full one."""
@@ -296,12 +324,13 @@ class DataModule(L.LightningDataModule, abc.ABC):
         return self._loader(self.val_images(), again=True, batch_size=self.test_batch_size)
 
     def test_dataloader(self) -> list[DataLoader[Batch]]:
-        """One loader per test split, in the order of `tests`, each in the order of the split file.
+        """One loader per test split, in the order of the task, each in the order of the split file.
 
         Raises:
             DataError: during fit.
         """
-        return [self._loader(self.test_images(name), batch_size=self.test_batch_size) for name in self.tests]
+        names = (*self.tests, *self.targets)
+        return [self._loader(self.test_images(name), batch_size=self.test_batch_size) for name in names]
 
     def predict_dataloader(self) -> list[DataLoader[Batch]]:
         """The loaders of `test_dataloader`."""

@@ -5,11 +5,13 @@ Every init argument is plain data and stands in each class, so that a config say
 
 from __future__ import annotations
 
+from clipbench import protocols
 from clipbench.argument_types import refuse_wrong_types
 from clipbench.data.base import DataModule
 from clipbench.data.batches import Batch
 from clipbench.data.sources import SEED, SHOTS, ImageSource, card_source, folder_source, manifest_source
 from clipbench.data.templates import GENERIC
+from clipbench.errors import ConfigError
 
 __all__ = ["Batch", "DataModule", "FewShotDataModule", "ImageFolder", "Manifest"]
 
@@ -24,16 +26,18 @@ class FewShotDataModule(DataModule):
         seed: of the draw, the order and the augmentation.
         split_seed: of the draw alone; `seed` unless given.
         train_seed: of the order and the augmentation alone; `seed` unless given.
-        protocol: which classes are trained on and which are tested: base_to_novel or few_shot.
+        protocol: which classes are trained on and which are tested: base_to_novel, few_shot or cross_dataset.
         batch_size: train images per step.
         test_batch_size: val and test images per step.
         num_workers: processes that prepare images; the pixels do not depend on it.
         crop_scale: smallest and largest share of the area in a random crop; a card's own wins.
         crop_ratio: smallest and largest width over height of a random crop; a card's own wins.
         flip: probability of a horizontal flip; a card's own wins.
+        targets: under cross_dataset, the datasets that are tested on: name of the split to key or path of a card.
 
     Raises:
         UnknownName: there is no such card, or no such protocol.
+        ConfigError: targets under a protocol that has none, or none where it needs some.
 
     Example:
         >>> FewShotDataModule("mini/eurosat", shots=16, protocol="few_shot").task.tests[0].name
@@ -55,6 +59,7 @@ class FewShotDataModule(DataModule):
         crop_scale: tuple[float, float] = (0.08, 1.0),
         crop_ratio: tuple[float, float] = (0.75, 1.3333333333333333),
         flip: float = 0.5,
+        targets: dict[str, str] | None = None,
     ) -> None:
         refuse_wrong_types(FewShotDataModule, locals())
         super().__init__(
@@ -70,11 +75,25 @@ class FewShotDataModule(DataModule):
             crop_ratio,
             flip,
         )
-        self._where = (dataset, root)
+        has = protocols.protocol(protocol).has_targets
+        if bool(targets) != has:
+            raise ConfigError(
+                f"protocol {protocol} needs data.targets, as {{dtd: dtd}}: the datasets that are tested on" if has
+                else f"protocol {protocol} has no targets: data.targets is for cross_dataset"
+            )  # fmt: skip
+        self._where, self._targets = (dataset, root), dict(targets or {})
 
     def open_source(self) -> ImageSource:
         """The source of the card."""
         return card_source(*self._where, shots=self.shots, split_seed=self.split_seed)
+
+    def open_targets(self) -> dict[str, DataModule]:
+        """The cards of the targets, below the same root."""
+        root = self._where[1]
+        return {
+            name: FewShotDataModule(card, root, shots=self.shots, protocol="few_shot")
+            for name, card in self._targets.items()
+        }
 
 
 class ImageFolder(DataModule):
@@ -88,7 +107,7 @@ class ImageFolder(DataModule):
         seed: of the draw, the order and the augmentation.
         split_seed: of the draw alone, `seed` unless given; and of the division by `split`, 1 unless given.
         train_seed: of the order and the augmentation alone; `seed` unless given.
-        protocol: which classes are trained on and which are tested: base_to_novel or few_shot.
+        protocol: which classes are trained on and which are tested: base_to_novel, few_shot or cross_dataset.
         batch_size: train images per step.
         test_batch_size: val and test images per step.
         num_workers: processes that prepare images; the pixels do not depend on it.
@@ -147,7 +166,7 @@ class Manifest(DataModule):
         seed: of the draw, the order and the augmentation.
         split_seed: of the draw alone; `seed` unless given. Where the column `draws` has it, these images are the draw.
         train_seed: of the order and the augmentation alone; `seed` unless given.
-        protocol: which classes are trained on and which are tested: base_to_novel or few_shot.
+        protocol: which classes are trained on and which are tested: base_to_novel, few_shot or cross_dataset.
         batch_size: train images per step.
         test_batch_size: val and test images per step.
         num_workers: processes that prepare images; the pixels do not depend on it.

@@ -11,6 +11,7 @@ from clipbench.errors import UnknownName
 PROTOCOLS = {
     "base_to_novel": "clipbench.protocols.base_to_novel:BASE_TO_NOVEL",
     "few_shot": "clipbench.protocols.few_shot:FEW_SHOT",
+    "cross_dataset": "clipbench.protocols.cross_dataset:CROSS_DATASET",
 }
 
 
@@ -22,11 +23,13 @@ class Protocol:
         name: as on the command line.
         version: raised when a change moves numbers.
         divide: labels in order -> labels trained on, labels of every test split by name.
+        has_targets: whether it is tested on other datasets too.
     """
 
     name: str
     version: int
     divide: Callable[[Sequence[int]], tuple[list[int], dict[str, list[int]]]]
+    has_targets: bool = False
 
 
 def known_protocols() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -34,7 +35,7 @@ class Layer(NamedTuple):
 def layers_of(request: Request, recipe: Recipe, dataset: str) -> Iterator[Layer]:
     """The layers of a cell's config in rising priority, as `cell_config` merges them."""
     suite = request.suite
-    section, backbone = suite.datasets[dataset], request.backbone or suite.backbone
+    section, backbone = request.trained()[dataset], request.backbone or suite.backbone
     yield Layer(f"suite {suite.name}", "", {"model": {"init_args": {"backbone": suite.backbone}}, "data": section})
     if request.backbone:
         yield Layer("--backbone", "", {"model": {"init_args": {"backbone": backbone}}})
@@ -109,10 +110,11 @@ def datasets_that_differ(request: Request, recipe: Recipe, dataset: str) -> list
     """The other datasets of the suite for which the recipe says something else."""
 
     def said(name: str) -> Config:
-        config = cell_config(request, recipe, name, request.suite.datasets[name], request.seeds[0])
+        config = cell_config(request, recipe, name, sections[name], request.seeds[0])
         return {part: config[part] for part in ("model", "trainer")}
 
-    return [name for name in request.suite.datasets if said(name) != said(dataset)]
+    sections = dataclasses.replace(request, datasets=()).trained()
+    return [name for name in sections if said(name) != said(dataset)]
 
 
 def _several(value: Any) -> str:

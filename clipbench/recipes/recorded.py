@@ -31,6 +31,10 @@ def request_of(record: Record, root: str | None = None) -> Request:
     if root is not None:
         data["root"] = root
     source = {name: data.pop(name) for name in SOURCE if name in data}
+    targets = data.pop("targets", None) or {}
+    others: Config = {
+        name: {"class_path": "FewShotDataModule", "init_args": {"dataset": card}} for name, card in targets.items()
+    }
     section: Config = {"class_path": config["data"]["class_path"].rpartition(".")[2], "init_args": source}
     arguments = {name: value for name, value in config["model"].get("init_args", {}).items() if name != "backbone"}
     sections = {
@@ -40,7 +44,9 @@ def request_of(record: Record, root: str | None = None) -> Request:
     }
     return Request(
         recipes=(Recipe(cell.recipe, sections, (), {}),),
-        suite=Suite(cell.suite, cell.backbone, {cell.dataset: section}),
+        suite=Suite(
+            cell.suite, cell.backbone, {cell.dataset: section, **others}, source=cell.dataset if others else ""
+        ),
         seeds=(cell.seed,), shots=cell.shots, protocol=cell.protocol, setting=cell.setting, data_root=root,
     )  # fmt: skip
 

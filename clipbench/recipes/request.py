@@ -69,6 +69,28 @@ class Request:
         for shots in self.all_shots:
             yield replace(self, shots=shots, more_shots=())
 
+    def measured(self) -> list[str]:
+        """The datasets of the suite that are measured on: targets where the protocol has some."""
+        names = list(self.datasets)
+        return list(self.suite.transfer(names)[1] if protocol(self.protocol).has_targets else self.suite.choose(names))
+
+    def trained(self) -> dict[str, Config]:
+        """The `data` section of each dataset that cells train on, by its key in the suite; with targets, if any.
+
+        Raises:
+            ConfigError: the suite names no source, or a dataset of a transfer has no card.
+        """
+        names = list(self.datasets)
+        if not protocol(self.protocol).has_targets:
+            return self.suite.choose(names)
+        source, targets = self.suite.transfer(names)
+        own = self.suite.datasets[source]
+        for name, section in {source: own, **targets}.items():
+            if section["class_path"].rpartition(".")[2] != "FewShotDataModule":
+                raise ConfigError(f"'{name}' of suite {self.suite.name} has no card: {self.protocol} needs cards")
+        cards = {name: section["init_args"]["dataset"] for name, section in targets.items()}
+        return {source: own | {"init_args": own["init_args"] | {"targets": cards}}}
+
 
 def request_from(options: argparse.Namespace) -> Request:
     """The request that a command line makes.
@@ -79,7 +101,8 @@ def request_from(options: argparse.Namespace) -> Request:
     suite = load_suite(options.suite)
     datasets = requested_names(options.datasets)
     suite.choose(list(datasets))
-    protocol(options.protocol)
+    if protocol(options.protocol).has_targets:
+        suite.transfer(list(datasets))
     recipes: Sequence[str] = requested_names(options.method)
     if "all" in recipes:
         recipes = [name for one in recipes for name in (known_recipes() if one == "all" else [one])]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clipbench.backbone.spec import name_in
-from clipbench.errors import UnknownName
+from clipbench.errors import ConfigError, UnknownName
 from clipbench.resources import configs_dir
 from clipbench.yaml_files import check_schema, read_yaml
 
@@ -25,6 +25,7 @@ class Suite:
         datasets: key -> `data` section of a config (`class_path`, `init_args`).
         title: one line for people.
         note: what a table of this suite must say about itself.
+        source: the dataset that cross_dataset trains on; "" where the suite names none.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Suite:
     datasets: dict[str, dict[str, Any]] = field(hash=False)
     title: str = ""
     note: str = ""
+    source: str = ""
 
     def choose(self, names: list[str] | None) -> dict[str, dict[str, Any]]:
         """The datasets of these names, or all, in the suite's order.
@@ -45,6 +47,23 @@ class Suite:
             if name not in self.datasets:
                 raise UnknownName(f"dataset of suite {self.name}", name, self.datasets)
         return {key: value for key, value in self.datasets.items() if key in names}
+
+    def transfer(self, names: list[str] | None) -> tuple[str, dict[str, dict[str, Any]]]:
+        """The source of a transfer, and the targets of these names, or all other datasets, in the suite's order.
+
+        Raises:
+            ConfigError: the suite names no source; a target that is the source; no target.
+            UnknownName: the suite has no such dataset.
+        """
+        if not self.source:
+            raise ConfigError(f"suite {self.name} names no source: cross_dataset trains on it, as `source: imagenet`")
+        targets = self.choose(names)
+        if self.source in (names or ()):
+            raise ConfigError(f"'{self.source}' is the source of suite {self.name}: --datasets names targets")
+        targets = {name: section for name, section in targets.items() if name != self.source}
+        if not targets:
+            raise ConfigError(f"suite {self.name} has no dataset beside its source, '{self.source}'")
+        return self.source, targets
 
 
 def known_suites() -> dict[str, Path]:
@@ -68,9 +87,12 @@ def load_suite(name: str) -> Suite:
     content = read_yaml(path)
     check_schema(content, SCHEMA_FILE, "suite", path.name)
     datasets = {key: _data_section(value, path.parent) for key, value in content["datasets"].items()}
+    source = content.get("source", "")
+    if source and source not in datasets:
+        raise UnknownName(f"dataset of suite {content['name']}", source, datasets)
     return Suite(
         content["name"], name_in(path.parent, content["backbone"]), datasets,
-        content.get("title", ""), " ".join(str(content.get("note", "")).split()),
+        content.get("title", ""), " ".join(str(content.get("note", "")).split()), source,
     )  # fmt: skip
 
 

@@ -103,6 +103,13 @@ class Record:
         return self.data["splits"]
 
     @property
+    def measured(self) -> list[str]:
+        """The datasets that it has an accuracy of: that of the cell, or under cross_dataset its targets."""
+        if self.cell.protocol != "cross_dataset":
+            return [self.cell.dataset]
+        return [name for name in self.splits if name != "source"]
+
+    @property
     def cost(self) -> dict[str, Any]:
         """Parameters, bytes and seconds."""
         return self.data["cost"]

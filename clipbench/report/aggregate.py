@@ -8,6 +8,7 @@ mean of base and of novel over the datasets of the suite; `h` is H of these aver
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,6 +35,7 @@ JOINT = ("joint_base", "joint_novel", "openworld_auc")
 SPREADS = ["accuracy_std", *(f"{name}_std" for name in JOINT)]  # in no CSV
 ROW = [*IDENTITY, "variant"]
 AVERAGE = "average"
+TRANSFER, SOURCE = "cross_dataset", "source"  # the protocol, and its split of the dataset that was trained on
 Row = dict[str, Any]
 
 
@@ -41,9 +43,13 @@ def cells_of(records: Iterable[Record]) -> list[Row]:
     """One row per record: identity, dataset, seed, accuracies in percent, novel rule, costs.
 
     A protocol with one test split has `accuracy`; `base`, `novel` and H stay empty, as `accuracy` does elsewhere.
+    A record of cross_dataset makes a row for each target and one for its source.
     """
     rows = []
     for record in records:
+        if record.cell.protocol == TRANSFER:
+            rows += _of_targets(record)
+            continue
         splits, single = record.splits, next(iter(record.splits)) if len(record.splits) == 1 else ""
         rows.append(
             {
@@ -62,6 +68,29 @@ def cells_of(records: Iterable[Record]) -> list[Row]:
             }
         )
     return rows
+
+
+def _of_targets(record: Record) -> list[Row]:
+    """Rows of a record of cross_dataset: `dataset` is the target, or that of the cell, the source."""
+    (whole,) = cells_of(
+        [dataclasses.replace(record, data=record.data | {"cell": record.data["cell"] | {"protocol": ""}})]
+    )
+    source = record.cell.dataset
+    return [
+        whole | {
+            "protocol": TRANSFER, "source": source, "dataset": source if name == SOURCE else name,
+            "accuracy": record.accuracy(name), "novel_rule": "" if name == SOURCE else split["novel_rule"],
+        }
+        for name, split in record.splits.items()
+    ]  # fmt: skip
+
+
+def _absent(cell: Cell, listed: Sequence[str]) -> list[Row]:
+    """Rows of a cell without an outcome: one, or under cross_dataset one for each target of the suite."""
+    row = {"variant": "", **cell.as_dict()}
+    if cell.protocol != TRANSFER:
+        return [row]
+    return [row | {"source": cell.dataset, "dataset": name} for name in listed or [cell.dataset]]
 
 
 def aggregate(
@@ -86,7 +115,7 @@ def aggregate(
         Empty values are NaN (numbers) or "" (text).
     """
     cells = [dict(row) for row in cells]
-    absent = [{"variant": "", **cell.as_dict()} for cell in missing]
+    absent = [row for cell in missing for row in _absent(cell, (datasets or {}).get(cell.suite, ()))]
     by_row: dict[tuple, list[Row]] = {}
     for cell in sorted(cells + absent, key=lambda cell: (*map(str, _identity(cell)), cell["dataset"], cell["seed"])):
         by_row.setdefault(_identity(cell), []).append(cell)
@@ -97,6 +126,9 @@ def aggregate(
         same = [cell["dataset"] for cell in cells + absent if cell["suite"] == suite]
         others = sorted(set(same) - set(listed))
         shown, extra = listed or others, listed and others
+        if sources := {cell["source"] for cell in members if cell.get("source")}:
+            shown, extra = [name for name in shown if name not in sources], sorted({*extra, *sources})
+            listed = [name for name in listed if name not in sources]
         if over is not None:
             shown, extra = [name for name in shown if name in over], [name for name in extra if name in over]
             members = [cell for cell in members if cell["dataset"] in over]

@@ -30,7 +30,11 @@ from clipbench.report.tables import text
 from clipbench.resources import configs_dir
 
 SAME_BACKBONE = re.compile(r"ViT-B-16(-quickgelu)?/openai")
-MEASURES = {"base_to_novel": [("base", "Base"), ("novel", "Novel"), ("h", "H")], "few_shot": [("accuracy", "Accuracy")]}
+MEASURES = {
+    "base_to_novel": [("base", "Base"), ("novel", "Novel"), ("h", "H")],
+    "few_shot": [("accuracy", "Accuracy")],
+    "cross_dataset": [("accuracy", "Accuracy")],
+}
 CLIPFIT = (
     "clipfit: the paper's text states only a gain of 7.27 in H over zero-shot, which makes 78.97 of 71.70; its values "
     "by dataset stand in no source that was read"

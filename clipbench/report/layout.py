@@ -8,13 +8,15 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from clipbench.report.aggregate import AVERAGE, IDENTITY, Row, averages_of, grouped, label_of, rows_of
+from clipbench.report.aggregate import AVERAGE, IDENTITY, TRANSFER, Row, averages_of, grouped, label_of, rows_of
 from clipbench.report.escaping import DASH, FROZEN, VALIDATED
 
 PARTIAL = "*"
 MINI = "The suite mini is a test bench of the machinery and a playground: its numbers say nothing about real accuracy."
 NOTHING = "no recipe has all its cells: nothing to draw yet"
-PROTOCOLS = {"base_to_novel": "base-to-novel", "few_shot": "few-shot, all classes"}
+PROTOCOLS = {
+    "base_to_novel": "base-to-novel", "few_shot": "few-shot, all classes", "cross_dataset": "cross-dataset transfer",
+}  # fmt: skip
 VALIDATED_CAPTION = f"{VALIDATED} a setting was chosen by looking at labelled images beyond the shots."
 COST_CAPTION = (
     "Cost, a mean over the cells: numbers trained, their share of the backbone, bytes of what was learned, seconds of "
@@ -224,7 +226,12 @@ def _caption(rows: list[Row], averages: list[Row]) -> list[str]:
     several = len(seeds) > 1 and not singly
     mean = "one seed a line, mean over datasets" if singly else "mean over seeds, then over datasets"
     parts = [f"Seed{'s' * (len(seeds) > 1)} {', '.join(seeds) or DASH}."]
-    if len(measures(rows)) == 1:
+    if averages and averages[0]["protocol"] == TRANSFER:
+        parts.append(
+            "Trained on all classes of the source alone; accuracy in percent on all test images of each target among "
+            f"its own classes: {mean} without the source."
+        )
+    elif len(measures(rows)) == 1:
         parts.append(f"Accuracy in percent on the test images of all classes: {mean}.")
     else:
         parts.append(

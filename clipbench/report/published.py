@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from clipbench.report.aggregate import AVERAGE, COLUMNS, COST, Row, aggregate, rows_of
+from clipbench.report.aggregate import AVERAGE, COLUMNS, COST, TRANSFER, Row, aggregate, rows_of
 from clipbench.report.harmonic import harmonic_mean
 from clipbench.resources import published_dir
 
@@ -22,7 +22,8 @@ KEYS = {
     "Flowers102": "oxford_flowers", "Food101": "food101", "FGVCAircraft": "fgvc_aircraft", "SUN397": "sun397",
     "DTD": "dtd", "EuroSAT": "eurosat", "UCF101": "ucf101",
 }  # fmt: skip
-TABLES = ("base_to_novel", "few_shot")
+TABLES = ("base_to_novel", "few_shot", "cross_dataset")
+SINGLE = ("few_shot", "cross_dataset")  # one accuracy a dataset
 MEAN_TOLERANCE = 0.011  # an average of rows that were rounded to 0.01, rounded itself
 H_TOLERANCE = 0.015  # H of two values that were rounded to 0.01, rounded itself
 
@@ -56,22 +57,24 @@ class Deviation(NamedTuple):
 def read_published(table: str) -> tuple[Published, ...]:
     """The rows of `results/published/<table>.csv`; the dataset is a key of clip11, or `average`.
 
-    Of two sources for the same method and shots each gets its repository into the name.
+    Of two sources for the same method and shots each gets its repository into the name, of two settings its setting.
     """
     with open(published_dir() / f"{table}.csv", newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     sources: dict[tuple[str, str], set[str]] = {}
+    settings: dict[str, set[str]] = {}
     for line in lines:
-        if table == "few_shot":
+        if table in SINGLE:
             sources.setdefault((line["method"], line["shots"]), set()).add(line["source"])
+            settings.setdefault(line["method"], set()).add(line["setting"])
     rows = []
     for line in lines:
         method, shots = line["method"], line.get("shots") or ("0" if line["method"] == "clip_zs" else "16")
         if len(sources.get((method, shots), ())) > 1:
             method = f"{method} ({line['source'].partition('@')[0].partition('/')[2]})"
-        base, novel, h = (
-            _number(line.get(name)) for name in ("value" if table == "few_shot" else "base", "novel", "h")
-        )
+        elif table == TRANSFER and len(settings[method]) > 1:  # "inductive (paper)"
+            method = f"{method} ({line['setting'].partition('(')[2].rstrip(')')})"
+        base, novel, h = (_number(line.get(name)) for name in ("value" if table in SINGLE else "base", "novel", "h"))
         dataset, comparable = KEYS.get(line["dataset"], line["dataset"]), line["comparable"] == "yes"
         rows.append(Published(method, int(shots), dataset, base, novel, h, line["source"], comparable, line["note"]))
     return tuple(rows)
@@ -84,7 +87,7 @@ def published_frame(table: str, shots: int = 16, rows: Iterable[Published] | Non
     recomputed from base and novel.
 
     Args:
-        table: `base_to_novel` or `few_shot`.
+        table: one of `TABLES`.
         shots: which training size; zero-shot rows always belong.
         rows: instead of those that are comparable.
     """
@@ -101,10 +104,12 @@ def published_frame(table: str, shots: int = 16, rows: Iterable[Published] | Non
     blocks: list[tuple[float, list[Row]]] = []
     for name in sorted(set(by_method) | set(printed)):
         rows_ = rows_of(aggregate(by_method.get(name, []), datasets={"clip11": list(KEYS.values())}))
-        *single, average = [row for row in rows_ if row["cells"]] or [{"cells": 0, "cells_expected": 11}]
+        *single, average = [row for row in rows_ if row["cells"] or row["dataset"] == AVERAGE] or [
+            {"cells": 0, "cells_expected": len(KEYS) - (table == TRANSFER)}
+        ]
         if average["cells"] < average["cells_expected"] and name in printed:
             average = _printed_average(table, shots, printed[name])
-        score = average["accuracy" if table == "few_shot" else "h"]
+        score = average["accuracy" if table in SINGLE else "h"]
         blocks.append((-score, [{**row, "seeds": ""} for row in [*single, average]]))
     blocks.sort(key=lambda block: block[0])
     return pd.DataFrame([row for _, block in blocks for row in block], columns=COLUMNS)
@@ -112,8 +117,9 @@ def published_frame(table: str, shots: int = 16, rows: Iterable[Published] | Non
 
 def _cell(table: str, shots: int, row: Published) -> Row:
     """A printed dataset row as if it were one cell."""
-    single = table == "few_shot"
-    return {
+    single = table in SINGLE
+    source = {"source": "imagenet"} if table == TRANSFER else {}
+    return source | {
         "suite": "clip11", "backbone": "ViT-B/16", "protocol": table, "setting": "published", "shots": shots,
         "recipe": row.method, "method": row.method, "dataset": row.dataset, "seed": 1,
         "base": math.nan if single else row.base,
@@ -124,7 +130,8 @@ def _cell(table: str, shots: int, row: Published) -> Row:
 
 def _printed_average(table: str, shots: int, row: Published) -> Row:
     h = row.h if math.isnan(row.base) else harmonic_mean(row.base, row.novel)
-    cells = {"cells": len(KEYS), "cells_expected": len(KEYS), "h": h, "h_mean": math.nan}
+    count = len(KEYS) - (table == TRANSFER)
+    cells = {"cells": count, "cells_expected": count, "h": h, "h_mean": math.nan}
     spreads = dict.fromkeys(("base_std", "novel_std", "accuracy_std"), math.nan)
     return {**_cell(table, shots, row), **cells, **spreads}
 
@@ -140,9 +147,9 @@ def deviations(table: str) -> list[Deviation]:
             own = again[row.method, row.dataset]
             for column, tolerance in (("base", MEAN_TOLERANCE), ("novel", MEAN_TOLERANCE), ("h", H_TOLERANCE)):
                 stated = getattr(row, column)
-                again_ = own["accuracy"] if table == "few_shot" and column == "base" else own[column]
+                again_ = own["accuracy"] if table in SINGLE and column == "base" else own[column]
                 if abs(again_ - stated) > tolerance + 1e-9:  # false for NaN: nothing is stated
-                    name = "value" if table == "few_shot" else column
+                    name = "value" if table in SINGLE else column
                     found.append(Deviation(table, row.method, row.dataset, name, stated, float(again_)))
     return found
 

@@ -26,7 +26,13 @@ def test_few_shot_trains_and_tests_all_classes() -> None:
     assert protocol("few_shot").divide(range(5)) == ([0, 1, 2, 3, 4], {"all": [0, 1, 2, 3, 4]})
 
 
+def test_cross_dataset_trains_on_all_classes_of_its_source() -> None:
+    transfer = protocol("cross_dataset")
+    assert transfer.divide([2, 0, 1]) == ([0, 1, 2], {"source": [0, 1, 2]})
+    assert [name for name in known_protocols() if protocol(name).has_targets] == ["cross_dataset"]
+
+
 def test_unknown_protocol_names_the_nearest() -> None:
     with pytest.raises(UnknownName, match="did you mean 'few_shot'"):
         protocol("fewshot")
-    assert known_protocols() == ["base_to_novel", "few_shot"]
+    assert known_protocols() == ["base_to_novel", "few_shot", "cross_dataset"]

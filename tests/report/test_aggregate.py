@@ -314,3 +314,33 @@ def test_the_order_of_files_does_not_matter(counts: list[tuple[int, int]], shuff
 def test_an_empty_folder_gives_an_empty_frame() -> None:
     assert list(aggregate([]).columns) == [*COLUMNS, *SPREADS, "pretrained", "own_data"]
     assert aggregate([]).empty
+
+
+def transfer(seed: int, source: int, **right: int) -> Record:
+    """A record of cross_dataset: images of 40 that are right, of the source and of each target."""
+    data = made("coop", "imagenet", seed, 30, 20, cell={"protocol": "cross_dataset"}).data
+    split = data["splits"]["novel"]
+    counted = {
+        name: split | {"correct": count, "total": 40, "trained": name == "source", "novel_rule": "own"}
+        for name, count in {"source": source, **right}.items()
+    }
+    return Record(data | {"splits": counted})
+
+
+def test_a_transfer_makes_a_row_a_target_and_averages_over_them_alone() -> None:
+    suite = {"mini": ["imagenet", "dtd", "eurosat"]}
+    frame = aggregate(cells_of([transfer(1, 40, dtd=10, eurosat=20), transfer(2, 40, dtd=14, eurosat=24)]), (), suite)
+    assert list(frame["dataset"]) == ["dtd", "eurosat", "imagenet", "average"]
+    assert list(frame["accuracy"]) == [30.0, 55.0, 100.0, 42.5]
+    assert frame["accuracy_std"].iloc[-1] == pytest.approx(statistics.stdev([37.5, 47.5]))
+    assert list(frame["averaged"]) == ["", "", "", "2/2"]
+    assert frame["base"].isna().all()
+
+
+def test_a_missing_transfer_is_missing_from_every_target() -> None:
+    suite = {"mini": ["imagenet", "dtd", "eurosat"]}
+    absent = cell(recipe="coop", dataset="imagenet", seed=2, protocol="cross_dataset")
+    frame = aggregate(cells_of([transfer(1, 40, dtd=10, eurosat=20)]), [absent], suite)
+    found = {row["dataset"]: (row["cells"], row["cells_expected"]) for row in rows_of(frame)}
+    assert found == {"dtd": (1, 2), "eurosat": (1, 2), "imagenet": (1, 2), "average": (2, 4)}
+    assert math.isnan(frame["accuracy"].iloc[-1])

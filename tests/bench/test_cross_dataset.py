@@ -1,0 +1,126 @@
+"""cross_dataset as one types it: one training on the source, a row for each target, and their average without it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from clipbench.commands import main
+
+SMALL = ["--protocol", "cross_dataset", "--shots", "1", "--jobs", "1", "--seeds", "1"]
+
+
+def bench(folder: Path, *words: str) -> int:
+    return main(["bench", *SMALL, "--results", str(folder), *words])
+
+
+def rows(folder: Path, recipe: str) -> dict[str, dict[str, str]]:
+    with (folder / "mini/cross_dataset/leaderboard.csv").open(newline="") as lines:
+        return {row["dataset"]: row for row in csv.DictReader(lines) if row["recipe"] == recipe}
+
+
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("transfer")
+    assert bench(folder, "-m", "zero_shot,linear_probe", "--datasets", "dtd,eurosat,oxford_pets") == 0
+    return folder
+
+
+def record_of(folder: Path, recipe: str) -> dict[str, dict[str, dict[str, object]]]:
+    (path,) = (folder / "mini/cross_dataset/records").glob(f"*{recipe}*.json")
+    return json.loads(path.read_text())
+
+
+def test_a_row_for_each_target_and_their_average_without_the_source(computed: Path) -> None:
+    for recipe in ("zero_shot", "linear_probe"):
+        record, found = record_of(computed, recipe), rows(computed, recipe)
+        assert record["cell"]["dataset"] == "imagenet"
+        assert list(record["splits"]) == ["source", "oxford_pets", "dtd", "eurosat"]
+        shares = {name: 100 * split["correct"] / split["total"] for name, split in record["splits"].items()}
+        for name in ("oxford_pets", "dtd", "eurosat"):
+            assert float(found[name]["accuracy"]) == pytest.approx(shares[name], abs=0.006)
+            assert found[name]["base"] == ""
+        mean = sum(shares[name] for name in ("oxford_pets", "dtd", "eurosat")) / 3
+        assert float(found["average"]["accuracy"]) == pytest.approx(mean, abs=0.006)
+        assert found["average"]["averaged"] == "3/10"
+        assert "joint" not in record
+
+
+def test_heads_of_the_source_alone_leave_the_targets_to_zero_shot(computed: Path) -> None:
+    probe, zero_shot = (record_of(computed, name)["splits"] for name in ("linear_probe", "zero_shot"))
+    assert probe["source"]["bitmap"] != zero_shot["source"]["bitmap"]
+    for name in ("dtd", "eurosat", "oxford_pets"):
+        assert probe[name]["bitmap"] == zero_shot[name]["bitmap"]
+        assert probe[name]["novel_rule"] == "frozen"
+
+
+def test_zero_shot_on_a_target_is_zero_shot_there(computed: Path, tmp_path: Path) -> None:
+    assert main(["bench", "-m", "zero_shot", "--protocol", "few_shot", "--datasets", "dtd", *SMALL[2:], "--results",
+                 str(tmp_path)]) == 0  # fmt: skip
+    (path,) = tmp_path.rglob("records/*.json")
+    assert (
+        json.loads(path.read_text())["splits"]["all"]["bitmap"]
+        == (record_of(computed, "zero_shot")["splits"]["dtd"]["bitmap"])
+    )
+
+
+def test_a_partial_table_averages_over_its_targets(computed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["table", "--suite", "mini", "--protocol", "cross_dataset", "--results", str(computed), "--format", "csv"]
+    assert main([*words, "--datasets", "dtd,eurosat"]) == 0
+    found = [row for row in csv.DictReader(capsys.readouterr().out.splitlines()) if row["recipe"] == "zero_shot"]
+    assert [row["dataset"] for row in found] == ["dtd", "eurosat", "average"]
+    average = found[-1]
+    targets = [float(row["accuracy"]) for row in found if row["dataset"] in ("dtd", "eurosat")]
+    assert len(targets) == 2
+    assert float(average["accuracy"]) == pytest.approx(sum(targets) / 2, abs=0.006)
+    assert average["averaged"] == "2/10"
+
+
+def test_the_same_call_finds_it_done(computed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench(computed, "-m", "zero_shot,linear_probe", "--datasets", "dtd,eurosat,oxford_pets", "--dry-run") == 0
+    assert "2 done already" in capsys.readouterr().out
+
+
+def test_its_record_can_be_computed_again(computed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (path,) = (computed / "mini/cross_dataset/records").glob("*zero_shot*.json")
+    assert main(["bench", "--record", str(path), "--results", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert said.count("the same, image by image") == 4
+    assert "equal: zero_shot on imagenet" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--datasets", "dtd,imagenet"], "'imagenet' is the source of suite mini: --datasets names targets"),
+        (["--datasets", "nosuch"], "dataset of suite mini"),
+        (["--suite", "none.yaml"], "suite none names no source"),
+        (["--suite", "twice.yaml"], "'again' is trained on as 'mini/imagenet'"),
+        (["--suite", "folder.yaml"], "'mine' of suite folder has no card"),
+    ],
+)
+def test_what_is_no_transfer_is_a_sentence(
+    words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = {"class_path": "ImageFolder", "init_args": {"root": "photos"}}
+    suites = {
+        "none": {"datasets": {"a": "mini/imagenet", "b": "mini/dtd"}},
+        "twice": {"source": "imagenet", "datasets": {"imagenet": "mini/imagenet", "again": "mini/imagenet"}},
+        "folder": {"source": "imagenet", "datasets": {"imagenet": "mini/imagenet", "mine": folder}},
+    }
+    for name, content in suites.items():
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"name": name, "backbone": "mini", **content}))
+    assert bench(tmp_path / "runs", "-m", "zero_shot", *words) == 2
+    assert says in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_target_without_data_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["-m", "zero_shot", "--suite", "clip11", "--backbone", "mini", "--datasets", "dtd,eurosat"]
+    assert bench(tmp_path, *words, "--root", str(tmp_path), "--dry-run") == 1
+    said = capsys.readouterr().err
+    assert all(name in said for name in ("imagenet", "dtd", "eurosat"))
