@@ -16,13 +16,20 @@ from clipbench.schemas import TOP, misfits
 
 LARGEST = 10_000_000  # bytes of a file that a person wrote
 DEEPEST = 50  # levels
+MOST = 1_000_000  # values, with each alias counted as often as it stands for something
 NUMBER = re.compile(r"[-+]?[0-9.]*[0-9][0-9.]*[eE][-+]?[0-9]+")
 
 
 class _Strict(yaml.SafeLoader):
-    """Refuses a key that stands twice, and nesting that nobody writes."""
+    """Refuses a key that stands twice, and nesting and repetition that nobody writes."""
 
     depth = 0
+
+    def get_single_node(self) -> Any:
+        node = super().get_single_node()
+        if node is not None and _count(node, {}) > MOST:
+            raise yaml.YAMLError(f"its aliases stand for more than {MOST:,} values")
+        return node
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         self.depth += 1
@@ -41,6 +48,18 @@ class _Strict(yaml.SafeLoader):
                 raise yaml.YAMLError(f"key '{key.value}' stands twice, again in line {key.start_mark.line + 1}")
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def _count(node: Any, counted: dict[Any, int]) -> int:
+    """How many values a node stands for; one that holds itself counts once, and is refused later."""
+    if node not in counted:
+        counted[node] = 1
+        if not isinstance(node, yaml.ScalarNode):
+            parts = (
+                node.value if isinstance(node, yaml.SequenceNode) else (part for pair in node.value for part in pair)
+            )
+            counted[node] += sum(_count(part, counted) for part in parts)
+    return counted[node]
 
 
 def parse_yaml(text: str, what: str) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import contextlib
+import errno
 import importlib
 import io
 import os
@@ -17,6 +19,7 @@ from clipbench.printable import printable, warn_in_one_line
 
 # in the order of `clipbench --help`
 COMMANDS = ("fit", "bench", "study", "table", "list", "show", "data", "analyze", "predict")
+FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
 LIGHTNING = ("fit", "validate", "test")  # the subcommands of LightningCLI, whose options argparse does not know
 
 
@@ -45,15 +48,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors=PLAIN)
     warn_in_one_line()
     words = [*(sys.argv[1:] if arguments is None else arguments)]  # here `list` is the module of `clipbench list`
+    status = 0
     try:
         _find_modules_here()
         choose_drawing_folder()
         if words and words[0] in LIGHTNING:
             from clipbench.commands import fit
 
-            return fit.run(words[0], words[1:])
-        options = parser().parse_args(words)
-        return options.run(options)
+            status = fit.run(words[0], words[1:])
+        else:
+            options = parser().parse_args(words)
+            status = options.run(options)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # what cannot be written fails here, with a status, and not after it
+        return status
     except ClipbenchError as error:
         print("clipbench: " + printable(str(error), keep="\n"), file=sys.stderr)
         return error.exit_status
@@ -61,10 +69,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("clipbench: stopped", file=sys.stderr)
         return 143 if isinstance(stop, Terminated) else 130
     except BrokenPipeError:  # `clipbench list methods | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        _print_no_more()
+        return status
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        _print_no_more()
+        print(
+            f"clipbench: {FULL[error.errno]}: {printable(str(error.filename or 'not all could be written'))}",
+            file=sys.stderr,
+        )
+        return 1
     except SystemExit as stop:
         return int(stop.code or 0) if not isinstance(stop.code, str) else 2
+
+
+def _print_no_more() -> None:
+    """What is still to be printed goes nowhere; else the interpreter tries once more at its end, and complains."""
+    with contextlib.suppress(io.UnsupportedOperation):  # stands in for the console, as in a notebook
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _find_modules_here() -> None:

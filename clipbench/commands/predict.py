@@ -15,6 +15,8 @@ from clipbench.data import walk
 from clipbench.data.classnames import name_faults
 from clipbench.data.paths import IMAGE_SUFFIXES
 from clipbench.errors import ConfigError, DataError
+from clipbench.printable import printable
+from clipbench.recipes.settings import shortened
 
 
 def add_parser(commands: Any) -> None:
@@ -39,9 +41,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ClipbenchError: a wrong call, missing or damaged images, or weights that do not fit.
     """
-    given = options.classes
-    names = None if given is None else [name.strip() for name in next(csv.reader([given], skipinitialspace=True))]
-    names = None if names is None else [name for name in names if name]
+    names = None if options.classes is None else listed_names(options.classes)
     if options.config is not None:
         from clipbench.methods import method_class
         from clipbench.recipes.recipe import load_recipe
@@ -52,8 +52,25 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(rows, indent=1))
         return 0
     for row in rows:
-        print(row["image"] + "  " + "  ".join(f"{name} {100 * share:.1f} %" for name, share in row["classes"]))
+        shares = "  ".join(f"{name} {100 * share:.1f} %" for name, share in row["classes"])
+        print(printable(f"{row['image']}  {shares}"))  # names of files and classes, as their makers chose them
     return 0
+
+
+def listed_names(given: str) -> list[str]:
+    """Class names as in one line of CSV.
+
+    Raises:
+        ConfigError: a quote without its end, or more than one line.
+    """
+    try:
+        rows = list(csv.reader([given], skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        raise ConfigError(
+            "--classes is no line of names separated by commas, one with a comma in quotes that end: "
+            + shortened(repr(given), 60)
+        ) from error
+    return [name.strip() for row in rows for name in row if name.strip()]
 
 
 def find_images(places: Sequence[str]) -> list[Path]:

@@ -36,6 +36,8 @@ from clipbench.data.templates import templates_for_task
 from clipbench.errors import ConfigError, DataError
 from clipbench.randomness import torch_generator
 
+LAST_SEED = 2**63 - 1  # that learned weights and records can state
+
 
 class DataModule(L.LightningDataModule, abc.ABC):
     """The few-shot images of one dataset; a subclass says where they come from.
@@ -93,6 +95,9 @@ class DataModule(L.LightningDataModule, abc.ABC):
         ):
             if value < least:
                 raise ConfigError(f"data.{name} must be at least {least}, not {value}")
+        for name, given in (("seed", seed), ("split_seed", split_seed), ("train_seed", train_seed)):
+            if given is not None and abs(given) > LAST_SEED:
+                raise ConfigError(f"data.{name} must be at most {LAST_SEED}, not {given}")
         protocols.protocol(protocol)
         ImagePolicy(
             (crop_scale[0], crop_scale[1]), (crop_ratio[0], crop_ratio[1]), flip

@@ -96,7 +96,11 @@ class Learned:
             method: Method = from_stored(kind, self.header.init_args, **start, backbone=name)
             method.setup(learned=self)
         except (BackboneError, ConfigError, MethodError) as error:
-            hint = "" if not isinstance(error, BackboneError) and resolves(name) else WHERE.format(name=name)
+            hint = (
+                ""
+                if not isinstance(error, BackboneError) and resolves(name)
+                else WHERE.format(name=self.header.backbone)
+            )
             raise MethodError(f"{where}{error}{hint}") from error
         return method
 

@@ -127,7 +127,7 @@ def merge(low: Config, high: Mapping[str, Any]) -> Config:
     if replaced:
         result.pop("init_args", None)
     for key, value in high.items():
-        name = key.removesuffix("+")
+        name = _name(key)
         held = name if name in result else f"{name}+"
         if key != name:
             result[held] = [*_listed(result.get(held)), *copy.deepcopy(_listed(value))]
@@ -145,9 +145,7 @@ def merge(low: Config, high: Mapping[str, Any]) -> Config:
 
 def settled(config: Config) -> Config:
     """The config with its lists where nothing was there to add to."""
-    return {
-        key.removesuffix("+"): settled(value) if isinstance(value, dict) else value for key, value in config.items()
-    }
+    return {_name(key): settled(value) if isinstance(value, dict) else value for key, value in config.items()}
 
 
 def class_paths(config: Any) -> Iterator[str]:
@@ -170,6 +168,11 @@ def _with_settings(named: Any, settings: Mapping[str, Any]) -> Any:
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _name(key: Any) -> Any:
+    """The key without a `+`; one that is no text, as an epoch in a schedule, is a value and stays."""
+    return key.removesuffix("+") if isinstance(key, str) else key
 
 
 def _listed(value: Any) -> list[Any]:

@@ -112,3 +112,13 @@ def test_a_folder_that_was_removed_is_said(tmp_path: Path, monkeypatch: pytest.M
     here.rmdir()
     assert main(["list", "methods"]) == 2
     assert capsys.readouterr().err == "clipbench: the folder that you are in was removed: change to another one\n"
+
+
+@pytest.mark.parametrize("words", [["list", "suites"], ["list", "methods", "--format", "json"]], ids=["short", "long"])
+def test_a_full_disk_below_what_is_printed(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(words) == 1
+    assert capsys.readouterr().err == "clipbench: the disk is full: not all could be written\n"

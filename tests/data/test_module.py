@@ -167,6 +167,13 @@ def test_one_seed_drives_both_and_each_can_be_given(zhou: tuple[str, Path]) -> N
     assert [b.index.tolist() for b in first.train_dataloader()] != [b.index.tolist() for b in second.train_dataloader()]
 
 
+@pytest.mark.parametrize("name", ["seed", "split_seed", "train_seed"])
+def test_a_seed_is_one_that_learned_weights_can_state(zhou: tuple[str, Path], name: str) -> None:
+    toys(zhou, **{name: 2**63 - 1})
+    with pytest.raises(ConfigError, match=rf"data\.{name} must be at most 9223372036854775807"):
+        toys(zhou, **{name: 2**63})
+
+
 # Loaders
 
 

@@ -191,6 +191,14 @@ def test_a_backbone_that_is_not_here_is_named_by_its_place(path: Path, small: st
     assert loaded.header.backbone == small
 
 
+@pytest.mark.parametrize("name", ["/etc/passwd", "nothing", "/dev/zero"])
+def test_a_wrong_place_of_the_backbone_is_not_called_the_one_that_it_learned_on(path: Path, name: str) -> None:
+    with pytest.raises(MethodError) as error:
+        Method.load(path, name)
+    assert name in str(error.value)
+    assert f"learned on backbone '{read_header(path).backbone}'" in str(error.value)
+
+
 def test_a_changed_header_is_told(path: Path) -> None:
     content = path.read_bytes()
     assert b'\\"recipe\\": \\"coop\\"' in content

@@ -91,3 +91,12 @@ def test_callbacks_are_added_with_their_own_settings() -> None:
 def test_a_later_class_leaves_the_settings_of_the_former() -> None:
     words = [("trainer.logger", "CSVLogger"), ("trainer.logger.save_dir", "a"), ("trainer.logger", "TensorBoardLogger")]
     assert from_dotted(words) == {"trainer": {"logger": "TensorBoardLogger"}}
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_a_schedule_by_epoch_is_a_value(as_list: bool) -> None:
+    one = {"class_path": "GradientAccumulationScheduler", "init_args": {"scheduling": {0: 8, 4: 2}}}
+    given = {"trainer": {"callbacks": [one] if as_list else one}}
+    assert settled(merge(merge({"trainer": {"max_epochs": 5}}, given), given)) == {
+        "trainer": {"max_epochs": 5, **given["trainer"]}
+    }

@@ -143,6 +143,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     (changed(variants=variants({"axis": "weight", "value": 1, "label": "x"})), "'x' and 'plain' are the same run"),
     (changed(variants=variants({"axis": "weight", "value": 10, "label": "x", "set": {"model.lr": 1.0}})), "of its own"),
     (changed(variants=variants({"axis": "weight", "value": 9, "label": "x", "set": {"lr": 1.0}})), "variants.4.set"),
+    (changed(variants=variants({"axis": "weight", "value": 9, "label": "x", "set": {5: 1.0}})), "variants.4.set"),
     (changed(variants=STUDY["variants"][:3]), "axis 'words' needs variants"),
     (changed(axes=STUDY["axes"] | {"words": {"at": 16, "around": "contxet"}}), "did you mean 'context'"),
 ]

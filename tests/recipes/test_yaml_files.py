@@ -17,6 +17,7 @@ from clipbench.recipes.suites import load_suite
 from clipbench.yaml_files import parse_yaml, read_yaml
 
 OUTSIDE = ("../../x", "/abs", "..", ".", ".x", '""', '"x\\n"', '"a b"', "é", "x/y", '"x\\0"', "x" * 101)
+LAUGHS = "[&a0 x, " + ", ".join(f"&a{i} [{','.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)) + "]"
 SUITE = "name: mine\nbackbone: mini\ndatasets:\n  dtd: mini/dtd\n"
 
 
@@ -31,6 +32,7 @@ SUITE = "name: mine\nbackbone: mini\ndatasets:\n  dtd: mini/dtd\n"
         ("[" * 3000, "nesting"),
         ("a: 2024-13-45", "month must be in 1..12"),
         ("a: &x [*x]", "Circular reference"),
+        (LAUGHS, "aliases stand for more than 1,000,000 values"),
     ],
 )
 def test_what_is_no_yaml_is_said_in_one_sentence(text: str, said: str, tmp_path: Path) -> None:
@@ -100,6 +102,13 @@ def test_merge_keys_and_anchors_are_yaml() -> None:
         ("model: {class_path: CoOp}\ntrainers: {}", "unknown key of recipe .* 'trainers'; did you mean 'trainer'"),
         ("model: {class_path: CoOp}\nneeds: {text: transformer}", r"not a recipe at needs\.text"),
         ("model: {class_path: CoOp}\nparameters: many", "parameters is a whole number"),
+        (
+            "model: {class_path: CoOp, init_args: {1.5: 2}}",
+            r"not a recipe at model\.init_args: each setting is named by",
+        ),
+        ("model: {class_path: CoOp, 2020-01-01: 2}", "not a recipe at model: each setting is named by a word"),
+        ("model: {class_path: CoOp}\ntrainer: {yes: 2}", "not a recipe at trainer: each setting is named by a word"),
+        ("model: {class_path: CoOp}\noverrides: [{set: {5: 1}}]", r"at overrides\.0\.set: each setting is named by"),
         ("trainer: {max_epochs: 1}", "names no method"),
         ("[]", "is not a config"),
     ],
