@@ -17,12 +17,12 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from clipbench import protocols
 from clipbench.argument_types import refuse_wrong_types
 from clipbench.data.augmentation import ImagePolicy, Preprocessing
-from clipbench.data.batches import AugmentedImages, Batch, PlainImages, as_is
+from clipbench.data.batches import AugmentedImages, Batch, PlainImages, UnseenImages, as_is
 from clipbench.data.cards import Card
 from clipbench.data.division import Division
 from clipbench.data.draw import Draw
@@ -310,10 +310,14 @@ class DataModule(L.LightningDataModule, abc.ABC):
         return PlainImages(items, labels, module.source.pixels(items, keep=False), self._policy(), name, self._fitting)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Augmented images, reordered every epoch; a short last batch is dropped where there is a full one."""
+        """Augmented images, reordered every epoch; a short last batch is dropped where there is a full one.
+
+        A method that says `sees_images = False` gets the batches without them.
+        """
         images = self.train_images()
         batches = EpochBatches(len(images), self.batch_size, self.train_seed, self.dataset)
-        return self._loader(images, again=True, batch_sampler=batches)
+        seen = getattr(getattr(self.trainer, "lightning_module", None), "sees_images", True)
+        return self._loader(images if seen else UnseenImages(images), again=True, batch_sampler=batches)
 
     def draw_dataloader(self) -> DataLoader[Batch]:
         """Every image of the train draw once, without augmentation, in draw order: for heads on frozen features."""
@@ -341,7 +345,7 @@ class DataModule(L.LightningDataModule, abc.ABC):
         """The loaders of `test_dataloader`."""
         return self.test_dataloader()
 
-    def _loader(self, images: AugmentedImages | PlainImages, again: bool = False, **batches: Any) -> DataLoader[Batch]:
+    def _loader(self, images: Dataset[Batch], again: bool = False, **batches: Any) -> DataLoader[Batch]:
         return DataLoader(
             images,
             **batches,

@@ -76,6 +76,27 @@ class AugmentedImages(Dataset[Batch]):
         return _batch(pairs, self.labels, self.policy.size, write, "train")
 
 
+class UnseenImages(Dataset[Batch]):
+    """The batches of a dataset without its images, for methods that train on features of them alone.
+
+    Args:
+        images: whose labels and order.
+    """
+
+    def __init__(self, images: AugmentedImages) -> None:
+        self.labels = torch.from_numpy(images.labels)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitems__(self, pairs: Sequence[tuple[int, int]]) -> Batch:
+        index = torch.tensor([position for position, _ in pairs], dtype=torch.int64)
+        return Batch(torch.zeros(len(pairs), 3, 0, 0, dtype=torch.uint8), self.labels[index], index, "train")
+
+    def __getitem__(self, pair: tuple[int, int]) -> Batch:
+        return self.__getitems__([pair])
+
+
 class PlainImages(Dataset[Batch]):
     """Images without augmentation.
 

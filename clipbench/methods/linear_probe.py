@@ -29,13 +29,11 @@ from torch import Tensor, nn
 
 from clipbench.methods.arguments import refuse_unknown
 from clipbench.methods.base import Method
+from clipbench.tuning.folds import Array, folds_of
 from clipbench.tuning.rows import rows_of
 
 LOG10_C = (6, 4, 2, 0, -2, -4, -6)
 HALVINGS = 8
-FOLDS = 4
-
-Array = np.ndarray[Any, Any]
 
 
 class Probe(NamedTuple):
@@ -88,15 +86,6 @@ def choose_log10_c(correct: Callable[[float], int]) -> float:
         else:
             chosen, right = left, middle
     return chosen
-
-
-def folds_of(labels: Array) -> Array:
-    """The fold of each image, (N,): the k-th of its class is in fold k mod n, n the smallest class but at most 4."""
-    rank = np.zeros(len(labels), dtype=np.int64)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        rank[members] = np.arange(len(members))
-    return rank % min(FOLDS, int(np.bincount(labels).min()))
 
 
 class LinearProbe(Method):

@@ -55,14 +55,18 @@ class ClassPrompts:
 
         return self.cached(("plan", names), make)
 
-    def features(self, classnames: Sequence[str]) -> Tensor:
-        """Features (C, D) by the text tower as it is now; encoded once while nothing there is trainable or random."""
+    def features(self, classnames: Sequence[str], mean: Mean = "unit") -> Tensor:
+        """Features (C, D) by the text tower as it is now; encoded once while nothing there is trainable or random.
+
+        Args:
+            classnames: of C classes.
+            mean: as that of `pretrained_features`.
+        """
         tensors = list(self.backbone.text.parameters())
         if any(tensor.requires_grad for tensor in tensors) or self.backbone.is_random("text"):
-            return self._over_templates(self.backbone.encode_text(self.plan(classnames)))
-        return self.cached(
-            ("now", tuple(classnames)), lambda: self._frozen(self.backbone, classnames), state_of(tensors)
-        )
+            return self._over_templates(self.backbone.encode_text(self.plan(classnames)), mean)
+        key = ("now", mean, tuple(classnames))
+        return self.cached(key, lambda: self._frozen(self.backbone, classnames, mean), state_of(tensors))
 
     def pretrained_features(self, classnames: Sequence[str], mean: Mean = "unit") -> Tensor:
         """Features (C, D) by the pretrained text tower, without gradient: zero-shot CLIP's; encoded once.
