@@ -82,7 +82,7 @@ def value_index(family: Family, values: Values) -> tuple[int, ...]:
     return tuple(family.factors[f].index(v) for f, v in zip(family.factors, values, strict=True))
 
 
-UNKNOWN = ("promptsrc",)  # sets with words that mini does not know; their recipes name another one there
+UNKNOWN = ("promptsrc", "tcp")  # sets with words that mini does not know: there data bring a template of their own
 
 
 def template_sets() -> set[str]:
