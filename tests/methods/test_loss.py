@@ -11,12 +11,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from clipbench.errors import MethodError
+from clipbench.methods import method_class
 from clipbench.methods.loss import looked_at, summed
 from clipbench.recipes.recipe import known_recipes, load_recipe
 from clipbench.testing.subject import Subject
 
 ONE_EACH = {load_recipe(name).method: name for name in known_recipes()}  # a recipe of each method
-STEPPED = [name for method, name in ONE_EACH.items() if method not in ("ZeroShot", "LinearProbe", "WiSEFT")]
+# those with no optimiser solve what they learn in one step
+STEPPED = [name for method, name in ONE_EACH.items() if method != "ZeroShot" and method_class(method).has_optimizer]
 
 
 class Reads(TorchDispatchMode):
