@@ -21,7 +21,7 @@ from clipbench.bench.build import ClipbenchCLI, method_without_weights
 from clipbench.bench.expected_time import length_line, time_lines
 from clipbench.bench.fit_folder import CONFIG, PLACE, WEIGHTS, FitFolder
 from clipbench.bench.keys import with_whole_path
-from clipbench.bench.monitors import monitors_told
+from clipbench.bench.monitors import naming_monitors
 from clipbench.bench.outcome_lines import lines_of, measured, refuse_empty_val
 from clipbench.bench.parser_messages import one_sentence
 from clipbench.bench.run import check_fitted
@@ -172,7 +172,7 @@ def run_subcommand(subcommand: str, config: Config, recipe: str, recipe_file: st
     def trainer() -> Any:
         return getattr(RunCLI.live, "trainer", None)
 
-    with stopped_by(RunCLI.stop, trainer), monitors_told(trainer):
+    with stopped_by(RunCLI.stop, trainer), naming_monitors(trainer):
         try:
             RunCLI({"subcommand": subcommand, subcommand: with_whole_path(config)}, run=True)
         except argparse.ArgumentError as error:

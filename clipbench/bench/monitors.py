@@ -74,7 +74,7 @@ def not_logged(callback: Callback, monitor: str, logged: Iterable[str]) -> Confi
 
 
 @contextmanager
-def monitors_told(trainer: Callable[[], Any]) -> Iterator[None]:
+def naming_monitors(trainer: Callable[[], Any]) -> Iterator[None]:
     """What EarlyStopping raises where its monitor is not logged comes out as ConfigError.
 
     Args:

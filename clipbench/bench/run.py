@@ -20,7 +20,7 @@ from clipbench.atomic import named_by
 from clipbench.bench.build import ClipbenchCLI, build
 from clipbench.bench.cost import PeakMemory, StepClock, inference_overhead
 from clipbench.bench.environment import environment
-from clipbench.bench.monitors import monitors_told
+from clipbench.bench.monitors import naming_monitors
 from clipbench.bench.plan import PlannedCell
 from clipbench.bench.stop import behind
 from clipbench.bench.trainer import on_cuda
@@ -144,7 +144,7 @@ def _measured(planned: PlannedCell, store: RecordStore, say: Say | None) -> dict
     trained = sum(parameter.numel() for parameter in method.trainable.values())
     at_fit = time.perf_counter()
     if method.learns and not method.derived:  # what is computed from what another learned is only tested, as WiSE-FT's
-        with monitors_told(lambda: trainer):
+        with naming_monitors(lambda: trainer):
             interruptible(cli, lambda: trainer.fit(method, datamodule=data))
         check_fitted(method, trainer)
     at_test = time.perf_counter()

@@ -8,7 +8,7 @@ import lightning as L
 import pytest
 
 from clipbench.bench.build import resolved
-from clipbench.bench.monitors import monitors_told
+from clipbench.bench.monitors import naming_monitors
 from clipbench.commands import main
 from clipbench.errors import ConfigError
 
@@ -86,7 +86,7 @@ def test_one_callback_is_a_list_of_one() -> None:
 
 
 def test_another_error_keeps_its_traceback() -> None:
-    with pytest.raises(RuntimeError, match="ours"), monitors_told(L.Trainer):
+    with pytest.raises(RuntimeError, match="ours"), naming_monitors(L.Trainer):
         raise RuntimeError("ours")
-    with pytest.raises(ConfigError, match="is one"), monitors_told(L.Trainer):
+    with pytest.raises(ConfigError, match="is one"), naming_monitors(L.Trainer):
         raise ConfigError("is one")
