@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, Union, get_args, get_origin
 
 import lightning as L
 from jsonargparse import Namespace
@@ -58,7 +58,8 @@ class ClipbenchCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Our own key beside model, data and trainer."""
+        """Our own key beside model, data and trainer; called once all of those are there."""
+        _whole_numbers_first(parser)
         parser.add_argument("--weights", type=str | None, default=None, help="load what was learned from this file")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -85,6 +86,20 @@ class ClipbenchCLI(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[L.Callback]) -> L.Trainer:
         self.trainer_class = _trainer
         return super()._instantiate_trainer(config, callbacks)
+
+
+def _whole_numbers_first(parser: LightningArgumentParser) -> None:
+    """Keeps a whole number where a setting takes int or float: `limit_test_batches` 1 is a batch, 1.0 is all of them.
+
+    The parser tries the members of a union in their order, and typing gives all of `Optional[Union[int, float]]` and
+    `Optional[Union[float, int]]` the order that the process came upon first, in whichever library.
+    """
+    for action in parser._actions:
+        members = [*get_args(hint := getattr(action, "_typehint", None))]
+        if get_origin(hint) is Union and int in members and float in members[: members.index(int)]:
+            members.remove(int)
+            members.insert(members.index(float), int)
+            action._typehint = Union[tuple(members)]  # type: ignore[attr-defined]  # noqa: UP007
 
 
 def _later(kind: Callable[..., Any], *args: Any, **settings: Any) -> Callable[[], Any]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, Union
 
 import pytest
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser
 
-from clipbench.bench.build import resolved, with_precision
+from clipbench.bench.build import _whole_numbers_first, resolved, with_precision
 from clipbench.bench.trainer import check_trainer, make_trainer, on_cuda
 from clipbench.errors import ConfigError, NotHere
 from clipbench.recipes.settings import from_dotted
@@ -114,3 +116,13 @@ def test_a_check_leaves_the_flags_of_torch() -> None:
 def test_a_refusal_names_classes_not_objects() -> None:
     with pytest.raises(ConfigError, match=r"trainer\.callbacks ModelCheckpoint, trainer\.enable_checkpointing False: "):
         make_trainer({"callbacks": [ModelCheckpoint()], "enable_checkpointing": False})
+
+
+@pytest.mark.parametrize("order", [(int, float, None), (float, int, None), (float, str, int, None)])
+def test_one_batch_is_not_all_of_them_in_either_order_of_types(order: tuple[Any, ...]) -> None:
+    """typing may give Lightning's `Union[int, float]` the order of another library's, by what was imported before."""
+    parser = LightningArgumentParser(exit_on_error=False)
+    parser.add_argument("--limit", type=Union[order])  # noqa: UP007
+    _whole_numbers_first(parser)
+    for limit in (1, 1.0):
+        assert type(parser.parse_object({"limit": limit}).limit) is type(limit)
