@@ -56,8 +56,7 @@ class CoCoOp(Method):
         self.meta_net = nn.Sequential(
             nn.Linear(features, features // REDUCTION), nn.ReLU(), nn.Linear(features // REDUCTION, width)
         )
-        parts = {"context": self.context, "meta_net": self.meta_net}
-        return {f"{part}.{name}": p for part, module in parts.items() for name, p in module.named_parameters()}
+        return dict(nn.ModuleDict({"context": self.context, "meta_net": self.meta_net}).named_parameters())
 
     def num_trainable(self) -> int:
         """M x W, and (D + 1) D / 16 + (D / 16 + 1) W."""
@@ -68,8 +67,7 @@ class CoCoOp(Method):
 
     def class_features(self, classnames: Sequence[str]) -> Any:
         """The prompts of the classes: their features wait for the image."""
-        names = tuple(classnames)
-        return self.prompts.cached(("context", names), lambda: self.context.plan(self.backbone, names))
+        return self.context.kept_plan(self.prompts, classnames)
 
     def logits(self, features: Tensor, classes: PromptPlan) -> Tensor:  # type: ignore[override]
         """Logits (B, C) of image features (B, D) for the prompts of C classes, each image with its own context."""

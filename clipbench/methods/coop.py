@@ -85,7 +85,4 @@ class CoOp(Method):
         if self.class_specific and (others := [name for name in classnames if name not in row]):
             raise UnknownName("class of these context vectors", others[0], row)
         owners = [row[name] for name in classnames] if self.class_specific else None
-        plan = self.prompts.cached(
-            ("context", tuple(classnames)), lambda: self.context.plan(self.backbone, classnames, owners)
-        )
-        return self.backbone.encode_text(plan, extra=self.context.rows())
+        return self.context.features(self.prompts, classnames, owners)

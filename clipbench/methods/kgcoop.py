@@ -54,9 +54,7 @@ class KgCoOp(Method):
 
     def class_features(self, classnames: Sequence[str]) -> Tensor:
         """The frozen text tower on the prompts with the learned context, (C, D)."""
-        names = tuple(classnames)
-        plan = self.prompts.cached(("context", names), lambda: self.context.plan(self.backbone, names))
-        return self.backbone.encode_text(plan, extra=self.context.rows())
+        return self.context.features(self.prompts, classnames)
 
     def losses(self, logits: Tensor, labels: Tensor, classes: Tensor) -> dict[str, Tensor]:
         """Cross-entropy and distillation."""

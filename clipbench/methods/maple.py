@@ -63,8 +63,7 @@ class MaPLe(Method):
         )  # fmt: skip
         first, deeper = (nn.Linear(self.backbone.text_width, self.backbone.image_width) for _ in range(2))
         self.maps = nn.ModuleList([first, *(copy.deepcopy(deeper) for _ in range(self.depth - 1))])
-        parts = {"text_prompts": self.text_prompts, "maps": self.maps}
-        return {f"{part}.{name}": p for part, module in parts.items() for name, p in module.named_parameters()}
+        return dict(nn.ModuleDict({"text_prompts": self.text_prompts, "maps": self.maps}).named_parameters())
 
     def num_trainable(self) -> int:
         """J (n W + (W + 1) V), with W and V the widths of the text and the image tower."""

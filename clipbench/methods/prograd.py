@@ -88,9 +88,7 @@ class ProGrad(Method):
 
     def class_features(self, classnames: Sequence[str]) -> Tensor:
         """The frozen text tower on the prompts with the learned context, (C, D)."""
-        names = tuple(classnames)
-        plan = self.prompts.cached(("context", names), lambda: self.context.plan(self.backbone, names))
-        return self.backbone.encode_text(plan, extra=self.context.rows())
+        return self.context.features(self.prompts, classnames)
 
     # The gradient that is made of two
 

@@ -29,9 +29,8 @@ from torch import Tensor, nn
 
 from clipbench.errors import ConfigError
 from clipbench.methods.base import Method
-from clipbench.randomness import torch_generator
 from clipbench.tuning.averaging import GaussianAverage
-from clipbench.tuning.deep_prompts import ImagePrompts, TextPrompts, from_noise, refuse_senseless, refuse_too_deep
+from clipbench.tuning.deep_prompts import IndependentPrompts
 from clipbench.tuning.linears import NO_BATCHNORM
 
 
@@ -68,13 +67,11 @@ class PromptSRC(Method):
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
-        numbers = {"n_text_prompts": n_text_prompts, "n_image_prompts": n_image_prompts}
-        refuse_senseless("PromptSRC", **numbers, text_depth=text_depth, image_depth=image_depth)
         if min(text_weight, image_weight) < 0:
             raise ConfigError(f"weights of PromptSRC must not be below 0: {text_weight=}, {image_weight=}")
-        self.context_words = context_words
-        self.n_text_prompts, self.n_image_prompts = n_text_prompts, n_image_prompts
-        self.text_depth, self.image_depth = text_depth, image_depth
+        self.independent = IndependentPrompts(
+            "PromptSRC", context_words, n_text_prompts, n_image_prompts, text_depth, image_depth
+        )  # fmt: skip
         self.text_weight, self.image_weight = text_weight, image_weight
         self.average = GaussianAverage(average_mean, average_std)
 
@@ -86,21 +83,13 @@ class PromptSRC(Method):
 
     def build(self) -> dict[str, nn.Parameter]:
         """The prompts of both towers."""
-        refuse_too_deep("PromptSRC", self.backbone, "text", text_depth=self.text_depth)
-        refuse_too_deep("PromptSRC", self.backbone, "image", image_depth=self.image_depth)
-        of_text, of_image = (torch_generator(self.train_seed, "init", f"{t} prompts") for t in ("text", "image"))
-        self.text_prompts = TextPrompts.begin(
-            self.backbone, self.context_words, self.n_text_prompts, self.text_depth, of_text
-        )  # fmt: skip
-        width = self.backbone.image_width
-        self.image_prompts = ImagePrompts(from_noise(self.image_depth, self.n_image_prompts, width, of_image))
+        self.text_prompts, self.image_prompts = self.independent.begin(self.backbone, self.train_seed)
         parts = {"text_prompts": self.text_prompts, "image_prompts": self.image_prompts}
-        return {f"{part}.{name}": p for part, module in parts.items() for name, p in module.named_parameters()}
+        return dict(nn.ModuleDict(parts).named_parameters())
 
     def num_trainable(self) -> int:
         """Depth x tokens x width, of either tower."""
-        text = self.text_depth * self.n_text_prompts * self.backbone.text_width
-        return text + self.image_depth * self.n_image_prompts * self.backbone.image_width
+        return self.independent.count(self.backbone)
 
     # Features and losses
 

@@ -87,8 +87,7 @@ class TCP(Method):
             nn.Linear(features, features // REDUCTION), QuickGELU(),
             nn.Linear(features // REDUCTION, self.n_context * width),
         )  # fmt: skip
-        parts = {"context": self.context, "meta_net": self.meta_net}
-        return {f"{part}.{name}": p for part, module in parts.items() for name, p in module.named_parameters()}
+        return dict(nn.ModuleDict({"context": self.context, "meta_net": self.meta_net}).named_parameters())
 
     def num_trainable(self) -> int:
         """M x W, and (D + 1) D / 4 + (D / 4 + 1) M W."""

@@ -12,6 +12,7 @@ from clipbench.backbone.clip import Backbone
 from clipbench.backbone.prompts import PromptPlan
 from clipbench.data.templates import class_text
 from clipbench.errors import ConfigError
+from clipbench.tuning.class_prompts import ClassPrompts
 
 Position = Literal["end", "middle", "front"]
 
@@ -92,6 +93,25 @@ class Context(nn.Module):
             }[self.position]
             sequences.append(start + body + end)
         return PromptPlan(sequences)
+
+    def kept_plan(
+        self, prompts: ClassPrompts, classnames: Sequence[str], owners: Sequence[int] | None = None
+    ) -> PromptPlan:  # fmt: skip
+        """`plan`, made once for a list of class names.
+
+        Args:
+            prompts: those of the method, which keep it and know the view.
+            classnames: of C classes.
+            owners: as those of `plan`; a list of class names always has the same.
+        """
+        names = tuple(classnames)
+        return prompts.cached(("context", names), lambda: self.plan(prompts.backbone, names, owners))
+
+    def features(
+        self, prompts: ClassPrompts, classnames: Sequence[str], owners: Sequence[int] | None = None
+    ) -> Tensor:  # fmt: skip
+        """The text tower on the prompts with the context, (C, D); the arguments are those of `kept_plan`."""
+        return prompts.backbone.encode_text(self.kept_plan(prompts, classnames, owners), extra=self.rows())
 
     @staticmethod
     def _split(tokens: list[int], name: int) -> tuple[list[int], list[int]]:
