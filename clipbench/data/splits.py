@@ -143,3 +143,10 @@ def _other_names(card: Card, split: Split) -> list[str]:
         return []
     shown = [f"label {label} is '{name}', expected '{expected}'" for (label, name), expected in sorted(other.items())]
     return [f"{len(other)} class names differ: {few(shown)}"]
+
+
+def restricted(items: Sequence[Item], labels: Sequence[int]) -> tuple[tuple[Item, ...], list[int]]:
+    """The items of some classes in their order, and their labels counted inside these classes."""
+    place = {label: new for new, label in enumerate(labels)}
+    kept = tuple(item for item in items if item.label in place)
+    return kept, [place[item.label] for item in kept]
