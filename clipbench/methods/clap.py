@@ -2,11 +2,14 @@
 2024, arXiv 2312.12730).
 
     logits_c = s v . w_c,  v and w unit vectors,   w_c = t_c at the start
-    CE + mean over classes of alpha_c |w_c - t_c|^2
+    CE + penalty x mean over classes of alpha_c |w_c - t_c|^2,   penalty 1
 
 with t_c the text feature, not normalised, and alpha_c the mean probability that zero-shot CLIP gives to class c on the
 train images of c: a class that zero-shot knows is held more. Trained is the difference w - t. The features are those of
 20 augmented passes, computed once; an epoch draws as many batches from all of them as one pass has.
+
+The loss has no scale of its own: for the same change of the logits |w - t|^2 grows with (|t| / s)^2, so that a backbone
+with a smaller logit scale or longer text features than CLIP's is held more; `penalty` makes up for it.
 
 Official code: jusiro/CLAP@dbdf409 `trainers/adapters.py`, initial weights ZS, constraint l2. Its settings choose
 nothing on val or test images (test accuracy is computed after each batch, and only logged). Differences: rows are drawn
@@ -22,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clipbench.errors import ConfigError
 from clipbench.methods.base import Method
 from clipbench.methods.loss import summed
 from clipbench.randomness import torch_generator
@@ -46,17 +50,22 @@ class CLAP(Method):
 
     Args:
         passes: augmented passes whose features are trained on.
-        penalty: whether the weights are held; without, it is the probe that the authors call ZS-LP.
+        penalty: weight with which the weights are held, 0 or more; with 0 it is the probe that the authors call ZS-LP.
         shared: the arguments of `Method`.
+
+    Raises:
+        ConfigError: a penalty below 0.
     """
 
     novel_rule = "frozen"
     class_bound = ("difference",)
     sees_images = False  # it trains on the bank: the loader only counts batches
 
-    def __init__(self, passes: int = 20, penalty: bool = True, **shared: Any) -> None:
+    def __init__(self, passes: int = 20, penalty: float = 1.0, **shared: Any) -> None:
         super().__init__(**shared)
         refuse_passes(passes)
+        if penalty < 0:
+            raise ConfigError(f"penalty of CLAP must not be below 0, it is {penalty}")
         self.passes, self.penalty = passes, penalty
         self.alpha: Tensor | None = None
         self._order = (-1, torch.zeros(0, dtype=torch.int64))  # epoch and its rows
@@ -118,5 +127,6 @@ class CLAP(Method):
         """Cross-entropy, and once alpha is known the penalty."""
         terms = super().losses(logits, labels, classes)
         if self.penalty and self.alpha is not None:
-            terms |= {"penalty": (self.alpha.to(self.difference) * self.difference.square().sum(dim=-1)).mean()}
+            held = self.alpha.to(self.difference) * self.difference.square().sum(dim=-1)
+            terms |= {"penalty": self.penalty * held.mean()}
         return terms

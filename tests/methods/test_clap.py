@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipbench.errors import UnknownName
+from clipbench.errors import ConfigError, UnknownName
 from clipbench.methods.base import Method
 from clipbench.methods.clap import CLAP, multipliers
 from clipbench.testing.subject import Subject
@@ -46,7 +46,13 @@ def test_the_loss_is_the_formula(make: Callable[..., Method]) -> None:
     terms = method.losses(method.logits(features[0], classes), labels, classes)
     assert float(terms["penalty"].detach()) == pytest.approx(held, rel=1e-10)
     assert set(terms) == {"cross_entropy", "penalty"}
-    free = make(CLAP, penalty=False)
+    third = make(CLAP, penalty=1 / 3).double()
+    third.hold(FeatureBank(features, labels))
+    with torch.no_grad():
+        third.difference.copy_(method.difference)
+    held_less = third.losses(third.logits(features[0], classes), labels, classes)["penalty"]
+    assert float(held_less.detach()) == pytest.approx(held / 3, rel=1e-10)
+    free = make(CLAP, penalty=0.0)
     free.hold(FeatureBank(features.float(), labels))
     assert set(free.losses(torch.zeros(4, 3), labels, classes)) == {"cross_entropy"}
 
@@ -85,3 +91,8 @@ def test_the_loader_of_its_fit_decodes_no_crop(tmp_path: Path) -> None:
 def test_another_class_is_refused(make: Callable[..., Method]) -> None:
     with pytest.raises(UnknownName, match="class of this CLAP"):
         make(CLAP).class_features(("lake",))
+
+
+def test_a_penalty_below_zero_is_refused(make: Callable[..., Method]) -> None:
+    with pytest.raises(ConfigError, match="penalty of CLAP must not be below 0, it is -1"):
+        make(CLAP, penalty=-1.0)
