@@ -20,6 +20,8 @@ import packaging.version
 import torch
 from torch import nn
 
+from tools.agreement.tiny import SIZE
+
 NAMES = {
     "dassl.engine": ("TRAINER_REGISTRY", "SimpleTrainer", "TrainerX", "TrainerXU"),
     "dassl.metrics": ("compute_accuracy",),
@@ -97,6 +99,31 @@ def official(folder: Path, *modules: str, instead: Iterable[types.ModuleType] = 
                 file = getattr(sys.modules[name], "__file__", None)
                 if file and Path(file).is_relative_to(folder.resolve()):
                     del sys.modules[name]
+
+
+def standing_still(trainer: Any, model: nn.Module, name: str) -> Any:
+    """The same trainer of Dassl, with one model whose optimiser does not move: what stays are its gradients.
+
+    Args:
+        trainer: it, or what stands in for it.
+        model: holds what is trained.
+        name: what the trainer calls it.
+    """
+    trainer._models = {name: model}
+    trainer._optims = {name: types.SimpleNamespace(zero_grad=model.zero_grad, step=lambda: None)}
+    trainer.get_model_names = lambda names: [name]
+    trainer.detect_anomaly = lambda loss: None
+    trainer.model_zero_grad = lambda names: model.zero_grad()
+    return trainer
+
+
+def config(**sections: Any) -> Any:
+    """What official classes read of their config, from nested dicts; images are those of the tiny CLIP."""
+
+    def nested(value: Any) -> Any:
+        return types.SimpleNamespace(**{n: nested(v) for n, v in value.items()}) if isinstance(value, dict) else value
+
+    return nested({"INPUT": {"SIZE": (SIZE, SIZE)}} | sections)
 
 
 def commit_of(folder: Path) -> str:

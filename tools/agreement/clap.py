@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -16,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipbench.tuning.feature_bank import FeatureBank
-from tools.agreement.checkout import official
-from tools.agreement.compare import Bounds, Official, Step, compare, our_method, run
+from tools.agreement.checkout import config, official
+from tools.agreement.compare import Bounds, compare, our_method, run
+from tools.agreement.side import Official, Step
 from tools.agreement.tiny import BASE, SIZE, official_model, write_tiny
 
 PASSES, SHOTS = 2, 3
@@ -29,11 +29,11 @@ def bounds(checkout: Path, scratch: Path) -> Bounds:
     generator = torch.Generator().manual_seed(3)
     images = torch.randn((PASSES * SHOTS * len(BASE), 3, SIZE, SIZE), generator=generator)
     labels = torch.arange(len(BASE)).repeat_interleave(SHOTS)
-    settings = SimpleNamespace(INIT="ZS", CONSTRAINT="l2", ENHANCED_BASE="none")
-    config = SimpleNamespace(TRAINER=SimpleNamespace(ADAPTER=settings), DATASET=SimpleNamespace(NAME="SUN397"))
+    adapter = {"INIT": "ZS", "CONSTRAINT": "l2", "ENHANCED_BASE": "none"}
+    settings = config(TRAINER={"ADAPTER": adapter}, DATASET={"NAME": "SUN397"})
     with official(checkout, "trainers.adapters", "clip.model") as (adapters, model), torch.no_grad():
         tower = official_model(scratch / "tiny", model.build_model).requires_grad_(False)
-        theirs = adapters.CustomCLIP(config, list(BASE), tower)
+        theirs = adapters.CustomCLIP(settings, list(BASE), tower)
         logits, _ = theirs(images, return_features=True)
         theirs.adapter.device = "cpu"
         theirs.adapter.init_lagrangian_multipliers(labels.repeat(PASSES), logits)
@@ -52,7 +52,7 @@ def bounds(checkout: Path, scratch: Path) -> Bounds:
                 theirs.adapter.prototypes = theirs.adapter.base_text_features + difference
                 logits: Tensor = theirs(images)
                 return logits
-            zero_shot: Tensor = adapters.CustomCLIP(config, list(names), tower)(images)
+            zero_shot: Tensor = adapters.CustomCLIP(settings, list(names), tower)(images)
             return zero_shot
 
         with torch.enable_grad():

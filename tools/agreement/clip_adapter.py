@@ -5,19 +5,23 @@ Its repository brings no CLIP: the towers are open_clip's, with the same weights
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import open_clip
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import nn
 
-from tools.agreement.checkout import official, stand_in
-from tools.agreement.compare import Bounds, Official, Step, compare, our_method, run
-from tools.agreement.tiny import BASE, write_tiny
+from tools.agreement.checkout import config, official, stand_in
+from tools.agreement.compare import Bounds, compare, our_method, run
+from tools.agreement.side import of_model, sgd
+from tools.agreement.tiny import write_tiny
+
+
+def trained(model: Any) -> dict[str, nn.Parameter]:
+    """Its trained tensors by our names."""
+    return {name.replace("fc.", "adapter."): tensor for name, tensor in model.adapter.named_parameters()}
 
 
 def bounds(checkout: Path, scratch: Path) -> Bounds:
@@ -27,27 +31,11 @@ def bounds(checkout: Path, scratch: Path) -> Bounds:
     tower.dtype = torch.float32
     clip = stand_in("clip", clip=SimpleNamespace(tokenize=open_clip.tokenize))
     tokenizer = stand_in("clip.simple_tokenizer", SimpleTokenizer=object)
-    config = SimpleNamespace(DATASET=SimpleNamespace(NAME="SUN397"))
+    settings = config(DATASET={"NAME": "SUN397"})
     with official(checkout, "clip_adapter", instead=(clip, tokenizer)) as (module,):
         clip.tokenize = clip.clip.tokenize  # type: ignore[attr-defined]
-        theirs = module.CustomCLIP(config, BASE, tower)
-
-        def step(images: Tensor, labels: Tensor) -> Step:
-            logits = theirs(images)
-            return logits, {"cross_entropy": F.cross_entropy(logits, labels)}
-
-        def answers(images: Tensor, names: Sequence[str]) -> Tensor:
-            other = module.CustomCLIP(config, names, tower)
-            other.adapter = theirs.adapter
-            logits: Tensor = other(images)
-            return logits
-
-        trained = {name.replace("fc.", "adapter."): tensor for name, tensor in theirs.adapter.named_parameters()}
-        return compare(
-            our_method("clip_adapter", backbone),
-            Official(trained, step, answers),
-            lambda tensors: torch.optim.SGD(tensors, lr=0.0035, momentum=0.9, weight_decay=5e-4),
-        )
+        theirs = of_model(lambda names: module.CustomCLIP(settings, names, tower), trained)
+        return compare(our_method("clip_adapter", backbone), theirs, sgd(0.0035))
 
 
 if __name__ == "__main__":

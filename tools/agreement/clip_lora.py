@@ -22,7 +22,8 @@ from clipbench.methods.base import Method
 from clipbench.randomness import torch_generator
 from clipbench.tuning.low_rank import LowRankLinear
 from tools.agreement.checkout import official
-from tools.agreement.compare import Bounds, Official, Step, compare, our_method, our_step, run
+from tools.agreement.compare import Bounds, compare, our_method, run
+from tools.agreement.side import Official, Step
 from tools.agreement.tiny import BASE, official_model, our_name, write_tiny
 
 DROPOUT = 0.25
@@ -140,7 +141,6 @@ def one_run(
             method,
             Official(trained, step, answers, after_step=next_step),
             lambda tensors: torch.optim.AdamW(tensors, lr=lr, weight_decay=1e-2, betas=(0.9, 0.999)),
-            ours=our_step,
         )
 
 

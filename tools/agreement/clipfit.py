@@ -10,40 +10,33 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from tools.agreement.checkout import official
-from tools.agreement.compare import Bounds, Official, Step, compare, our_method, run
-from tools.agreement.tiny import BASE, official_model, our_name, write_tiny
+from tools.agreement.compare import Bounds, compare, our_method, run
+from tools.agreement.learner import coop_config
+from tools.agreement.side import Step, of_model, sgd
+from tools.agreement.tiny import official_model, our_name, write_tiny
 
 DATASETS = {"eurosat": "EuroSAT", "dtd": "DescribableTextures"}  # ours to theirs
 TOWERS = {"text_encoder.": "", "image_encoder.": "visual."}
 
 
-def config(dataset: str) -> Any:
-    """What the official trainer reads of its config."""
-    return SimpleNamespace(
-        TRAINER=SimpleNamespace(COOP=SimpleNamespace(PREC="fp32")), DATASET=SimpleNamespace(NAME=dataset), OPTIM=None,
-        MODEL=SimpleNamespace(BACKBONE=SimpleNamespace(NAME="tiny"), INIT_WEIGHTS=""),
-    )  # fmt: skip
-
-
-def trainer_of(clipfit: Any, dataset: str, names: Sequence[str]) -> Any:
-    """The official trainer after `build_model`, without the optimiser of its framework."""
+def model_of(clipfit: Any, dataset: str, names: Sequence[str]) -> Any:
+    """What `build_model` of the official trainer makes, without the optimiser of its framework."""
     trainer = clipfit.ClipFit()
-    trainer.cfg, trainer.device = config(dataset), "cpu"
+    trainer.cfg, trainer.device = coop_config(dataset), "cpu"
     trainer.dm = SimpleNamespace(dataset=SimpleNamespace(classnames=list(names)))
     trainer.register_model = lambda *arguments: None
     trainer.build_model()
-    return trainer
+    return trainer.model
 
 
-def trained_tensors(trainer: Any) -> dict[str, Any]:
-    """What the official trainer trains, by our names."""
+def trained(model: Any) -> dict[str, Any]:
+    """What it trains, by our names."""
     found = {}
-    for name, parameter in trainer.model.prompt_learner.named_parameters():
+    for name, parameter in model.prompt_learner.named_parameters():
         if parameter.requires_grad:
             tower = next(tower for tower in TOWERS if name.startswith(tower))
             found[our_name(TOWERS[tower] + name.removeprefix(tower))] = parameter
@@ -64,26 +57,13 @@ def bounds(checkout: Path, scratch: Path) -> Bounds:
 
 def one_run(clipfit: Any, backbone: str, dataset: str, weight: float) -> Bounds:
     """One setting."""
-    trainer = trainer_of(clipfit, DATASETS[dataset], BASE)
-    trained = trained_tensors(trainer)
 
-    def step(images: Tensor, labels: Tensor) -> Step:
-        logits = trainer.model(images)
-        score = trainer.model.prompt_learner.forward_similarity()
+    def step(model: Any, images: Tensor, labels: Tensor) -> Step:
+        logits, score = model(images), model.prompt_learner.forward_similarity()
         return logits, {"cross_entropy": F.cross_entropy(logits, labels), "distillation": weight * score}
 
-    def answers(images: Tensor, names: Sequence[str]) -> Tensor:
-        other = trainer_of(clipfit, DATASETS[dataset], names)
-        for name, parameter in trained_tensors(other).items():
-            parameter.data.copy_(trained[name].detach())
-        logits: Tensor = other.model(images)
-        return logits
-
-    return compare(
-        our_method("clipfit", backbone, dataset, distillation_weight=weight),
-        Official(trained, step, answers),
-        lambda tensors: torch.optim.SGD(tensors, lr=0.002, momentum=0.9, weight_decay=5e-4),
-    )
+    theirs = of_model(lambda names: model_of(clipfit, DATASETS[dataset], names), trained, step)
+    return compare(our_method("clipfit", backbone, dataset, distillation_weight=weight), theirs, sgd(0.002))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from clipbench.data.task import Task, TestSplit
 from clipbench.methods import method_class
 from clipbench.methods.base import Method
 from clipbench.recipes.recipe import load_recipe
+from tools.agreement.side import Official, Step
 from tools.agreement.tiny import BASE, NOVEL, batches, test_images
 
 PAGE = Path(__file__).parents[2] / "docs" / "agreement.md"
@@ -28,42 +29,6 @@ HEAD = (
     "| recipe | logits | loss terms | gradients | after five steps | base after | novel after | official code "
     "| deliberate differences |"
 )
-Step = tuple[Tensor, Mapping[str, Tensor]]
-
-
-@dataclass
-class Official:
-    """The official side of a comparison.
-
-    Attributes:
-        trained: its trained tensors, by our names and shaped like ours, or as `as_ours` takes them.
-        step: images and labels to logits and the terms of the loss, with a graph.
-        answers: images and class names to logits, by what is trained now; None where the code has no answer.
-        after_backward: called between the backward pass and the optimiser (gradient surgery).
-        after_step: called after each optimiser step.
-        finish: called after the last step, before `answers` (averages of epochs).
-        as_ours: from values or gradients of the trained tensors to those of ours, where one holds what is several here.
-    """
-
-    trained: Mapping[str, nn.Parameter]
-    step: Callable[[Tensor, Tensor], Step]
-    answers: Callable[[Tensor, Sequence[str]], Tensor | None]
-    after_backward: Callable[[], None] = lambda: None
-    after_step: Callable[[], None] = lambda: None
-    finish: Callable[[], None] = lambda: None
-    as_ours: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = lambda tensors: tensors
-
-    def values(self) -> Mapping[str, Tensor]:
-        """What is trained, by our names."""
-        return self.as_ours({name: parameter.detach() for name, parameter in self.trained.items()})
-
-    def gradients(self) -> Mapping[str, Tensor]:
-        """The gradients, by our names; SystemExit where one is missing."""
-        if missing := [name for name, parameter in self.trained.items() if parameter.grad is None]:
-            raise SystemExit(f"no gradient on the official side: {missing}")
-        return self.as_ours(
-            {name: parameter.grad for name, parameter in self.trained.items() if parameter.grad is not None}
-        )
 
 
 @dataclass
@@ -89,6 +54,23 @@ class Bounds:
         for kind in ("logits", "terms", "gradients", "tensors", "base", "novel"):
             setattr(self, kind, max(getattr(self, kind), getattr(other, kind)))
         self.notes += other.notes
+
+
+class Tally:
+    """How many entries of several kinds are so, of how many, over all runs."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, tuple[int, int]] = {}
+
+    def see(self, kind: str, which: Tensor) -> None:
+        """Take in which entries are so, as booleans of any shape."""
+        count, total = self._counts.get(kind, (0, 0))
+        self._counts[kind] = count + int(which.sum()), total + which.numel()
+
+    def __getitem__(self, kind: str) -> str:
+        """As "58 of 16,404,480"."""
+        count, total = self._counts[kind]
+        return f"{count:,} of {total:,}"
 
 
 def our_method(recipe: str, backbone: str, dataset: str = "sun397", **settings: Any) -> Method:
@@ -134,9 +116,9 @@ def compare(
         official: theirs.
         optimizer: makes the optimiser of either side.
         ours: one step of ours.
-        after_backward: as `Official.after_backward`.
-        after_step: as `Official.after_step`.
-        finish: as `Official.finish`.
+        after_backward: as that of `Official`, called with the method.
+        after_step: likewise.
+        finish: likewise.
         by_chance: whether `after_backward` drops by chance: gradients are then compared before it.
     """
     torch.set_num_threads(1)
@@ -162,7 +144,7 @@ def compare(
         if by_chance:
             _see_gradients(found, trained, official)
         after_backward(method)
-        official.after_backward()
+        official.after_backward(images, labels)
         if not by_chance:
             _see_gradients(found, trained, official)
         for side in sides:
@@ -208,6 +190,7 @@ def run(
     parser.add_argument("--official", type=Path, required=True, help="a checkout of the official code")
     parser.add_argument("--write", action="store_true", help="put the row into docs/agreement.md")
     options = parser.parse_args()
+    torch.manual_seed(0)  # of what a model draws without being asked
     with tempfile.TemporaryDirectory() as scratch:
         bounds = bounds_of(options.official / folder, Path(scratch))
     shown = [f"{value:.1e}" for value in (

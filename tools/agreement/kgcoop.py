@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from tools.agreement.checkout import official
-from tools.agreement.compare import Bounds, Official, Step, compare, our_method, run
-from tools.agreement.tiny import BASE, SIZE, official_model, write_tiny
+from tools.agreement.compare import Bounds, compare, our_method, run
+from tools.agreement.learner import context, coop_config
+from tools.agreement.side import Step, of_model, sgd
+from tools.agreement.tiny import official_model, write_tiny
 
 WEIGHT = 8.0  # of the run scripts
 
 
-def config() -> Any:
-    """What the official classes read of their config."""
-    coop = SimpleNamespace(N_CTX=4, CTX_INIT="a photo of a", CSC=False, CLASS_TOKEN_POSITION="end", PREC="fp32")
-    trainer = SimpleNamespace(COOP=coop, COCOOP=SimpleNamespace(PREC="fp32"))
-    return SimpleNamespace(
-        TRAINER=trainer, INPUT=SimpleNamespace(SIZE=(SIZE, SIZE)), DATASET=SimpleNamespace(NAME="SUN397")
-    )
+def step(model: Any, images: Tensor, labels: Tensor) -> Step:
+    """The cross-entropy, and the distance from the template's class features."""
+    logits, score = model(images)
+    return logits, {"cross_entropy": F.cross_entropy(logits, labels), "distillation": WEIGHT * score}
 
 
 def bounds(checkout: Path, scratch: Path) -> Bounds:
@@ -33,24 +29,8 @@ def bounds(checkout: Path, scratch: Path) -> Bounds:
     with official(checkout, "trainers.kgcoop", "clip.model") as (kgcoop, model):
         kgcoop.load_clip_to_cpu = lambda cfg: official_model(scratch / "tiny", model.build_model)
         tower = official_model(scratch / "tiny", model.build_model).requires_grad_(False)
-        theirs = kgcoop.CustomCLIP(config(), list(BASE), tower)
-        context: nn.Parameter = theirs.prompt_learner.ctx
-
-        def step(images: Tensor, labels: Tensor) -> Step:
-            logits, score = theirs(images)
-            return logits, {"cross_entropy": F.cross_entropy(logits, labels), "distillation": WEIGHT * score}
-
-        def answers(images: Tensor, names: Sequence[str]) -> Tensor:
-            other = kgcoop.CustomCLIP(config(), list(names), tower)
-            other.prompt_learner.ctx.data.copy_(context.detach())
-            return other(images)[0]
-
-        method = our_method("kgcoop", backbone)
-        return compare(
-            method,
-            Official({"context.vectors": context}, step, answers),
-            lambda tensors: torch.optim.SGD(tensors, lr=0.002, momentum=0.9, weight_decay=5e-4),
-        )
+        theirs = of_model(lambda names: kgcoop.CustomCLIP(coop_config(), list(names), tower), context, step)
+        return compare(our_method("kgcoop", backbone), theirs, sgd(0.002))
 
 
 if __name__ == "__main__":

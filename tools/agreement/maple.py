@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from tools.agreement.compare import Bounds, Official, Step, compare, our_method, run
-from tools.agreement.prompted import DEPTH, config, copy_into, logits_of, prompted, sgd, tiny
-from tools.agreement.tiny import BASE
+from tools.agreement.compare import Bounds, compare, our_method, run
+from tools.agreement.prompted import DEPTH, SGD, prompted, prompts, tiny
+from tools.agreement.side import of_model
 
 LENGTH = 2
 
 
-def trained(learner: Any) -> dict[str, nn.Parameter]:
+def trained(model: Any) -> dict[str, nn.Parameter]:
     """Its trained tensors by our names."""
+    learner = model.prompt_learner
     found = {"text_prompts.context.vectors": learner.ctx}
     found |= {f"text_prompts.deeper.{n}": p for n, p in enumerate(learner.compound_prompts_text)}
     maps = [learner.proj, *learner.compound_prompt_projections]
@@ -27,26 +26,12 @@ def trained(learner: Any) -> dict[str, nn.Parameter]:
 def bounds(checkout: Path, scratch: Path) -> Bounds:
     """Both sides on a tiny CLIP of the widths that the official code takes for granted."""
     backbone = tiny(scratch, image_width=768, text_width=512)
-    settings = config(MAPLE={"N_CTX": LENGTH, "PROMPT_DEPTH": DEPTH})
+    settings = prompts("MAPLE", N_CTX=LENGTH, PROMPT_DEPTH=DEPTH)
     with prompted(checkout, scratch, "maple") as (maple, build):
-
-        def model(names: Sequence[str]) -> Any:
-            return maple.CustomCLIP(settings, list(names), build(trainer="MaPLe", maple_length=LENGTH))
-
-        theirs = model(BASE)
-
-        def step(images: Tensor, labels: Tensor) -> Step:
-            logits = logits_of(theirs, images)
-            return logits, {"cross_entropy": F.cross_entropy(logits, labels)}
-
-        def answers(images: Tensor, names: Sequence[str]) -> Tensor:
-            other = model(names)
-            copy_into(trained(other.prompt_learner), trained(theirs.prompt_learner))
-            return logits_of(other, images)
-
-        return compare(
-            our_method("maple", backbone, depth=DEPTH), Official(trained(theirs.prompt_learner), step, answers), sgd
+        theirs = of_model(
+            lambda names: maple.CustomCLIP(settings, list(names), build(trainer="MaPLe", maple_length=LENGTH)), trained
         )
+        return compare(our_method("maple", backbone, depth=DEPTH), theirs, SGD)
 
 
 if __name__ == "__main__":

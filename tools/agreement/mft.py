@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from clipbench.methods.base import Method
-from clipbench.methods.mft import MFT, targets
+from clipbench.methods.mft import targets
 from clipbench.randomness import torch_generator
-from tools.agreement.compare import Bounds, Official, Step, compare, our_method, our_step, run
+from tools.agreement.compare import Bounds, Tally, compare, our_method, our_step, run
+from tools.agreement.side import Official
 from tools.agreement.tiny import write_tiny
 
 FILE = "transformers/src/transformers/models/llama/modeling_llama.py"
@@ -40,21 +40,20 @@ def masked_linear(checkout: Path) -> Any:
 
 def bounds(checkout: Path, scratch: Path) -> Bounds:
     """Both sides on the tiny CLIP, in every run."""
-    backbone, found, kind = write_tiny(scratch / "tiny"), Bounds(), masked_linear(checkout)
-    counts = [0, 0, 0]
+    backbone, found, tally = write_tiny(scratch / "tiny"), Bounds(), Tally()
+    kind = masked_linear(checkout)
     for keep, lr, train in RUNS:
-        found.join(one_run(kind, backbone, keep, lr, train, counts))
-    entries, gates, turned = (f"{count:,}" for count in counts)
+        found.join(one_run(kind, backbone, keep, lr, train, tally))
     found.notes.append(
-        f"the masked Linear alone is official, in our towers: of {entries} gates {turned} turned, {gates} differ"
+        f"the masked Linear alone is official, in our towers: of the gates {tally['turned']} turned, "
+        f"{tally['differ']} differ"
     )
     return found
 
 
-def one_run(kind: Any, backbone: str, keep: float, lr: float, train: str, counts: list[int]) -> Bounds:
-    """One setting; counts entries, and among them gates that differ and gates that turned."""
-    frame, trained = our_method("zero_shot", backbone), {}
-    modules: dict[str, Any] = {}
+def one_run(kind: Any, backbone: str, keep: float, lr: float, train: str, tally: Tally) -> Bounds:
+    """One setting; counts gates that turned and gates that differ."""
+    frame, modules = our_method("zero_shot", backbone), dict[str, Any]()
     linears, _ = targets(frame.backbone, [train])
     for name, linear in linears.items():
         put = kind(linear.in_features, linear.out_features, sparsity=keep)
@@ -62,31 +61,20 @@ def one_run(kind: Any, backbone: str, keep: float, lr: float, train: str, counts
         put.bias.data.copy_(linear.bias)
         put.bias.requires_grad_(False)
         put.scores.data.normal_(0, 0.02, generator=torch_generator(1, name))
-        trained[f"{name}.weight.scores"], modules[f"{name}.weight.scores"] = put.scores, put
+        modules[f"{name}.weight.scores"] = put
         frame.backbone.replace_linear(name, lambda old: put)  # noqa: B023 - called at once
     first = {name: module.get_subnet_mask().bool() for name, module in modules.items()}
-    method: MFT = our_method("mft", backbone, train=[train], keep=keep)  # type: ignore[assignment]
 
-    def step(images: Tensor, labels: Tensor) -> Step:
-        return our_step(frame, images, labels)
-
-    def answers(images: Tensor, names: Sequence[str]) -> Tensor:
-        logits: Tensor = frame(images, names)
-        return logits
-
-    def count(method: Method) -> None:
-        assert isinstance(method, MFT)
+    def count(method: Any) -> None:
         for name, module in modules.items():
             gate = module.get_subnet_mask().bool()
-            found = (
-                torch.ones_like(gate),
-                method.masks.masks[name.removesuffix(".scores")].gate().bool() != gate, gate != first[name],
-            )  # fmt: skip
-            counts[:] = [before + int(now.sum()) for before, now in zip(counts, found, strict=True)]
+            tally.see("turned", gate != first[name])
+            tally.see("differ", gate != method.masks.masks[name.removesuffix(".scores")].gate().bool())
 
+    trained = {name: module.scores for name, module in modules.items()}
     return compare(
-        method,
-        Official(trained, step, answers),
+        our_method("mft", backbone, train=[train], keep=keep),
+        Official(trained, partial(our_step, frame), frame),
         lambda tensors: torch.optim.AdamW(tensors, lr=lr, weight_decay=0.0),
         finish=count,
     )

@@ -7,30 +7,22 @@ one with a comma, and a projection of 0.8. Gradients are those after the project
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tools.agreement.checkout import official
-from tools.agreement.compare import Bounds, Official, Step, compare, our_method, run
-from tools.agreement.tiny import BASE, SIZE, official_model, write_tiny
+from clipbench.methods.base import Method
+from tools.agreement.checkout import official, standing_still
+from tools.agreement.compare import Bounds, Tally, compare, our_method, run
+from tools.agreement.learner import context, coop_config
+from tools.agreement.side import of_model, sgd
+from tools.agreement.tiny import BASE, official_model, write_tiny
 
 ENGINE, UPDATE = "Dassl.ProGrad.pytorch/dassl/engine/trainer.py", "prograd_backward_and_update"
 RUNS = (("sun397", "SUN397", 1.0), ("oxford_pets", "OxfordPets", 1.0), ("eurosat", "EuroSAT", 0.8))
-
-
-def config(dataset: str) -> Any:
-    """What the official classes read of their config."""
-    coop = SimpleNamespace(N_CTX=16, CTX_INIT=True, CSC=False, CLASS_TOKEN_POSITION="end", PREC="fp32")
-    return SimpleNamespace(
-        TRAINER=SimpleNamespace(COOP=coop), INPUT=SimpleNamespace(SIZE=(SIZE, SIZE)),
-        DATASET=SimpleNamespace(NAME=dataset), MODEL=SimpleNamespace(BACKBONE=SimpleNamespace(NAME="tiny")),
-    )  # fmt: skip
 
 
 def official_update(checkout: Path) -> Any:
@@ -44,61 +36,37 @@ def official_update(checkout: Path) -> Any:
 
 def bounds(checkout: Path, scratch: Path) -> Bounds:
     """Both sides on the tiny CLIP, in every run."""
-    backbone, found = write_tiny(scratch / "tiny"), Bounds()
-    projections = [0, 0]
+    backbone, found, tally = write_tiny(scratch / "tiny"), Bounds(), Tally()
     with official(checkout / "ProGrad.public", "trainers.prograd", "clip.model") as (prograd, model):
         prograd.load_clip_to_cpu = lambda cfg: official_model(scratch / "tiny", model.build_model)
         update = official_update(checkout)
         for ours, theirs, strength in RUNS:
-            found.join(one_run(prograd, update, backbone, ours, theirs, strength, projections))
-    found.notes.append(f"{projections[0]} of {projections[1]} steps were projected")
+            method = our_method("prograd", backbone, ours, projection=strength)
+            found.join(one_run(prograd, update, method, theirs, strength, tally))
+    found.notes.append(f"{tally['projected']} steps were projected")
     return found
 
 
-def one_run(
-    prograd: Any, update: Any, backbone: str, ours: str, theirs: str, strength: float, projections: list[int]
-) -> Bounds:
+def one_run(prograd: Any, update: Any, method: Method, dataset: str, strength: float, tally: Tally) -> Bounds:
     """One setting."""
-    settings = config(theirs)
+    settings = coop_config(dataset, N_CTX=16, CTX_INIT=True)
     tower = prograd.load_clip_to_cpu(settings).requires_grad_(False)
-    network, teacher = prograd.CustomCLIP(settings, list(BASE), tower), prograd.CLIP(settings, list(BASE))
-    context: nn.Parameter = network.prompt_learner.ctx
-    both = prograd.ProGradLoss(T=1.0)
-    batch: list[Tensor] = []
-    trainer = SimpleNamespace(
-        _models={"prompt_learner": network.prompt_learner},
-        _optims={"prompt_learner": SimpleNamespace(zero_grad=network.zero_grad, step=lambda: None)},
-        get_model_names=lambda names: ["prompt_learner"], detect_anomaly=lambda loss: None,
-        model_zero_grad=lambda names: network.zero_grad(),
-    )  # fmt: skip
+    theirs = of_model(lambda names: prograd.CustomCLIP(settings, list(names), tower), context)
+    teacher, both = prograd.CLIP(settings, list(BASE)), prograd.ProGradLoss(T=1.0)
+    learner: nn.Module = theirs.model.prompt_learner
+    trainer = standing_still(SimpleNamespace(), learner, "prompt_learner")
 
-    def step(images: Tensor, labels: Tensor) -> Step:
-        batch[:] = [images, labels]
-        logits = network(images)
-        return logits, {"cross_entropy": F.cross_entropy(logits, labels)}
-
-    def project() -> None:
+    def project(images: Tensor, labels: Tensor) -> None:
         """The official update, which takes both backward passes itself, without its optimiser's step."""
-        assert context.grad is not None
-        before = context.grad.clone()
+        before = theirs.gradients()["context.vectors"].clone()
         with torch.no_grad():
-            zero_shot = teacher(batch[0])
-        update(trainer, *both(network(batch[0]), zero_shot, batch[1]), lambda_=strength)
-        projections[0] += not torch.allclose(before, context.grad, rtol=1e-3, atol=0)
-        projections[1] += 1
+            zero_shot = teacher(images)
+        update(trainer, *both(theirs.model(images), zero_shot, labels), lambda_=strength)
+        moved = not torch.allclose(before, theirs.gradients()["context.vectors"], rtol=1e-3, atol=0)
+        tally.see("projected", torch.tensor([moved]))
 
-    def answers(images: Tensor, names: Sequence[str]) -> Tensor:
-        other = prograd.CustomCLIP(settings, list(names), tower)
-        other.prompt_learner.ctx.data.copy_(context.detach())
-        logits: Tensor = other(images)
-        return logits
-
-    return compare(
-        our_method("prograd", backbone, ours, projection=strength),
-        Official({"context.vectors": context}, step, answers, after_backward=project),
-        lambda tensors: torch.optim.SGD(tensors, lr=0.002, momentum=0.9, weight_decay=5e-4),
-        after_backward=lambda method: method.on_after_backward(),
-    )
+    theirs.after_backward = project
+    return compare(method, theirs, sgd(0.002), after_backward=lambda method: method.on_after_backward())
 
 
 if __name__ == "__main__":

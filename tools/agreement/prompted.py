@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from tools.agreement.checkout import official
-from tools.agreement.tiny import SIZE, official_model, write_tiny
+from tools.agreement.checkout import config, official
+from tools.agreement.side import sgd
+from tools.agreement.tiny import official_model, write_tiny
 
 BLOCKS, DEPTH = 4, 3  # so that prompts of the last depth run through a further block
+SGD = sgd(0.0025)  # of all of them
 Build = Callable[..., nn.Module]
 
 
@@ -54,12 +55,10 @@ def prompted(checkout: Path, scratch: Path, trainer: str) -> Iterator[tuple[Any,
             yield module, build
 
 
-def config(**settings: Any) -> Any:
-    """What the official classes read of their config, `settings` below the trainer's name."""
-    ((name, values),) = settings.items()
-    size = SimpleNamespace(SIZE=(SIZE, SIZE))
-    trainer = SimpleNamespace(**{name: SimpleNamespace(PREC="fp32", CTX_INIT="a photo of a", **values)})
-    return SimpleNamespace(TRAINER=trainer, INPUT=size, OPTIM=SimpleNamespace(MAX_EPOCH=5))
+def prompts(name: str, **settings: Any) -> Any:
+    """What the official classes read of their config, the settings below the trainer's name."""
+    common = {"PREC": "fp32", "CTX_INIT": "a photo of a"}
+    return config(TRAINER={name: common | settings}, OPTIM={"MAX_EPOCH": 5})
 
 
 def of_image_tower(tower: Any) -> dict[str, nn.Parameter]:
@@ -75,31 +74,16 @@ def of_text_tower(transformer: Any) -> dict[str, nn.Parameter]:
     return {f"deeper.{n - 1}": block.VPT_shallow for n, block in enumerate(blocks) if hasattr(block, "VPT_shallow")}
 
 
-def sgd(tensors: Any) -> torch.optim.Optimizer:
-    """The optimiser of all of them."""
-    return torch.optim.SGD(tensors, lr=0.0025, momentum=0.9, weight_decay=5e-4)
+def of_both_towers(model: Any) -> dict[str, nn.Parameter]:
+    """Prompts of both towers that know nothing of each other, by our names."""
+    text = {"context.vectors": model.prompt_learner.ctx} | of_text_tower(model.text_encoder.transformer)
+    found = {f"text_prompts.{name}": p for name, p in text.items()}
+    return found | {f"image_prompts.{name}": p for name, p in of_image_tower(model.image_encoder).items()}
 
 
-@contextmanager
-def training(model: nn.Module, now: bool) -> Iterator[None]:
-    """Whether an official model answers with its loss or with logits, within this context."""
-    before = model.training
-    model.train(now)
-    try:
-        yield
-    finally:
-        model.train(before)
-
-
-def copy_into(parameters: dict[str, nn.Parameter], values: dict[str, nn.Parameter]) -> None:
-    """Set one model's prompts to another's."""
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(values[name])
-
-
-def logits_of(model: nn.Module, images: Tensor) -> Tensor:
-    """What it answers when it does not train."""
-    with training(model, False):
-        logits: Tensor = model(images)
-    return logits
+def both_depths(length: int, depth: int) -> tuple[dict[str, int], dict[str, int]]:
+    """Prompts of one length and depth in both towers, for the config and for what builds the CLIP."""
+    settings = {"N_CTX_TEXT": length, "N_CTX_VISION": length}
+    settings |= {"PROMPT_DEPTH_TEXT": depth, "PROMPT_DEPTH_VISION": depth}
+    design = {"vision_depth": depth, "language_depth": depth, "vision_ctx": length, "language_ctx": length}
+    return settings, design

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -21,26 +19,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipbench.methods.ramt import RAMT
 from clipbench.randomness import torch_generator
-from tools.agreement.checkout import official
-from tools.agreement.compare import Bounds, Official, Step, compare, our_method, our_step, run
-from tools.agreement.tiny import BASE, official_model, our_name, write_tiny
+from tools.agreement.checkout import config, official, standing_still
+from tools.agreement.compare import Bounds, Tally, compare, our_method, our_step, run
+from tools.agreement.side import Step, copy_into, of_model
+from tools.agreement.tiny import official_model, our_name, write_tiny
 
-RUNS = (
+Run = tuple[float, float, bool]  # the regularity, the rate, whether the MLP is masked
+RUNS: tuple[Run, ...] = (
     (1.0, 8e-5, False), (0.3, 8e-5, False), (0.0, 8e-5, False), (1.0, 2e-3, False), (0.3, 2e-3, False),
     (1.0, 8e-5, True),
 )  # fmt: skip
 PENALTY, THRESHOLD, FLIPS = 1e-4, 5e-3, 1e-3  # masks flip in five steps of this rate and more
-
-
-def config(gdr_lambda: float, mlp: bool) -> Any:
-    """What the official classes read of their config."""
-    mask = SimpleNamespace(
-        PREC="fp32", INIT="1s", SCALE=1e-2, THRESHOLD_FN="binarizer", THRESHOLD=THRESHOLD, MASK_MLP=mlp,
-        GDR_LAMBDA=gdr_lambda,
-    )  # fmt: skip
-    return SimpleNamespace(MASK=mask, DATASET=SimpleNamespace(NAME="SUN397"))
 
 
 def as_ours(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -58,27 +48,6 @@ def as_ours(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-@dataclass
-class Counts:
-    """What is counted over all runs, of how many."""
-
-    drops: list[int] = field(default_factory=lambda: [0, 0])
-    scores: list[int] = field(default_factory=lambda: [0, 0])
-    gates: list[int] = field(default_factory=lambda: [0, 0])
-
-    def see(self, kind: str, differ: Tensor) -> None:
-        """Take in where two sides differ."""
-        count = getattr(self, kind)
-        count[0] += int(differ.sum())
-        count[1] += differ.numel()
-
-
-def gradient_of(method: Any, name: str) -> Tensor:
-    """The gradient of one of our scores."""
-    gradient: Tensor = method.trainable[name].grad
-    return gradient
-
-
 @contextmanager
 def drawing(draws: Sequence[Tensor]) -> Iterator[None]:
     """Within this context `torch.rand` gives these, one after the other."""
@@ -86,91 +55,74 @@ def drawing(draws: Sequence[Tensor]) -> Iterator[None]:
         yield
 
 
-def bounds(checkout: Path, scratch: Path) -> Bounds:
+def bounds(checkout: Path, scratch: Path, recipe: str = "ramt", runs: Sequence[Run] = RUNS) -> Bounds:
     """Both sides on the tiny CLIP, in every run."""
-    backbone, found, counts = write_tiny(scratch / "tiny"), Bounds(), Counts()
+    backbone, found, tally = write_tiny(scratch / "tiny"), Bounds(), Tally()
     with official(checkout, "trainers.masktuning", "clip.model") as (masks, model):
 
         def tiny(*config: Any) -> nn.Module:
             return official_model(scratch / "tiny", model.build_model).requires_grad_(False)
 
         masks.load_clip_to_cpu = tiny
-        for gdr_lambda, lr, mlp in RUNS:
-            found.join(one_run(masks, tiny, backbone, gdr_lambda, lr, mlp, counts))
-    shown = {kind: f"{n:,} of {total:,}" for kind, (n, total) in vars(counts).items()}
+        for gdr_lambda, lr, mlp in runs:
+            method = our_method(recipe, backbone, gdr_lambda=gdr_lambda, mask_mlp=mlp)
+            found.join(one_run(masks, tiny, method, lr, tally))
+    dropped = f", of the drops {tally['drops']}" if any(gdr_lambda for gdr_lambda, *_ in runs) else ""
     found.notes.append(
-        f"at a rate of 2e-3 each step starts from the official scores; of the gates {shown['gates']} differ, of the "
-        f"scores {shown['scores']} are off by more than 1e-6 (Adam's steps where the gradient is rounding), of the "
-        f"drops {shown['drops']}"
+        f"at a rate of 2e-3 each step starts from the official scores; of the gates {tally['gates']} differ, of the "
+        f"scores {tally['scores']} are off by more than 1e-6 (Adam's steps where the gradient is rounding){dropped}"
     )
     return found
 
 
-def one_run(
-    masks: Any, tiny: Callable[[], nn.Module], backbone: str, gdr_lambda: float, lr: float, mlp: bool, counts: Counts
-) -> Bounds:
-    """One setting."""
-    settings = config(gdr_lambda, mlp)
-    theirs = masks.MASKCLIP(settings, list(BASE), tiny())
-    trained = {name: p.requires_grad_(True) for name, p in theirs.shared.named_parameters() if "mask_real" in name}
-    for name, parameter in theirs.named_parameters():
-        parameter.requires_grad_("mask_real" in name)
-    theirs.train()
-    trainer = masks.MaskTuning()
-    trainer._models = {"shared": theirs.shared}
-    trainer._optims = {"shared": SimpleNamespace(zero_grad=theirs.zero_grad, step=lambda: None)}
-    trainer.get_model_names = lambda names: ["shared"]
-    trainer.detect_anomaly = lambda loss: None
-    trainer.model_zero_grad = lambda names: theirs.zero_grad()
-    l_b = masks.KLLoss(T=1.0)
-    batch: list[Tensor] = []
-    number = [0]
+def scores_of(model: Any) -> dict[str, nn.Parameter]:
+    """The trained tensors of an official model, by its own names."""
+    return {name: parameter for name, parameter in model.shared.named_parameters() if "mask_real" in name}
 
-    def terms(images: Tensor, labels: Tensor) -> Step:
-        logits = theirs(images)[0]
-        norms = sum(masks.RegLoss(parameter, 2) for parameter in trained.values())
+
+def one_run(masks: Any, tiny: Callable[[], nn.Module], method: Any, lr: float, tally: Tally) -> Bounds:
+    """One setting, that of the method and a rate."""
+    gdr_lambda: float = method.gdr_lambda
+    mask = {"PREC": "fp32", "INIT": "1s", "SCALE": 1e-2, "THRESHOLD_FN": "binarizer", "THRESHOLD": THRESHOLD}
+    mask |= {"MASK_MLP": method.mask_mlp, "GDR_LAMBDA": gdr_lambda}
+
+    def build(names: Sequence[str]) -> Any:
+        model = masks.MASKCLIP(config(MASK=mask, DATASET={"NAME": "SUN397"}), list(names), tiny())
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_("mask_real" in name)
+        return model.train()
+
+    def step(model: Any, images: Tensor, labels: Tensor) -> Step:
+        logits = model(images)[0]
+        norms = sum(masks.RegLoss(scores, 2) for scores in scores_of(model).values())
         return logits, {"cross_entropy": F.cross_entropy(logits, labels), "norms": PENALTY * norms}
 
-    def step(images: Tensor, labels: Tensor) -> Step:
-        batch[:] = [images, labels]
-        return terms(images, labels)
+    theirs = of_model(build, scores_of, step)
+    trainer = standing_still(masks.MaskTuning(), theirs.model.shared, "shared")
+    l_b, number = masks.KLLoss(T=1.0), [0]
 
     def draws() -> dict[str, Tensor]:
         return {
             name: torch.rand(p.shape, generator=torch_generator(1, "uniform", name, number[0]))
-            for name, p in trained.items()
+            for name, p in theirs.trained.items()
         }
 
-    def update() -> None:
+    def update(images: Tensor, labels: Tensor) -> None:
         """The official one, which takes both backward passes itself, without its optimiser's step."""
-        logits, l_a = terms(*batch)
-        drawn = list(draws().values())
-        with drawing(drawn):
+        logits, l_a = theirs.step(images, labels)
+        with drawing(list(draws().values())):
             trainer.graddrop_backward_and_update(
-                sum(l_a.values()), l_b(logits, theirs.original_forward(batch[0]), batch[1]), gdr_lambda
+                sum(l_a.values()), l_b(logits, theirs.model.original_forward(images), labels), gdr_lambda
             )
         if gdr_lambda:
-            for name, gradient in as_ours({name: p.grad for name, p in trained.items() if p.grad is not None}).items():
-                ratio = (gradient_of(method, name) / gradient).nan_to_num(1.0)
-                counts.see("drops", (ratio - 1).abs() > min(0.5, gdr_lambda / 2))
+            for name, gradient in theirs.gradients().items():
+                ratio = (method.trainable[name].grad / gradient).nan_to_num(1.0)
+                tally.see("drops", (ratio - 1).abs() > min(0.5, gdr_lambda / 2))
         number[0] += 1
 
-    def answers(images: Tensor, names: Sequence[str]) -> Tensor:
-        other = masks.MASKCLIP(settings, list(names), tiny())
-        for name, parameter in other.shared.named_parameters():
-            if name in trained:
-                parameter.data.copy_(trained[name].detach())
-        logits: Tensor = other.eval()(images)
-        return logits
-
-    method = our_method("ramt", backbone, gdr_lambda=gdr_lambda, mask_mlp=mlp)
-    method.trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
-
-    def ours(method: RAMT, images: Tensor, labels: Tensor) -> Step:
+    def ours(method: Any, images: Tensor, labels: Tensor) -> Step:
         if lr >= FLIPS:
-            with torch.no_grad():
-                for name, theirs in as_ours({name: p.detach() for name, p in trained.items()}).items():
-                    method.trainable[name].copy_(theirs)
+            copy_into(method.trainable, theirs.values())
         if gdr_lambda:
             twin = method.backbone.pretrained
             with torch.no_grad():
@@ -178,27 +130,24 @@ def one_run(
                 method._teacher = twin.logits(twin.encode_image(images), features)
         return our_step(method, images, labels)
 
-    def drop(method: RAMT) -> None:
+    def drop(method: Any) -> None:
         by_name = as_ours(draws())
         with drawing([by_name[name] for name in method.trainable]):
             method.on_after_backward()
 
-    def count(method: RAMT) -> None:
-        for name, theirs in as_ours({name: p.detach() for name, p in trained.items()}).items():
+    def count(method: Any) -> None:
+        for name, official_scores in theirs.values().items():
             scores = method.trainable[name].detach()
-            counts.see("scores", (scores - theirs).abs() > 1e-6)
-            counts.see("gates", (scores > THRESHOLD) != (theirs > THRESHOLD))
+            tally.see("scores", (scores - official_scores).abs() > 1e-6)
+            tally.see("gates", (scores > THRESHOLD) != (official_scores > THRESHOLD))
 
+    method.trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    theirs.after_backward, theirs.as_ours = update, as_ours
     return compare(
-        method,
-        Official(trained, step, answers, after_backward=update, as_ours=as_ours),
-        lambda tensors: torch.optim.Adam(tensors, lr=lr),
-        ours=ours,  # type: ignore[arg-type]
-        after_backward=drop,  # type: ignore[arg-type]
-        finish=count,  # type: ignore[arg-type]
-        by_chance=True,
-    )
+        method, theirs, lambda tensors: torch.optim.Adam(tensors, lr=lr),
+        ours=ours, after_backward=drop, finish=count, by_chance=True,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
-    run("ramt", "wuw2019/R-AMT", "without the regularity the update goes on", bounds, "code")
+    run("ramt", "wuw2019/R-AMT", "without the regularity the update goes on (`amt`)", bounds, "code")

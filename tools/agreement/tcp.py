@@ -6,9 +6,7 @@ Runs: the sentences of four datasets, one of which keeps words, one of which has
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -16,24 +14,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tools.agreement.checkout import official
-from tools.agreement.compare import Bounds, Official, Step, compare, our_method, run
-from tools.agreement.tiny import BASE, SIZE, official_model, write_tiny
+from tools.agreement.compare import Bounds, compare, our_method, run
+from tools.agreement.learner import context_and_network, coop_config
+from tools.agreement.side import Step, of_model
+from tools.agreement.tiny import official_model, write_tiny
 
 DATASETS = {"sun397": "SUN397", "dtd": "DescribableTextures", "ucf101": "UCF101", "stanford_cars": "StanfordCars"}
-OURS = {
-    "ctx": "context.vectors",
-    "meta_net.linear1.weight": "meta_net.0.weight", "meta_net.linear1.bias": "meta_net.0.bias",
-    "meta_net.linear2.weight": "meta_net.2.weight", "meta_net.linear2.bias": "meta_net.2.bias",
-}  # fmt: skip
 
 
-def config(dataset: str) -> Any:
-    """What the official classes read of their config."""
-    coop = SimpleNamespace(N_CTX=4, CTX_INIT=False, CSC=False, CLASS_TOKEN_POSITION="end", PREC="fp32", W=1.0)
-    return SimpleNamespace(
-        TRAINER=SimpleNamespace(COOP=coop, COCOOP=SimpleNamespace(PREC="fp32")),
-        INPUT=SimpleNamespace(SIZE=(SIZE, SIZE)), DATASET=SimpleNamespace(NAME=dataset),
-    )  # fmt: skip
+def step(model: Any, images: Tensor, labels: Tensor) -> Step:
+    """The cross-entropy, and the rest of the official loss."""
+    logits, loss = model(images, labels)
+    cross_entropy = F.cross_entropy(logits, labels)
+    return logits, {"cross_entropy": cross_entropy, "distillation": loss - cross_entropy}
 
 
 def bounds(checkout: Path, scratch: Path) -> Bounds:
@@ -49,27 +42,11 @@ def bounds(checkout: Path, scratch: Path) -> Bounds:
 
 def one_run(tcp: Any, tower: nn.Module, backbone: str, ours: str, theirs: str) -> Bounds:
     """One setting."""
-    settings = config(theirs)
+    settings = coop_config(theirs, CTX_INIT=False, W=1.0)
     torch.manual_seed(3)
-    network = tcp.CustomCLIP(settings, list(BASE), tower)
-    learner: nn.Module = network.prompt_learner
-
-    def step(images: Tensor, labels: Tensor) -> Step:
-        logits, loss = network(images, labels)
-        cross_entropy = F.cross_entropy(logits, labels)
-        return logits, {"cross_entropy": cross_entropy, "distillation": loss - cross_entropy}
-
-    def answers(images: Tensor, names: Sequence[str]) -> Tensor:
-        other = tcp.CustomCLIP(settings, list(names), tower).eval()
-        trained = dict(learner.named_parameters())
-        for name, parameter in other.prompt_learner.named_parameters():
-            parameter.data.copy_(trained[name].detach())
-        logits: Tensor = other(images)
-        return logits
-
     return compare(
         our_method("tcp", backbone, ours),
-        Official({OURS[name]: parameter for name, parameter in learner.named_parameters()}, step, answers),
+        of_model(lambda names: tcp.CustomCLIP(settings, list(names), tower), context_and_network, step),
         lambda tensors: torch.optim.Adam(tensors, lr=0.002, weight_decay=5e-4, eps=1e-3),
     )
 

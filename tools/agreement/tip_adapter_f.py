@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from clipbench.tuning.feature_bank import FeatureBank, encoded
 from tools.agreement.checkout import official, stand_in
-from tools.agreement.compare import Bounds, Official, Step, compare, our_method, run
+from tools.agreement.compare import Bounds, compare, our_method, run
+from tools.agreement.side import Official, Step
 from tools.agreement.tiny import BASE, SIZE, official_model, write_tiny
 
 PASSES, SHOTS, ALPHA, BETA = 10, 3, 1.17, 1.0

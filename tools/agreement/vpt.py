@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from tools.agreement.compare import Bounds, Official, Step, compare, our_method, run
-from tools.agreement.prompted import BLOCKS, config, copy_into, logits_of, of_image_tower, prompted, sgd, tiny
-from tools.agreement.tiny import BASE
+from tools.agreement.compare import Bounds, compare, our_method, run
+from tools.agreement.prompted import BLOCKS, SGD, of_image_tower, prompted, prompts, tiny
+from tools.agreement.side import of_model
 
 LENGTH = 8
 
@@ -23,26 +21,15 @@ def trained(model: Any) -> dict[str, nn.Parameter]:
 
 def bounds(checkout: Path, scratch: Path, recipe: str = "vpt", depth: int = BLOCKS) -> Bounds:
     """Both sides on the tiny CLIP, prompts before every block as in the recipe."""
-    backbone = tiny(scratch)
-    settings = config(VPT={"N_CTX_VISION": LENGTH, "PROMPT_DEPTH_VISION": depth})
+    backbone, settings = tiny(scratch), prompts("VPT", N_CTX_VISION=LENGTH, PROMPT_DEPTH_VISION=depth)
     with prompted(checkout, scratch, "vpt") as (vpt, build):
-
-        def model(names: Sequence[str]) -> Any:
-            tower = build(trainer="VPT", vision_depth=depth, vision_ctx=LENGTH)
-            return vpt.CustomCLIP(settings, list(names), tower)
-
-        theirs = model(BASE)
-
-        def step(images: Tensor, labels: Tensor) -> Step:
-            logits = logits_of(theirs, images)
-            return logits, {"cross_entropy": F.cross_entropy(logits, labels)}
-
-        def answers(images: Tensor, names: Sequence[str]) -> Tensor:
-            other = model(names)
-            copy_into(trained(other), trained(theirs))
-            return logits_of(other, images)
-
-        return compare(our_method(recipe, backbone, depth=depth), Official(trained(theirs), step, answers), sgd)
+        theirs = of_model(
+            lambda names: vpt.CustomCLIP(
+                settings, list(names), build(trainer="VPT", vision_depth=depth, vision_ctx=LENGTH)
+            ),
+            trained,
+        )  # fmt: skip
+        return compare(our_method(recipe, backbone, depth=depth), theirs, SGD)
 
 
 if __name__ == "__main__":
