@@ -10,7 +10,6 @@ import argparse
 import re
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,29 +30,35 @@ HEAD = (
 )
 
 
-@dataclass
-class Bounds:
-    """The largest relative difference of each kind, and what the row says beside."""
+KINDS = ("logits", "terms", "gradients", "tensors", "base", "novel")
 
-    logits: float = 0.0
-    terms: float = 0.0
-    gradients: float = 0.0
-    tensors: float = 0.0
-    base: float = 0.0
-    novel: float = 0.0
-    notes: list[str] = field(default_factory=list)
+
+class Bounds:
+    """The largest relative difference of each kind.
+
+    Attributes:
+        notes: what the row says beside the deliberate differences.
+    """
+
+    def __init__(self) -> None:
+        self._largest: dict[str, float] = {}
+        self.notes: list[str] = []
 
     def see(self, kind: str, ours: Tensor, theirs: Tensor, largest: float | None = None) -> None:
         """Take in one pair of tensors; their difference is relative to `largest`, by default their largest entry."""
         largest = largest or float(theirs.detach().abs().max()) or 1.0
         found = float((ours.detach().double() - theirs.detach().double()).abs().max()) / largest
-        setattr(self, kind, max(getattr(self, kind), found))
+        self._largest[kind] = max(self._largest.get(kind, 0.0), found)
 
     def join(self, other: Bounds) -> None:
         """Take in what another run found."""
-        for kind in ("logits", "terms", "gradients", "tensors", "base", "novel"):
-            setattr(self, kind, max(getattr(self, kind), getattr(other, kind)))
+        for kind, found in other._largest.items():
+            self._largest[kind] = max(self._largest.get(kind, 0.0), found)
         self.notes += other.notes
+
+    def cells(self) -> list[str]:
+        """In the order of the table; "-" for what there is not."""
+        return [f"{self._largest[kind]:.1e}" if kind in self._largest else "-" for kind in KINDS]
 
 
 class Tally:
@@ -193,11 +198,8 @@ def run(
     torch.manual_seed(0)  # of what a model draws without being asked
     with tempfile.TemporaryDirectory() as scratch:
         bounds = bounds_of(options.official / folder, Path(scratch))
-    shown = [f"{value:.1e}" for value in (
-        bounds.logits, bounds.terms, bounds.gradients, bounds.tensors, bounds.base, bounds.novel
-    )]  # fmt: skip
     said = "; ".join([differences, *bounds.notes])
-    row = f"| `{recipe}` | {' | '.join(shown)} | {repository}@{commit_of(options.official)} | {said} |"
+    row = f"| `{recipe}` | {' | '.join(bounds.cells())} | {repository}@{commit_of(options.official)} | {said} |"
     print(HEAD, row, sep="\n")
     if options.write:
         write_row(recipe, row)
