@@ -20,6 +20,7 @@ from clipbench.printable import printable, warn_in_one_line
 # in the order of `clipbench --help`
 COMMANDS = ("fit", "bench", "study", "table", "list", "show", "data", "analyze", "predict")
 FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")  # Lightning reads them when it is imported
 LIGHTNING = ("fit", "validate", "test")  # the subcommands of LightningCLI, whose options argparse does not know
 
 
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     status = 0
     try:
         _find_modules_here()
+        _check_ranks()
         choose_drawing_folder()
         if words and words[0] in LIGHTNING:
             from clipbench.commands import fit
@@ -88,6 +90,16 @@ def _print_no_more() -> None:
     """What is still to be printed goes nowhere; else the interpreter tries once more at its end, and complains."""
     with contextlib.suppress(io.UnsupportedOperation):  # stands in for the console, as in a notebook
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _check_ranks() -> None:
+    for name in RANKS:
+        try:
+            int(rank := os.environ.get(name, "0"))
+        except ValueError as error:
+            raise ConfigError(
+                f"the environment variable {name} is '{rank}', and a rank is a whole number: unset it"
+            ) from error
 
 
 def _find_modules_here() -> None:

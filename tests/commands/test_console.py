@@ -122,3 +122,13 @@ def test_a_full_disk_below_what_is_printed(
         monkeypatch.setattr(sys, "stdout", full)
         assert main(words) == 1
     assert capsys.readouterr().err == "clipbench: the disk is full: not all could be written\n"
+
+
+@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"])
+@pytest.mark.parametrize("rank", ["", "first", "1.5"])
+def test_a_rank_that_is_no_number_is_a_sentence(
+    name: str, rank: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, rank)
+    assert main(["list", "methods"]) == 2
+    assert f"{name} is '{rank}', and a rank is a whole number: unset it" in capsys.readouterr().err
