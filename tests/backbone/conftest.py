@@ -13,16 +13,11 @@ import torch
 from clipbench.backbone import catalogue
 from clipbench.backbone.clip import Backbone, build_backbone
 from tests.backbone.tiny_backbones import TEXT, VISION, write_folder
+from tests.caches import own_cache as own_cache
 
 torch.set_num_threads(1)  # the towers here are so small that more threads only wait for each other
 
 Make = Callable[..., Backbone]
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or writes the user's cache."""
-    monkeypatch.setenv("CLIPBENCH_CACHE", str(tmp_path_factory.getbasetemp() / "clipbench-cache"))
 
 
 @pytest.fixture

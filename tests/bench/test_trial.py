@@ -17,20 +17,9 @@ from clipbench.bench.build import build
 from clipbench.bench.expected_time import time_lines
 from clipbench.bench.trial import Trial, _Seconds
 from clipbench.commands import main
-from clipbench.testing.backbones import write_transformer
-from clipbench.testing.folders import suite_of_folder
 
 EARLY = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/accuracy"]
 SAID = re.compile(r"clipbench: the fit takes about (\d+ s|\d+ min): (.*)")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images by class, and a backbone."""
-    folder = tmp_path_factory.mktemp("made")
-    write_transformer(folder / "small")
-    suite_of_folder(folder / "shapes", "", classes=4, per_class=6)
-    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -52,12 +41,12 @@ class Losses(L.Callback):
         self.losses.append({name: float(term) for name, term in method.last_losses.items()})
 
 
-def fitted(made: Path, recipe: dict[str, Any], tried: bool, **trainer: Any) -> tuple[Any, Losses, Any]:
+def fitted(own_images: Path, recipe: dict[str, Any], tried: bool, **trainer: Any) -> tuple[Any, Losses, Any]:
     """A method after a fit of 12 steps, what its steps were, and its trainer."""
     cli = build({
         "model": {"class_path": recipe["method"],
-                  "init_args": {"backbone": f"local-dir:{made / 'small'}", **recipe.get("settings", {})}},
-        "data": {"class_path": "ImageFolder", "init_args": {"root": str(made / "shapes"), "batch_size": 4}},
+                  "init_args": {"backbone": f"local-dir:{own_images / 'small'}", **recipe.get("settings", {})}},
+        "data": {"class_path": "ImageFolder", "init_args": {"root": str(own_images / "shapes"), "batch_size": 4}},
         "trainer": {"max_epochs": 4, "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
                     "enable_model_summary": False, "num_sanity_val_steps": 0, "precision": "32-true",
                     "accelerator": "cpu", "callbacks": recipe.get("callbacks"), **trainer},
@@ -87,11 +76,11 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_trial_moves_nothing(made: Path, kind: str) -> None:
+def test_a_trial_moves_nothing(own_images: Path, kind: str) -> None:
     state = torch.get_rng_state()
-    tried, steps, trainer = fitted(made, KINDS[kind], tried=True)
+    tried, steps, trainer = fitted(own_images, KINDS[kind], tried=True)
     assert torch.equal(state, torch.get_rng_state())
-    alone, expected, _ = fitted(made, KINDS[kind], tried=False)
+    alone, expected, _ = fitted(own_images, KINDS[kind], tried=False)
     assert steps.losses == expected.losses
     assert steps.losses
     learned = alone.adapter_state_dict()
@@ -105,18 +94,20 @@ def test_a_trial_moves_nothing(made: Path, kind: str) -> None:
     assert trainer.datamodule.trainer is trainer
 
 
-def typed(made: Path, capsys: pytest.CaptureFixture[str], *words: str, recipe: str = "clipfit") -> tuple[int, Any]:
+def typed(
+    own_images: Path, capsys: pytest.CaptureFixture[str], *words: str, recipe: str = "clipfit"
+) -> tuple[int, Any]:
     """The status of a fit and what it said."""
-    small = ["--data", "ImageFolder", "--data.root", str(made / "shapes"), "--data.batch_size", "4"]
-    backbone = ["--backbone", f"local-dir:{made / 'small'}", "--trainer.enable_model_summary", "false"]
+    small = ["--data", "ImageFolder", "--data.root", str(own_images / "shapes"), "--data.batch_size", "4"]
+    backbone = ["--backbone", f"local-dir:{own_images / 'small'}", "--trainer.enable_model_summary", "false"]
     capsys.readouterr()
     status = main(["fit", "--config", recipe, *small, *backbone, *words])
     return status, capsys.readouterr()
 
 
 @pytest.mark.parametrize("bar", ["true", "false"])
-def test_the_time_is_said_on_the_error_stream(made: Path, capsys: pytest.CaptureFixture[str], bar: str) -> None:
-    status, said = typed(made, capsys, "--trainer.max_epochs", "4", "--trainer.enable_progress_bar", bar)
+def test_the_time_is_said_on_the_error_stream(own_images: Path, capsys: pytest.CaptureFixture[str], bar: str) -> None:
+    status, said = typed(own_images, capsys, "--trainer.max_epochs", "4", "--trainer.enable_progress_bar", bar)
     assert status == 0
     assert "the fit takes" not in said.out
     found = SAID.search(" ".join(said.err.split()))
@@ -124,34 +115,34 @@ def test_the_time_is_said_on_the_error_stream(made: Path, capsys: pytest.Capture
     assert found[2].startswith("12 steps of ")
 
 
-def test_a_resumed_fit_says_what_is_left(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_resumed_fit_says_what_is_left(own_images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     quiet = ["--trainer.enable_progress_bar", "false", "--trainer.max_epochs", "5"]
     stop = ["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.save_top_k=-1"]
-    assert typed(made, capsys, *quiet, *stop)[0] == 0
+    assert typed(own_images, capsys, *quiet, *stop)[0] == 0
     (first,) = Path().rglob("epoch=0*.ckpt")
-    status, said = typed(made, capsys, *quiet, "--ckpt_path", str(first))
+    status, said = typed(own_images, capsys, *quiet, "--ckpt_path", str(first))
     assert status == 0
     assert "12 steps of" in said.err
 
 
 @pytest.mark.parametrize("words", [("--trainer.fast_dev_run", "true"), ("--trainer.max_epochs", "1")])
 def test_a_handful_of_steps_is_not_tried(
-    made: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    own_images: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(expected_time, "try_out", lambda *_: pytest.fail("it was tried"))
-    status, said = typed(made, capsys, *words, "--trainer.enable_progress_bar", "false")
+    status, said = typed(own_images, capsys, *words, "--trainer.enable_progress_bar", "false")
     assert status == 0
     assert "the fit takes" not in said.err
 
 
 def test_ctrl_c_in_a_trial_is_ctrl_c(
-    made: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    own_images: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stopped(*_: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(_Seconds, "on_train_batch_end", stopped)
-    status, said = typed(made, capsys, "--trainer.max_epochs", "4", "--trainer.enable_progress_bar", "false")
+    status, said = typed(own_images, capsys, "--trainer.max_epochs", "4", "--trainer.enable_progress_bar", "false")
     assert status == 130
     assert "Traceback" not in said.err
     assert not [*Path().rglob("*.safetensors")]
@@ -171,9 +162,9 @@ def test_ctrl_c_in_a_trial_is_ctrl_c(
     ],
 )  # fmt: skip
 def test_settings_of_the_trainer_are_in_the_estimate(
-    made: Path, capsys: pytest.CaptureFixture[str], words: list[str], says: str
+    own_images: Path, capsys: pytest.CaptureFixture[str], words: list[str], says: str
 ) -> None:
-    status, said = typed(made, capsys, *words, "--trainer.enable_progress_bar=false")
+    status, said = typed(own_images, capsys, *words, "--trainer.enable_progress_bar=false")
     assert status == 0, said.err
     assert says in said.err
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-from clipbench.data.task import Task, TestSplit
+from clipbench.data.task import Task
 from clipbench.methods.base import Method
 from clipbench.testing.backbones import write_transformer
+from tests.methods.small import BASE, TESTS
 
-BASE = ("annual crop land", "forest", "golden retriever")
-NOVEL = ("2012 acura rl sedan", "sea_or_lake")
 TEMPLATE = "a photo of a {}."
 
 
@@ -28,8 +27,7 @@ def make(small: str) -> Callable[..., Any]:
 
     def build(kind: type[Method], template: str = TEMPLATE, **arguments: Any) -> Method:
         method = kind(**({"backbone": small} | arguments))
-        tests = (TestSplit("base", BASE, True), TestSplit("novel", NOVEL, False))
-        method.setup(task=Task("toys", template, BASE, tests))
+        method.setup(task=Task("toys", template, BASE, TESTS))
         return method
 
     return build

@@ -16,29 +16,12 @@ from clipbench.methods.adapter import Adapter
 from clipbench.methods.base import Method
 from clipbench.testing.subject import pretrained_logits
 from clipbench.tuning.adapters import AdaptedLinear
-
-
-def images(method: Method) -> Tensor:
-    size = method.backbone.spec.image_size
-    return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-
-
-@torch.no_grad()
-def scores(method: Method) -> Tensor:
-    return method.eval().logits(method.image_features(images(method)), method.class_features(method.classnames))
+from tests.methods.small import images, learn, scores
 
 
 @torch.no_grad()
 def zero_shot_scores(method: Method) -> Tensor:
     return pretrained_logits(method, images(method), method.classnames)
-
-
-def learn(method: Method) -> Method:
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for tensor in method.trainable.values():
-            tensor.add_(0.1 * torch.randn(tensor.shape, generator=generator))
-    return method
 
 
 def count_of(**arguments: Any) -> int:

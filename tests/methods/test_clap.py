@@ -15,8 +15,7 @@ from clipbench.methods.base import Method
 from clipbench.methods.clap import CLAP, multipliers
 from clipbench.testing.subject import Subject
 from clipbench.tuning.feature_bank import FeatureBank
-
-BASE = ("annual crop land", "forest", "golden retriever")
+from tests.methods.small import BASE
 
 
 @settings(max_examples=40, deadline=None)

@@ -12,12 +12,7 @@ from clipbench.backbone import text
 from clipbench.errors import ConfigError
 from clipbench.methods.cocoop import CoCoOp
 from clipbench.testing import plain
-
-BASE, NOVEL = ("annual crop land", "forest", "golden retriever"), ("2012 acura rl sedan", "sea_or_lake")
-
-
-def pixels(count: int = 3) -> Tensor:
-    return torch.randn((count, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+from tests.methods.small import BASE, NOVEL, pixels
 
 
 @pytest.fixture

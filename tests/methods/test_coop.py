@@ -11,9 +11,9 @@ from clipbench.bench.trained_parameters import trained_by
 from clipbench.errors import ConfigError, UnknownName
 from clipbench.methods.coop import CoOp
 from clipbench.methods.zero_shot import ZeroShot
+from tests.methods.small import BASE
 
 VOCABULARY = 49408
-BASE = ("annual crop land", "forest", "golden retriever")
 
 
 def pieces(method: CoOp, name: str) -> tuple[int, list[int], int, int]:

@@ -6,18 +6,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
 
 from clipbench.errors import ConfigError
 from clipbench.methods.ivlp import IVLP
 from clipbench.testing import plain
 from clipbench.tuning.deep_prompts import encode_image
-
-BASE, NOVEL = ("annual crop land", "forest", "golden retriever"), ("2012 acura rl sedan", "sea_or_lake")
-
-
-def pixels(count: int = 3) -> Tensor:
-    return torch.randn((count, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+from tests.methods.small import BASE, NOVEL, cosine_logits, pixels
 
 
 @pytest.mark.parametrize("names", [BASE, NOVEL], ids=["base", "novel"])
@@ -34,8 +28,7 @@ def test_logits_are_the_formula(
         plan = text.context.plan(backbone, names)
         hooks = {1: lambda tokens: tokens.replace(1, text.deeper[0])} if text_depth == 2 else {}
         t = plain.encode_text(backbone, plan, text.context.vectors, before_block=hooks)
-        v, t = (x / x.norm(dim=1, keepdim=True) for x in (v, t))
-        expected = backbone.logit_scale.exp() * v @ t.T
+        expected = cosine_logits(backbone, v, t)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
     assert [tuple(p.shape) for p in image] == [(5, 48)] * image_depth
     assert [tuple(p.shape) for p in text.all()] == [(3, 32)] * text_depth

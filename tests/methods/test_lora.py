@@ -19,29 +19,11 @@ from clipbench.methods.base import Method
 from clipbench.methods.lora import LoRA
 from clipbench.testing.backbones import write_batchnorm
 from clipbench.testing.subject import pretrained_logits
+from tests.methods.small import images, learn, scores
 
 ALL = "both towers, blocks all, "
 NAMES = ("forest", "golden retriever")
 QKV = (ALL + "attn.q_proj and attn.k_proj and attn.v_proj",)
-
-
-def images(method: Method, dtype: torch.dtype = torch.float32) -> Tensor:
-    size = method.backbone.spec.image_size
-    return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0)).to(dtype)
-
-
-@torch.no_grad()
-def scores(method: Method, dtype: torch.dtype = torch.float32) -> Tensor:
-    return method.eval().logits(method.image_features(images(method, dtype)), method.class_features(method.classnames))
-
-
-def learn(method: Method, size: float = 0.1) -> Method:
-    """Give every trained tensor other values."""
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for tensor in method.trainable.values():
-            tensor.add_(size * torch.randn(tensor.shape, generator=generator))
-    return method
 
 
 @pytest.mark.parametrize(

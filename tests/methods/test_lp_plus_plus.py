@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,14 +11,11 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipbench.bench.plan import make_plan
-from clipbench.bench.run import run_cell
 from clipbench.errors import ConfigError, UnknownName
 from clipbench.methods.base import Method
 from clipbench.methods.lp_plus_plus import Images, LPPlusPlus, Probe
 from clipbench.testing.subject import Subject
-
-BASE = ("annual crop land", "forest", "golden retriever")
+from tests.methods.small import record_of_one_shot
 
 
 def images(labels: list[int], seed: int = 0, classes: int = 3, width: int = 6) -> tuple[Images, torch.Tensor]:
@@ -127,11 +123,7 @@ def test_without_val_it_is_chosen_inside_the_train_draw(make: Callable[..., Meth
 
 
 def test_one_image_a_class_and_the_record(tmp_path: Path) -> None:
-    subject = Subject("lp_plus_plus", tmp_path)
-    (planned,) = make_plan(replace(subject.request(), shots=1), tmp_path / "runs").cells
-    record = run_cell(planned, tmp_path / "runs").record
-    assert record is not None
-    assert record.ok, record.error
+    record = record_of_one_shot(Subject("lp_plus_plus", tmp_path))
     assert record.data["diagnostics"]["chosen_by"] == "val draw"
     assert record.data["diagnostics"]["total"] == 5
     assert record.validation_free is False

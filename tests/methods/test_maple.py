@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
 
 from clipbench.data.task import Task
 from clipbench.errors import ConfigError
@@ -14,12 +13,7 @@ from clipbench.methods.maple import MaPLe
 from clipbench.testing import plain
 from clipbench.tuning.context import Context
 from clipbench.tuning.deep_prompts import encode_image
-
-BASE, NOVEL = ("annual crop land", "forest", "golden retriever"), ("2012 acura rl sedan", "sea_or_lake")
-
-
-def pixels(count: int = 3) -> Tensor:
-    return torch.randn((count, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+from tests.methods.small import BASE, NOVEL, cosine_logits, pixels
 
 
 @pytest.fixture
@@ -41,8 +35,7 @@ def test_logits_are_the_formula(method: MaPLe, names: tuple[str, ...]) -> None:
         plan = prompts.context.plan(backbone, names)
         hooks = {1: lambda tokens: tokens.replace(1, prompts.deeper[0])}
         t = plain.encode_text(backbone, plan, prompts.context.vectors, before_block=hooks)
-        v, t = (x / x.norm(dim=1, keepdim=True) for x in (v, t))
-        expected = backbone.logit_scale.exp() * v @ t.T
+        expected = cosine_logits(backbone, v, t)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 

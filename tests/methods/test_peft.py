@@ -20,6 +20,7 @@ from clipbench.methods.base import Method
 from clipbench.methods.lora import LoRA
 from clipbench.methods.peft import Peft
 from clipbench.testing.subject import pretrained_logits
+from tests.methods.small import images, learn, scores
 
 pytest.importorskip("peft")
 
@@ -43,26 +44,8 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def images(method: Method) -> Tensor:
-    size = method.backbone.spec.image_size
-    return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-
-
-@torch.no_grad()
-def scores(method: Method) -> Tensor:
-    return method.eval().logits(method.image_features(images(method)), method.class_features(method.classnames))
-
-
 def zero_shot(method: Method) -> Tensor:
     return pretrained_logits(method, images(method), method.classnames)
-
-
-def learn(method: Method, size: float = 0.05) -> Method:
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for tensor in method.trainable.values():
-            tensor.add_(size * torch.randn(tensor.shape, generator=generator))
-    return method
 
 
 def batch_of(method: Method) -> Any:
@@ -79,7 +62,7 @@ def test_learned_saved_and_loaded_gives_the_same_logits(
     torch.manual_seed(0)
     method = make(Peft, config=KINDS[kind], train=[QV])
     before = scores(method)
-    expected = scores(learn(method))
+    expected = scores(learn(method, 0.05))
     assert float((expected - before).abs().max()) > 1e-3
     assert sum(tensor.numel() for tensor in method.trainable.values()) == method.num_trainable()
     path = tmp_path / "learned.safetensors"
@@ -205,7 +188,7 @@ def test_it_begins_from_what_another_run_learned_also_when_loaded(make: Callable
     parent.save(tmp_path / "parent.safetensors")
     child = make(Peft, config=PISSA, train=[QV], start=str(tmp_path / "parent.safetensors"))
     torch.testing.assert_close(scores(child), expected, rtol=1e-4, atol=1e-4)
-    after = scores(learn(child))
+    after = scores(learn(child, 0.05))
     child.save(tmp_path / "child.safetensors")
     loaded = Method.load(tmp_path / "child.safetensors")
     assert torch.equal(scores(loaded), after)

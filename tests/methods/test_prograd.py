@@ -15,8 +15,7 @@ from torch import Tensor
 from clipbench.data.task import Task, TestSplit
 from clipbench.errors import ConfigError
 from clipbench.methods.prograd import ProGrad, projected
-
-BASE, NOVEL = ("annual crop land", "forest", "golden retriever"), ("2012 acura rl sedan", "sea_or_lake")
+from tests.methods.small import BASE, NOVEL
 
 
 def pair(seed: int) -> tuple[Tensor, Tensor]:

@@ -20,8 +20,8 @@ from clipbench.data.task import Task
 from clipbench.data.templates import template_set
 from clipbench.errors import ConfigError
 from clipbench.methods.promptsrc import PromptSRC
+from tests.methods.small import BASE
 
-BASE, NOVEL = ("annual crop land", "forest", "golden retriever"), ("2012 acura rl sedan", "sea_or_lake")
 SHALLOW = {"text_depth": 1, "image_depth": 2, "n_text_prompts": 2, "n_image_prompts": 3}
 TEACHER = ("a photo of a {}.", "the plastic {}.", "itap of the {}.")
 

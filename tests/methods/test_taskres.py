@@ -12,8 +12,7 @@ from clipbench.data.templates import fill
 from clipbench.errors import ConfigError, UnknownName
 from clipbench.methods.base import Method
 from clipbench.methods.taskres import TaskRes
-
-BASE = ("annual crop land", "forest", "golden retriever")
+from tests.methods.small import BASE
 
 
 def test_a_class_feature_is_the_formula(make: Callable[..., Method]) -> None:

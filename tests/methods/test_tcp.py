@@ -7,19 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from clipbench.backbone.prompts import PromptPlan
-from clipbench.data.task import Task, TestSplit
+from clipbench.data.task import Task
 from clipbench.errors import ConfigError
 from clipbench.methods.tcp import TCP
 from clipbench.testing import plain
 from clipbench.testing.methods import check_batchnorm_and_dropout_stay_frozen
 from clipbench.testing.subject import Subject
-
-BASE, NOVEL = ("annual crop land", "forest", "golden retriever"), ("2012 acura rl sedan", "sea_or_lake")
-TESTS = (TestSplit("base", BASE, True), TestSplit("novel", NOVEL, False))
+from tests.methods.small import BASE, NOVEL, TESTS, cosine_logits, distillation, pixels
 
 
 def of_dataset(small: str, dataset: str) -> TCP:
@@ -42,7 +39,7 @@ def own_vectors(method: TCP, names: tuple[str, ...]) -> Tensor:
 def test_logits_are_the_formula(make: Callable[..., TCP], names: tuple[str, ...], block: int) -> None:
     method = make(TCP, block=block, n_context=3).double()
     backbone = method.backbone
-    images = torch.randn((3, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    images = pixels()
     with torch.no_grad():
         found, own = method(images, names), own_vectors(method, names)
         ids = backbone.tokenize([f"a {name.replace('_', ' ')}." for name in names])
@@ -53,7 +50,7 @@ def test_logits_are_the_formula(make: Callable[..., TCP], names: tuple[str, ...]
             hooks = {block - 1: lambda tokens, number=number: tokens.replace(1, own[number])}
             rows.append(plain.encode_text(backbone, plan, method.context.vectors, before_block=hooks))
         t, v = torch.cat(rows), backbone.encode_image(images)
-        expected = backbone.logit_scale.exp() * F.normalize(v, dim=1) @ F.normalize(t, dim=1).T
+        expected = cosine_logits(backbone, v, t)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 
@@ -61,9 +58,8 @@ def test_the_loss_is_the_formula(small: str) -> None:
     method = of_dataset(small, "dtd").double()
     classes, logits = method.class_features(BASE), torch.tensor([[1.0, 2.0, 3.0], [0.5, -1.0, 0.0]])
     terms = method.losses(logits, torch.tensor([2, 1]), classes)
-    t, t0 = classes.detach(), method.frozen_features(BASE)
-    cosines = [float(a @ b / (a.norm() * b.norm())) for a, b in zip(t, t0, strict=True)]
-    assert float(terms["distillation"].detach()) == pytest.approx(8 * (1 - sum(cosines) / 3), rel=1e-5)
+    expected = distillation(classes, method.frozen_features(BASE), 8)
+    assert float(terms["distillation"].detach()) == pytest.approx(expected, rel=1e-5)
     assert set(terms) == {"cross_entropy", "distillation"}
     sum(terms.values()).backward()
     assert all(p.grad.abs().max() > 0 for p in method.trainable.values())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,15 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from clipbench.bench.plan import make_plan
-from clipbench.bench.run import run_cell
 from clipbench.errors import ConfigError, MethodError, UnknownName, UnreadSetting
 from clipbench.methods.base import Method
 from clipbench.methods.tip_adapter import TipAdapter, cache_logits, filled
 from clipbench.testing.subject import Subject, images_of, pretrained_logits, scores
 from clipbench.tuning.feature_bank import FeatureBank
-
-BASE = ("annual crop land", "forest", "golden retriever")
+from tests.methods.small import record_of_one_shot
 
 
 def unit(*shape: int, seed: int = 0) -> Tensor:
@@ -108,10 +104,7 @@ def test_more_images_than_entries_are_refused_before_any_work(tmp_path: Path) ->
 
 def test_one_image_a_class_fills_one_of_sixteen_entries(tmp_path: Path) -> None:
     subject = Subject("tip_adapter_f", tmp_path, settings={"model.cache_size": 16, "model.passes": 2})
-    (planned,) = make_plan(replace(subject.request(), shots=1), tmp_path / "runs").cells
-    record = run_cell(planned, tmp_path / "runs").record
-    assert record is not None
-    assert record.ok, record.error
+    record = record_of_one_shot(subject)
     assert record.data["diagnostics"] == {"cached_images": 5, "empty_entries": 75}
 
 

@@ -6,17 +6,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
 
 from clipbench.errors import ConfigError
 from clipbench.methods.vpt import VPT
 from clipbench.testing import plain
-
-BASE, NOVEL = ("annual crop land", "forest", "golden retriever"), ("2012 acura rl sedan", "sea_or_lake")
-
-
-def pixels(count: int = 3) -> Tensor:
-    return torch.randn((count, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+from tests.methods.small import BASE, NOVEL, cosine_logits, pixels
 
 
 @pytest.mark.parametrize("names", [BASE, NOVEL], ids=["base", "novel"])
@@ -32,8 +26,7 @@ def test_logits_are_the_formula(make: Callable[..., VPT], names: tuple[str, ...]
     with torch.no_grad():
         v = plain.encode_image(backbone, pixels(), before_block=hooks)
         t = method.prompts.pretrained_features(names)
-        v, t = (x / x.norm(dim=1, keepdim=True) for x in (v, t))
-        expected = backbone.logit_scale.exp() * v @ t.T
+        expected = cosine_logits(backbone, v, t)
         torch.testing.assert_close(method(pixels(), names), expected, rtol=0, atol=1e-10)
 
 

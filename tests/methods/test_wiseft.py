@@ -25,6 +25,8 @@ from clipbench.methods.ramt import RAMT
 from clipbench.methods.weights_file import read_header, read_learned
 from clipbench.methods.wiseft import WiSEFT
 from clipbench.methods.zero_shot import ZeroShot
+from clipbench.testing.subject import pretrained_logits
+from tests.methods.small import images, learn
 
 Make = Callable[..., Method]
 INNER: dict[str, tuple[type[Method], dict[str, Any]]] = {
@@ -45,29 +47,19 @@ INNER: dict[str, tuple[type[Method], dict[str, Any]]] = {
 def scores(method: Method) -> Tensor:
     """Of two images for the base and for the novel classes, side by side."""
     method.eval()
-    size = method.backbone.spec.image_size
-    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-    return torch.cat(
-        [method.logits(method.image_features(images), method.class_features(s.classnames)) for s in method.task.tests],
-        dim=1,
-    )
+    features = method.image_features(images(method))
+    return torch.cat([method.logits(features, method.class_features(s.classnames)) for s in method.task.tests], dim=1)
 
 
 @torch.no_grad()
 def zero_shot(method: Method) -> Tensor:
-    size, twin = method.backbone.spec.image_size, method.backbone.pretrained
-    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     names = [name for split in method.task.tests for name in split.classnames]
-    return twin.logits(twin.encode_image(images), method.prompts.pretrained_features(names))
+    return pretrained_logits(method, images(method), names)
 
 
 def tuned(make: Make, path: Path, kind: type[Method], **arguments: Any) -> Tensor:
     """Scores of a method whose trained numbers are others now; its weights lie at `path`."""
-    method = make(kind, **arguments)
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for tensor in method.trainable.values():
-            tensor.add_(0.05 * torch.randn(tensor.shape, generator=generator))
+    method = learn(make(kind, **arguments), 0.05)
     expected = scores(method)
     method.save(path)
     return expected

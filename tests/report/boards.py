@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.transforms import Bbox
 
 from clipbench.records.store import Record, write_record
 from clipbench.report.aggregate import aggregate, cells_of
@@ -49,3 +52,15 @@ def board(records: list[dict[str, Any]]) -> pd.DataFrame:
 def write(folder: Path, records: list[dict[str, Any]]) -> None:
     for one in records:
         write_record(folder, one)
+
+
+def apart_and_inside(axes: Axes, boxes: list[Bbox]) -> None:
+    """Boxes of names do not touch each other, nor stand outside their panel."""
+    for one, other in itertools.combinations(boxes, 2):
+        width = min(one.x1, other.x1) - max(one.x0, other.x0)
+        height = min(one.y1, other.y1) - max(one.y0, other.y0)
+        assert width <= 0 or height <= 0, (one, other)
+    frame = axes.get_window_extent()
+    for box in boxes:
+        assert frame.x0 <= box.x0 < box.x1 <= frame.x1
+        assert frame.y0 <= box.y0 < box.y1 <= frame.y1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 import math
 from typing import Any
 
@@ -26,7 +25,7 @@ from clipbench.report.cost_figure import (
 )
 from clipbench.report.labels import place_labels
 from clipbench.report.naming import BEST, MOST
-from tests.report.boards import board, outcomes
+from tests.report.boards import apart_and_inside, board, outcomes
 
 SCORES = {"zero_shot": (20, 30), "cheap": (28, 29), "dear": (32, 31), "worse": (27, 28), "tip_adapter": (36, 34)}
 COSTS = {"zero_shot": 0, "cheap": 3_000, "dear": 200_000, "worse": 50_000, "tip_adapter": 1_000}
@@ -153,15 +152,7 @@ def test_labels_of_many_recipes_neither_collide_nor_leave_the_axes(count: int, n
     told = {tuple(label.xy) for label in labels_of(axes)}
     assert corners <= told
     assert len(corners) > 1
-    boxes = [label.get_window_extent() for label in labels_of(axes)]
-    frame_ = axes.get_window_extent()
-    for one, other in itertools.combinations(boxes, 2):
-        width = min(one.x1, other.x1) - max(one.x0, other.x0)
-        height = min(one.y1, other.y1) - max(one.y0, other.y0)
-        assert width <= 0 or height <= 0
-    for box in boxes:
-        assert frame_.x0 <= box.x0 < box.x1 <= frame_.x1
-        assert frame_.y0 <= box.y0 < box.y1 <= frame_.y1
+    apart_and_inside(axes, [label.get_window_extent() for label in labels_of(axes)])
 
 
 def test_groups_are_named_in_the_legend_and_joined_where_asked() -> None:

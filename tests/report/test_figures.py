@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
-from matplotlib.transforms import Bbox
 
 from clipbench.report.figures import figure
 from clipbench.report.labels import Labels, place_labels
 from clipbench.report.naming import BEST, LEGEND, MOST
-from tests.report.boards import board, outcomes
+from tests.report.boards import apart_and_inside, board, outcomes
 
 
 def labels_of(axes: Axes) -> list[Annotation]:
@@ -151,17 +149,6 @@ def test_names_stand_free_in_every_panel_of_a_figure() -> None:
         boxes = [label.get_window_extent() for label in labels_of(axes)]
         assert len(boxes) > BEST
         apart_and_inside(axes, boxes)
-
-
-def apart_and_inside(axes: Axes, boxes: list[Bbox]) -> None:
-    for one, other in itertools.combinations(boxes, 2):
-        width = min(one.x1, other.x1) - max(one.x0, other.x0)
-        height = min(one.y1, other.y1) - max(one.y0, other.y0)
-        assert width <= 0 or height <= 0, (one, other)
-    frame = axes.get_window_extent()
-    for box in boxes:
-        assert frame.x0 <= box.x0 < box.x1 <= frame.x1
-        assert frame.y0 <= box.y0 < box.y1 <= frame.y1
 
 
 @settings(max_examples=12, deadline=None)
