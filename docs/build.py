@@ -182,6 +182,13 @@ def condition(override: dict[str, Any]) -> str:
     return ", ".join(f"{key} {' or '.join(map(str, values[key]))}" for key in keys) or "always"
 
 
+def said_by(recipe: dict[str, Any]) -> list[str]:
+    """What a recipe says of itself beside its paper, as sentences without a full stop."""
+    said = [recipe["description"]] if "description" in recipe else []
+    said += [f"chosen in the fit: {recipe['validation']}"] if "validation" in recipe else []
+    return [f"{sentence[0].upper()}{sentence[1:]}" for sentence in said]
+
+
 def recipe_section(path: Path, recipe: dict[str, Any]) -> str:
     """One recipe: its settings, and where it departs from them."""
     parts = ["model", "data", "trainer"]
@@ -194,6 +201,7 @@ def recipe_section(path: Path, recipe: dict[str, Any]) -> str:
     text = [
         f"### Recipe `{path.stem}`: {recipe.get('title', '')}\n",
         f"{recipe.get('paper', '')}\n",
+        *(f"{said}.\n" for said in said_by(recipe)),
         table(["part", "settings"], rows),
     ]
     if rows_of_overrides:

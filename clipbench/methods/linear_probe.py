@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from clipbench.methods.arguments import refuse_unknown
 from clipbench.methods.base import Method
-from clipbench.tuning.folds import Array, folds_of
+from clipbench.tuning.folds import Array, HeldOut
 from clipbench.tuning.rows import rows_of
 
 LOG10_C = (6, 4, 2, 0, -2, -4, -6)
@@ -180,33 +180,21 @@ class LinearProbe(Method):
 
     def _choose(self, features: Array, labels: Array, val_features: Array, val_labels: Array) -> float:
         """log10 C, by the val draw or else by cross-validation; what it was chosen by goes into the diagnostics."""
-        if len(val_labels):
-            chosen_by, total = "val draw", len(val_labels)
+        held_out = HeldOut.of(labels, len(val_labels))
+        if not held_out.total:
+            self.diagnostics = held_out.diagnostics()
+            return 0.0
 
-            def correct(log10_c: float) -> int:
+        @cache
+        def correct(log10_c: float) -> int:
+            if not held_out.folds:
                 return int((self._fit(features, labels, log10_c).predict(val_features) == val_labels).sum())
-        else:
-            folds, total = folds_of(labels), len(labels)
-            if folds.max() == 0:
-                self.diagnostics = {"chosen_by": "nothing: one image in a class and no val draw"}
-                return 0.0
-            chosen_by = f"cross-validation with {folds.max() + 1} folds inside the train draw"
+            right = 0
+            for out in held_out.folds:
+                probe = self._fit(features[~out], labels[~out], log10_c)
+                right += int((probe.predict(features[out]) == labels[out]).sum())
+            return right
 
-            def correct(log10_c: float) -> int:
-                right = 0
-                for fold in range(folds.max() + 1):
-                    seen, out = folds != fold, folds == fold
-                    probe = self._fit(features[seen], labels[seen], log10_c)
-                    right += int((probe.predict(features[out]) == labels[out]).sum())
-                return right
-
-        counted = cache(correct)
-        chosen = choose_log10_c(counted)
-        right = counted(chosen)
-        self.diagnostics = {
-            "chosen_by": chosen_by,
-            "correct": right,
-            "total": total,
-            "val_accuracy": 100 * right / total,
-        }
+        chosen = choose_log10_c(correct)
+        self.diagnostics = held_out.diagnostics(correct(chosen))
         return chosen

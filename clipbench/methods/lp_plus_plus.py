@@ -33,7 +33,7 @@ from clipbench.errors import ConfigError
 from clipbench.methods.arguments import refuse_unknown
 from clipbench.methods.base import Method
 from clipbench.tuning.feature_bank import FeatureBank, encoded, ours
-from clipbench.tuning.folds import folds_of
+from clipbench.tuning.folds import HeldOut
 from clipbench.tuning.rows import rows_of
 
 EVERY = 10  # steps of w and b between those of a
@@ -196,16 +196,12 @@ class LPPlusPlus(Method):
 
     def _choose(self, train: Images, val: Images) -> int:
         """The step that counts, from 1; what it was chosen by goes into the diagnostics."""
-        if len(val.labels):
-            chosen_by, total, pairs = "val draw", len(val.labels), [(train, val)]
-        else:
-            folds = torch.from_numpy(folds_of(train.labels.cpu().numpy())).to(train.labels.device)
-            count, total = int(folds.max()) + 1, len(train.labels)
-            if count == 1:
-                self.diagnostics = {"chosen_by": "nothing: one image in a class and no val draw"}
-                return self.steps
-            chosen_by = f"cross-validation with {count} folds inside the train draw"
-            pairs = [(train.where(folds != fold), train.where(folds == fold)) for fold in range(count)]
+        held_out = HeldOut.of(train.labels.cpu().numpy(), len(val.labels))
+        if not held_out.total:
+            self.diagnostics = held_out.diagnostics()
+            return self.steps
+        folds = [torch.from_numpy(out).to(train.labels.device) for out in held_out.folds]
+        pairs = [(train.where(~out), train.where(out)) for out in folds] or [(train, val)]
         right = torch.zeros(self.steps, dtype=torch.int64)
         for seen, out in pairs:
             probe = Probe(seen, self.start_bias)
@@ -213,7 +209,5 @@ class LPPlusPlus(Method):
                 probe.step()
                 right[step] += probe.correct(out)
         best = int(right.max())
-        self.diagnostics = {
-            "chosen_by": chosen_by, "correct": best, "total": total, "val_accuracy": 100 * best / total
-        }  # fmt: skip
+        self.diagnostics = held_out.diagnostics(best)
         return int((right == best).nonzero()[-1]) + 1

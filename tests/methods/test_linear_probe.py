@@ -15,10 +15,11 @@ import torch.nn.functional as F
 from clipbench.bench.plan import make_plan
 from clipbench.bench.run import run_cell
 from clipbench.errors import UnknownName
-from clipbench.methods.linear_probe import LOG10_C, LinearProbe, choose_log10_c, fit_probe, folds_of
+from clipbench.methods.linear_probe import LOG10_C, LinearProbe, choose_log10_c, fit_probe
 from clipbench.recipes.suites import Suite
 from clipbench.testing.folders import suite_of_folder
 from clipbench.testing.subject import Subject, scores
+from clipbench.tuning.folds import folds_of
 
 
 def clouds(classes: int, per_class: int = 8, dimension: int = 5) -> tuple[np.ndarray, np.ndarray]:
