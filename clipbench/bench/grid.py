@@ -17,6 +17,7 @@ from clipbench.bench.stop import StopSignal
 from clipbench.bench.trainer import on_cuda
 from clipbench.errors import DataError
 from clipbench.printable import say
+from clipbench.protocols.base import protocol
 from clipbench.recipes.request import Request
 from clipbench.records.store import FAILED, NO_RECORD, Record, RecordStore
 
@@ -190,9 +191,11 @@ def headline(plan: Plan) -> str:
     asked, others = len(plan.cells) - len(plan.others), {planned.cell.recipe for planned in plan.others}
     before = f" and {len(plan.others)} of {', '.join(sorted(others))} to start from" if others else ""
     done = len(plan.cells) - len(plan.to_run)
+    targets = f" to {len(request.measured())} datasets" if protocol(request.protocol).has_targets else ""
+    shots = ", ".join(map(str, request.all_shots))
     return (
-        f"{recipes}: suite {request.suite.name}, {request.protocol}, {', '.join(map(str, request.all_shots))} shots, "
-        f"{several}{datasets} datasets x {len(request.seeds)} seeds = {asked} cells{before}, {done} done already"
+        f"{recipes}: suite {request.suite.name}, {request.protocol}{targets}, {shots} shots, {several}"
+        f"{datasets} datasets x {len(request.seeds)} seeds = {asked} cells{before}, {done} done already"
     )
 
 

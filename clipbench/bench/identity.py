@@ -86,7 +86,8 @@ class DataFingerprints:
             if not data.split.test or (name in data.targets and not count):
                 empty = name if name in data.targets else data.dataset
                 raise DataError(f"'{empty}' has no test images: a bench has nothing to measure on it")
-        for line in data.source.about()[1:]:  # what was passed over, once for all seeds and recipes
+        sources = (data.source, *data.targets.values())
+        for line in (line for one in sources for line in one.about()[1:]):  # what was passed over, once for all cells
             if line not in self._said:
                 print(f"clipbench: {line}", file=sys.stderr)
             self._said.add(line)
@@ -102,9 +103,9 @@ class DataFingerprints:
     def problems(self, section: Config) -> dict[str, str]:
         """What is missing or damaged: by target, and of the dataset itself by ""."""
         data, found = self._module(section), {}
-        for name, prepare in {"": data.source.fingerprint, **{k: m.prepare for k, m in data.targets.items()}}.items():
+        for name in ("", *(data.hparams.get("targets") or ())):
             try:
-                prepare()
+                (data.open_target(name) if name else data.source).fingerprint()
             except DataError as error:
                 found[name] = str(error)
         return found

@@ -34,6 +34,7 @@ from clipbench.bench.identity import (
 )
 from clipbench.bench.planned import NO_WEIGHTS, Plan, PlannedCell, absent_weights, estimate
 from clipbench.bench.started import row_of_start, start_identity, vouch_for, without_learner
+from clipbench.bench.transfers import Transfers
 from clipbench.errors import (
     BackboneError,
     ClipbenchError,
@@ -99,6 +100,7 @@ class _Planner:
 
     def __init__(self, request: Request, store: RecordStore, opens: bool = True) -> None:
         self.request, self.store, self.facts = request, store, DataFingerprints(opens)
+        self.transfers = Transfers(store)
         self.planned: dict[str, PlannedCell] = {}
         self.asked: set[str] = set()
         self.problems: dict[str, list[str]] = defaultdict(list)
@@ -135,9 +137,11 @@ class _Planner:
         lines = [text if whole else text.partition("\nwhat to get:")[0] for text in dict.fromkeys(texts)]
         lines += [absent_weights(self.absent)] if self.absent else []
         if not whole:
-            lines.append(f"what to get and how it must lie: clipbench data status {datasets[0]} ...")
+            hints = [name for name in datasets if any("\nwhat to get:" in text for text in self.problems[name])]
+            named = [str(self.request.suite.datasets[name]["init_args"]["dataset"]) for name in hints]
+            lines += [f"what to get and how it must lie: clipbench data status {named[0]} ..."] if named else []
         there = [name for name in self.request.measured() if name not in datasets]
-        if datasets and there:
+        if datasets and there and not set(self.request.trained()) <= set(datasets):
             lines.append(f"the data of {', '.join(there)} are there: --datasets {','.join(there)}")
         return "\n".join(lines)
 
@@ -321,14 +325,14 @@ class _Planner:
             shots=request.shots, seed=full["data"]["init_args"]["seed"],
         )  # fmt: skip
         cell.check_names()
-        key = content_key(
-            {
-                "cell": cell.as_dict(),
-                "model": in_key(full["model"]),
-                "data": without(full["data"], DATA_WITHOUT_EFFECT),
-                "trainer": {k: v for k, v in full["trainer"].items() if k not in WITHOUT_EFFECT},
-                **identity,
-            }
-        )
-        undone = self.store.why_undone(cell, key) if identity["backbone_hash"] else NO_WEIGHTS
-        return self.planned.setdefault(key, PlannedCell(cell, key, config, shown, identity | row, undone, parent))
+        determines = {
+            "cell": cell.as_dict(),
+            "model": in_key(full["model"]),
+            "data": without(full["data"], DATA_WITHOUT_EFFECT),
+            "trainer": {k: v for k, v in full["trainer"].items() if k not in WITHOUT_EFFECT},
+            **identity,
+        }
+        unknown = (content_key(determines), NO_WEIGHTS, frozenset[str]())
+        key, undone, beside = self.transfers.find(cell, determines) if identity["backbone_hash"] else unknown
+        one = PlannedCell(cell, key, config, shown, identity | row, undone, parent, beside)
+        return self.planned.setdefault(key, one)

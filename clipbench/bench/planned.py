@@ -27,6 +27,7 @@ class PlannedCell:
         provenance: hashes and names that stand in the record.
         undone: why it has to be run; None when it is done.
         start: the cell that has to be run before, since this one begins from its learned weights.
+        beside: keys of records of the same training that were measured on other targets (`bench/transfers.py`).
     """
 
     cell: Cell
@@ -36,6 +37,7 @@ class PlannedCell:
     provenance: dict[str, Any] = field(hash=False)
     undone: str | None
     start: PlannedCell | None = None
+    beside: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,9 @@ def add_grid(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shots", default="16", help="images per class (default: 16); several as 1,2,4,8,16")
     parser.add_argument("--protocol", default="base_to_novel", help="base_to_novel (default) or few_shot")
     parser.add_argument("--backbone", default=None, help="instead of the suite's, for example ViT-B-32/openai")
-    parser.add_argument("--setting", default="paper", choices=["paper", "fixed"], help="fixed: no override by dataset")
+    parser.add_argument(
+        "--setting", default="paper", choices=["paper", "fixed"], help="fixed: no override by dataset or protocol"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, as model.lr=0.01")
     add_places(parser)
 

@@ -84,11 +84,11 @@ class DataModule(KnownData):
 
     def _target_images(self, name: str) -> PlainImages:
         """All test images of a target, prepared as those of this dataset are."""
-        module = self.targets[name]
-        items, labels = restricted(module.split.test, range(len(module.classnames)))
+        source = self.targets[name]
+        items, labels = restricted(source.split.test, range(len(source.card.classnames)))
         if not items:
             raise DataError(f"target '{name}' has no test images")
-        return PlainImages(items, labels, module.source.pixels(items, keep=False), self._policy(), name, self._fitting)
+        return PlainImages(items, labels, source.pixels(items, keep=False), self._policy(), name, self._fitting)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Augmented images, reordered every epoch; a short last batch is dropped where there is a full one.

@@ -45,12 +45,10 @@ class Division:
         """Class names of the train split and of every test split, those of targets last.
 
         Raises:
-            ConfigError: a target that is the dataset itself or named like a split of it; none where one is needed.
+            ConfigError: a target that is the dataset itself or named like a split of it.
             DataError: a split of one class, among which nothing can be measured.
         """
         card = self.card
-        if protocols.protocol(self.protocol).has_targets and not self.targets:
-            raise ConfigError(f"protocol {self.protocol} needs data.targets, which FewShotDataModule takes")
         for name, labels in {"train": self.train, **self.tests}.items():
             if len(labels) < 2:
                 raise DataError(
@@ -58,7 +56,7 @@ class Division:
                     f"{self.protocol}: a choice among fewer than two measures nothing; few_shot takes all together"
                 )
         for name, target in self.targets.items():
-            if target.id == card.id:
+            if (target.id, target.folder) == (card.id, card.folder):
                 raise ConfigError(f"'{name}' is trained on as '{card.id}': a target is another dataset than the source")
             if name in self.tests:
                 raise ConfigError(f"a target cannot be called '{name}', as a split of the source is")

@@ -11,12 +11,10 @@ import dataclasses
 import functools
 import inspect
 import os
-from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
 
-from clipbench import protocols
 from clipbench.argument_types import refuse_wrong_types
 from clipbench.data.augmentation import ImagePolicy
 from clipbench.data.cards import Card
@@ -24,6 +22,7 @@ from clipbench.data.division import Division
 from clipbench.data.draw import Draw
 from clipbench.data.sources import SEED, SHOTS, ImageSource
 from clipbench.data.splits import Split, restricted
+from clipbench.data.targets import Targets, open_target, refuse_targets
 from clipbench.data.task import Task
 from clipbench.data.templates import templates_for_task
 from clipbench.errors import ConfigError
@@ -46,9 +45,10 @@ class KnownData(L.LightningDataModule, abc.ABC):
         crop_scale: smallest and largest share of the area in a random crop; a card's own wins.
         crop_ratio: smallest and largest width over height of a random crop; a card's own wins.
         flip: probability of a horizontal flip; a card's own wins.
+        targets: under cross_dataset, the datasets that are tested on, by name of the split (see `Targets`).
 
     Raises:
-        ConfigError: an impossible value.
+        ConfigError: an impossible value; targets under a protocol that has none, or none where it needs some.
         UnknownName: there is no such protocol.
     """
 
@@ -67,6 +67,7 @@ class KnownData(L.LightningDataModule, abc.ABC):
         crop_scale: tuple[float, float] = (0.08, 1.0),
         crop_ratio: tuple[float, float] = (0.75, 1.3333333333333333),
         flip: float = 0.5,
+        targets: Targets | None = None,
     ) -> None:
         refuse_wrong_types(KnownData, locals())
         super().__init__()
@@ -83,7 +84,7 @@ class KnownData(L.LightningDataModule, abc.ABC):
         for name, given in (("seed", seed), ("split_seed", split_seed), ("train_seed", train_seed)):
             if given is not None and abs(given) > LAST_SEED:
                 raise ConfigError(f"data.{name} must be at most {LAST_SEED}, not {given}")
-        protocols.protocol(protocol)
+        refuse_targets(protocol, targets)
         ImagePolicy(
             (crop_scale[0], crop_scale[1]), (crop_ratio[0], crop_ratio[1]), flip
         )  # refuses what is impossible before any work
@@ -91,6 +92,7 @@ class KnownData(L.LightningDataModule, abc.ABC):
         self.split_seed = seed if split_seed is None else split_seed
         self.train_seed = seed if train_seed is None else train_seed
         self.batch_size, self.test_batch_size, self.num_workers = batch_size, test_batch_size, num_workers
+        self._targets = dict(targets or {})
         self._asked = (crop_scale, crop_ratio, flip)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -171,12 +173,13 @@ class KnownData(L.LightningDataModule, abc.ABC):
         return self.source.fingerprint()
 
     def target_fingerprints(self) -> dict[str, dict[str, str]]:
-        """By target: what determines its test images and their labels, and the key of its card."""
-        wanted = ("split_hash", "files_digest")
-        return {
-            name: {"dataset": module.dataset, **{key: module.fingerprint()[key] for key in wanted}}
-            for name, module in self.targets.items()
-        }
+        """By target: what determines its test images, their labels and their prompts, and the key of its card."""
+        found = {}
+        for name, source in self.targets.items():
+            card, known = source.card, source.fingerprint()
+            own = {"template": str(card.template)} if source.is_own else {}  # of ours it is as fixed as the card
+            found[name] = {"dataset": card.key, **{key: known[key] for key in ("split_hash", "files_digest")}, **own}
+        return found
 
     @property
     def augmentation(self) -> dict[str, Any]:
@@ -185,22 +188,21 @@ class KnownData(L.LightningDataModule, abc.ABC):
 
     # What the protocol says
 
-    def open_targets(self) -> Mapping[str, KnownData]:
-        """The other datasets that are tested on, by the names of their splits; opens no image."""
-        return {}
-
     @functools.cached_property
-    def targets(self) -> Mapping[str, KnownData]:
-        """Those datasets, each as a module of its own."""
-        opened = self.open_targets()
-        for module in opened.values():
-            module.opens_images = self.opens_images
-        return opened
+    def targets(self) -> dict[str, ImageSource]:
+        """The other datasets that are tested on, by the names of their splits."""
+        return {name: self.open_target(name) for name in self._targets}
+
+    def open_target(self, name: str) -> ImageSource:
+        """One of them, without opening an image; a card lies below the same root unless it names its own."""
+        root = self.hparams.get("root") if "dataset" in self.hparams else None
+        opened = open_target(name, self._targets[name], root, self.shots)
+        return dataclasses.replace(opened, opens=self.opens_images)
 
     @functools.cached_property
     def division(self) -> Division:
         """The dataset and its targets under the protocol."""
-        return Division(self.card, self.protocol, {name: module.card for name, module in self.targets.items()})
+        return Division(self.card, self.protocol, {name: source.card for name, source in self.targets.items()})
 
     @property
     def train_labels(self) -> tuple[int, ...]:
@@ -225,7 +227,7 @@ class KnownData(L.LightningDataModule, abc.ABC):
     def count_tests(self) -> dict[str, int]:
         """How many test images each test split has."""
         own = {name: len(restricted(self.split.test, labels)[0]) for name, labels in self.tests.items()}
-        return own | {name: len(module.split.test) for name, module in self.targets.items()}
+        return own | {name: len(source.split.test) for name, source in self.targets.items()}
 
     def prepare(self) -> None:
         """Reads split and draw and looks for every file; opens no image.
@@ -234,8 +236,8 @@ class KnownData(L.LightningDataModule, abc.ABC):
             DataError: everything that is missing, empty or different, in one message.
         """
         self.source.fingerprint()  # it looks at everything; what it found is kept
-        for module in self.targets.values():
-            module.prepare()
+        for source in self.targets.values():
+            source.fingerprint()
 
 
 def _plain(value: Any) -> Any:

@@ -5,13 +5,12 @@ Every init argument is plain data and stands in each class, so that a config say
 
 from __future__ import annotations
 
-from clipbench import protocols
 from clipbench.argument_types import refuse_wrong_types
 from clipbench.data.base import DataModule
 from clipbench.data.batches import Batch
 from clipbench.data.sources import SEED, SHOTS, ImageSource, card_source, folder_source, manifest_source
+from clipbench.data.targets import Targets
 from clipbench.data.templates import GENERIC
-from clipbench.errors import ConfigError
 
 __all__ = ["Batch", "DataModule", "FewShotDataModule", "ImageFolder", "Manifest"]
 
@@ -33,7 +32,7 @@ class FewShotDataModule(DataModule):
         crop_scale: smallest and largest share of the area in a random crop; a card's own wins.
         crop_ratio: smallest and largest width over height of a random crop; a card's own wins.
         flip: probability of a horizontal flip; a card's own wins.
-        targets: under cross_dataset, the datasets that are tested on: name of the split to key or path of a card.
+        targets: under cross_dataset, the datasets that are tested on, by name of the split (see `Targets`).
 
     Raises:
         UnknownName: there is no such card, or no such protocol.
@@ -59,7 +58,7 @@ class FewShotDataModule(DataModule):
         crop_scale: tuple[float, float] = (0.08, 1.0),
         crop_ratio: tuple[float, float] = (0.75, 1.3333333333333333),
         flip: float = 0.5,
-        targets: dict[str, str] | None = None,
+        targets: Targets | None = None,
     ) -> None:
         refuse_wrong_types(FewShotDataModule, locals())
         super().__init__(
@@ -74,26 +73,13 @@ class FewShotDataModule(DataModule):
             crop_scale,
             crop_ratio,
             flip,
+            targets,
         )
-        has = protocols.protocol(protocol).has_targets
-        if bool(targets) != has:
-            raise ConfigError(
-                f"protocol {protocol} needs data.targets, as {{dtd: dtd}}: the datasets that are tested on" if has
-                else f"protocol {protocol} has no targets: data.targets is for cross_dataset"
-            )  # fmt: skip
-        self._where, self._targets = (dataset, root), dict(targets or {})
+        self._where = (dataset, root)
 
     def open_source(self) -> ImageSource:
         """The source of the card."""
         return card_source(*self._where, shots=self.shots, split_seed=self.split_seed)
-
-    def open_targets(self) -> dict[str, DataModule]:
-        """The cards of the targets, below the same root."""
-        root = self._where[1]
-        return {
-            name: FewShotDataModule(card, root, shots=self.shots, protocol="few_shot")
-            for name, card in self._targets.items()
-        }
 
 
 class ImageFolder(DataModule):
@@ -114,6 +100,7 @@ class ImageFolder(DataModule):
         crop_scale: smallest and largest share of the area in a random crop.
         crop_ratio: smallest and largest width over height of a random crop.
         flip: probability of a horizontal flip.
+        targets: under cross_dataset, the datasets that are tested on, by name of the split (see `Targets`).
     """
 
     def __init__(
@@ -132,6 +119,7 @@ class ImageFolder(DataModule):
         crop_scale: tuple[float, float] = (0.08, 1.0),
         crop_ratio: tuple[float, float] = (0.75, 1.3333333333333333),
         flip: float = 0.5,
+        targets: Targets | None = None,
     ) -> None:
         refuse_wrong_types(ImageFolder, locals())
         super().__init__(
@@ -146,6 +134,7 @@ class ImageFolder(DataModule):
             crop_scale,
             crop_ratio,
             flip,
+            targets,
         )
         # Without a seed of its own the division stays the same for all seeds of the draw: one dataset, several draws.
         self._where = (root, split, 1 if split_seed is None else split_seed, template)
@@ -173,6 +162,7 @@ class Manifest(DataModule):
         crop_scale: smallest and largest share of the area in a random crop.
         crop_ratio: smallest and largest width over height of a random crop.
         flip: probability of a horizontal flip.
+        targets: under cross_dataset, the datasets that are tested on, by name of the split (see `Targets`).
     """
 
     def __init__(
@@ -191,6 +181,7 @@ class Manifest(DataModule):
         crop_scale: tuple[float, float] = (0.08, 1.0),
         crop_ratio: tuple[float, float] = (0.75, 1.3333333333333333),
         flip: float = 0.5,
+        targets: Targets | None = None,
     ) -> None:
         refuse_wrong_types(Manifest, locals())
         super().__init__(
@@ -205,6 +196,7 @@ class Manifest(DataModule):
             crop_scale,
             crop_ratio,
             flip,
+            targets,
         )
         self._where = (path, root, template)
 

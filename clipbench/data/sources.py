@@ -72,7 +72,7 @@ class ImageSource:
         return (*self.draw.train, *self.draw.val, *self.split.test)
 
     @property
-    def _is_own(self) -> bool:
+    def is_own(self) -> bool:
         """Whether the images are the user's own: no card of ours says which they are."""
         return self.card.path is None or not self.card.path.is_relative_to(datasets_dir())
 
@@ -86,7 +86,7 @@ class ImageSource:
         from clipbench.data.contents import look_at
 
         paths = [item.path for item in self._measured]
-        digests, bad = look_at(self.card.image_dir(self.root), paths, self.card.key, self._is_own, self.opens)
+        digests, bad = look_at(self.card.image_dir(self.root), paths, self.card.key, self.is_own, self.opens)
         if bad:
             raise DataError("\n  ".join([f"{len(bad)} images of '{self.card.id}' cannot be used:", *bad]))
         return digests
@@ -129,7 +129,7 @@ class ImageSource:
 
         What cannot be used counts by its path: only what is drawn has to be.
         """
-        if self.card.rendered or not self._is_own or not self.split.train:
+        if self.card.rendered or not self.is_own or not self.split.train:
             return None
         from clipbench.data.contents import look_at
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from clipbench.recipes.cell_config import BENCH_TRAINER, cell_config, data_context
-from clipbench.recipes.recipe import MATCHES, Config, Recipe, from_dotted, matches
+from clipbench.recipes.recipe import MATCHES, Config, Recipe, from_dotted, is_fixed, matches
 from clipbench.recipes.request import Request
 from clipbench.records.settings import flat
 
@@ -61,9 +61,9 @@ def layers_of(request: Request, recipe: Recipe, dataset: str) -> Iterator[Layer]
 
 
 def _overrides(of: str, entries: Sequence[Config], context: Config, fixed: bool = False) -> Iterator[Layer]:
-    """The overrides that speak of a cell; without those by dataset where the setting is `fixed`."""
+    """The overrides that speak of a cell; without those by dataset or protocol where the setting is `fixed`."""
     for entry in entries:
-        if matches(entry, context) and not (fixed and "dataset" in entry):
+        if matches(entry, context) and (not fixed or is_fixed(entry)):
             what = ", ".join(f"{name} {_several(entry[name])}" for name in MATCHES if name in entry)
             place, chosen = f"{of}, for {what or 'every cell'}", str(entry.get("selected_on", ""))
             yield Layer(place, str(entry.get("source", "")), from_dotted(entry.get("set", {})), chosen)

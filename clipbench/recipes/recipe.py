@@ -197,6 +197,11 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def is_fixed(entry: Mapping[str, Any]) -> bool:
+    """Whether an override leaves one value for every dataset and protocol, so that it acts under `fixed` too."""
+    return not {"dataset", "protocol"} & entry.keys()
+
+
 def resolve(
     recipe: Recipe,
     base: Config,
@@ -211,11 +216,11 @@ def resolve(
         base: what suite and card say (backbone, dataset).
         context: suite, protocol, dataset, shots, backbone: what overrides match on.
         user: the user's configs and then the command line.
-        setting: `paper`, or `fixed`: no override that is keyed by a dataset applies (one value everywhere).
+        setting: `paper`, or `fixed`: no override that is keyed by a dataset or a protocol applies (see `is_fixed`).
     """
     config = merge(base, recipe.sections)
     for entry in recipe.overrides:
-        if matches(entry, context) and not (setting == "fixed" and "dataset" in entry):
+        if matches(entry, context) and (setting != "fixed" or is_fixed(entry)):
             config = merge(config, from_dotted(entry.get("set", {})))
     for layer in user:
         config = merge(config, {key: value for key, value in layer.items() if key not in ("overrides", *ABOUT)})

@@ -32,8 +32,9 @@ def request_of(record: Record, root: str | None = None) -> Request:
         data["root"] = root
     source = {name: data.pop(name) for name in SOURCE if name in data}
     targets = data.pop("targets", None) or {}
-    others: Config = {
-        name: {"class_path": "FewShotDataModule", "init_args": {"dataset": card}} for name, card in targets.items()
+    others: dict[str, Config] = {
+        name: {"class_path": "FewShotDataModule", "init_args": {"dataset": said}} if isinstance(said, str) else said
+        for name, said in targets.items()
     }
     section: Config = {"class_path": config["data"]["class_path"].rpartition(".")[2], "init_args": source}
     arguments = {name: value for name, value in config["model"].get("init_args", {}).items() if name != "backbone"}

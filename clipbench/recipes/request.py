@@ -22,7 +22,7 @@ from clipbench.recipes.recipe import (
     read_config,
 )
 from clipbench.recipes.settings import from_dotted, read_setting
-from clipbench.recipes.suites import Suite, load_suite
+from clipbench.recipes.suites import Suite, load_suite, target_of
 
 # of a run that LightningCLI saved, or with an option of its own in a bench: refused there, with the right word
 NOT_OF_RECIPES = (*BESIDE, "protocol", "seed_everything")
@@ -78,18 +78,15 @@ class Request:
         """The `data` section of each dataset that cells train on, by its key in the suite; with targets, if any.
 
         Raises:
-            ConfigError: the suite names no source, or a dataset of a transfer has no card.
+            ConfigError: the suite names no source, or it alone.
         """
         names = list(self.datasets)
         if not protocol(self.protocol).has_targets:
             return self.suite.choose(names)
         source, targets = self.suite.transfer(names)
         own = self.suite.datasets[source]
-        for name, section in {source: own, **targets}.items():
-            if section["class_path"].rpartition(".")[2] != "FewShotDataModule":
-                raise ConfigError(f"'{name}' of suite {self.suite.name} has no card: {self.protocol} needs cards")
-        cards = {name: section["init_args"]["dataset"] for name, section in targets.items()}
-        return {source: own | {"init_args": own["init_args"] | {"targets": cards}}}
+        others = {name: target_of(section, own, self.data_root) for name, section in targets.items()}
+        return {source: own | {"init_args": own["init_args"] | {"targets": others}}}
 
 
 def request_from(options: argparse.Namespace) -> Request:

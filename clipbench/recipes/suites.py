@@ -9,10 +9,16 @@ from typing import Any
 
 from clipbench.backbone.spec import name_in
 from clipbench.errors import ConfigError, UnknownName
+from clipbench.recipes.settings import Config
 from clipbench.resources import configs_dir
 from clipbench.yaml_files import check_schema, read_yaml
 
 SCHEMA_FILE = Path(__file__).with_name("suite.schema.json")
+# of the settings of a data module, those that say which images these are
+IMAGES = {
+    "FewShotDataModule": ("dataset", "root"), "ImageFolder": ("root", "split", "split_seed", "template"),
+    "Manifest": ("path", "root", "template"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -30,12 +36,12 @@ class Suite:
 
     name: str
     backbone: str
-    datasets: dict[str, dict[str, Any]] = field(hash=False)
+    datasets: dict[str, Config] = field(hash=False)
     title: str = ""
     note: str = ""
     source: str = ""
 
-    def choose(self, names: list[str] | None) -> dict[str, dict[str, Any]]:
+    def choose(self, names: list[str] | None) -> dict[str, Config]:
         """The datasets of these names, or all, in the suite's order.
 
         Raises:
@@ -48,7 +54,7 @@ class Suite:
                 raise UnknownName(f"dataset of suite {self.name}", name, self.datasets)
         return {key: value for key, value in self.datasets.items() if key in names}
 
-    def transfer(self, names: list[str] | None) -> tuple[str, dict[str, dict[str, Any]]]:
+    def transfer(self, names: list[str] | None) -> tuple[str, dict[str, Config]]:
         """The source of a transfer, and the targets of these names, or all other datasets, in the suite's order.
 
         Raises:
@@ -64,6 +70,23 @@ class Suite:
         if not targets:
             raise ConfigError(f"suite {self.name} has no dataset beside its source, '{self.source}'")
         return self.source, targets
+
+
+def target_of(section: Config, source: Config, root: str | None) -> str | Config:
+    """What `data.targets` says of a dataset of a suite: which images these are, not how one would train on them.
+
+    Args:
+        section: its `data` section.
+        source: that of the source.
+        root: the data root of cards in place of what the sections name; None: as they say.
+    """
+    kind, that = (one["class_path"].rpartition(".")[2] for one in (section, source))
+    said = {name: value for name, value in section["init_args"].items() if name in IMAGES[kind]}
+    if kind != "FewShotDataModule":
+        return {"class_path": kind, "init_args": said}
+    if root is not None:  # where the source has a card too, that is its root
+        said = {"dataset": said["dataset"]} | ({} if that == kind else {"root": root})
+    return said["dataset"] if said.keys() == {"dataset"} else {"class_path": kind, "init_args": said}
 
 
 def known_suites() -> dict[str, Path]:
@@ -96,7 +119,7 @@ def load_suite(name: str) -> Suite:
     )  # fmt: skip
 
 
-def _data_section(value: Any, folder: Path) -> dict[str, Any]:
+def _data_section(value: Any, folder: Path) -> Config:
     if isinstance(value, str):
         return {"class_path": "FewShotDataModule", "init_args": {"dataset": value}}
     arguments = dict(value.get("init_args", {}))

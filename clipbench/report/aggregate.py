@@ -36,6 +36,7 @@ SPREADS = ["accuracy_std", *(f"{name}_std" for name in JOINT)]  # in no CSV
 ROW = [*IDENTITY, "variant"]
 AVERAGE = "average"
 TRANSFER, SOURCE = "cross_dataset", "source"  # the protocol, and its split of the dataset that was trained on
+OUTSIDE = "outside the suite"
 Row = dict[str, Any]
 
 
@@ -110,8 +111,9 @@ def aggregate(
         per_seed: rows of one seed each, in place of means over seeds; in the order of the means.
 
     Returns:
-        A frame with `COLUMNS`, `SPREADS`, `pretrained`, the published weights that the backbone's file holds, and
-        `own_data`, whether the suite said of its data what the packaged one does not; of rows per seed also `seed`.
+        A frame with `COLUMNS`, `SPREADS`, `pretrained`, the published weights that the backbone's file holds,
+        `own_data`, whether the suite said of its data what the packaged one does not, and `beside`, why a dataset
+        counts in no average (`SOURCE`, or `OUTSIDE` the suite), else ""; of rows per seed also `seed`.
         Empty values are NaN (numbers) or "" (text).
     """
     cells = [dict(row) for row in cells]
@@ -149,7 +151,7 @@ def aggregate(
         for _, rows in sorted(blocks[group], key=lambda block: _rank(block[0]))
         for row in rows
     ]
-    more = [*SPREADS, "pretrained", "own_data", *(["seed"] if per_seed else [])]
+    more = [*SPREADS, "pretrained", "own_data", "beside", *(["seed"] if per_seed else [])]
     return pd.DataFrame(ordered, columns=[*COLUMNS, *more])
 
 
@@ -195,7 +197,12 @@ def _recipe_rows(identity: tuple, cells: list[Row], datasets: list[str], extra: 
     own_data = any(cell.get("own_data") for cell in done)
     head = {**dict(zip(ROW, identity, strict=True)), "method": method, "pretrained": pretrained, "own_data": own_data}
     rows = [_dataset_row(head, name, [c for c in done if c["dataset"] == name], seeds) for name in datasets]
-    more = [_dataset_row(head, name, [c for c in done if c["dataset"] == name], seeds) for name in extra]
+    sources = {cell.get("source") for cell in cells}
+    more = [
+        _dataset_row(head, name, [c for c in done if c["dataset"] == name], seeds)
+        | {"beside": SOURCE if name in sources else OUTSIDE}
+        for name in extra
+    ]
     kept = [cell for cell in done if cell["dataset"] in datasets]
     average = _average_row(head, rows, kept, seeds) | {"averaged": stated}
     return [*({**row, "averaged": ""} for row in rows + [row for row in more if row["cells"]]), average]
@@ -207,6 +214,7 @@ def _dataset_row(head: Row, dataset: str, cells: list[Row], seeds: list[int]) ->
     return {
         **head,
         "dataset": dataset,
+        "beside": "",
         "seeds": _seeds(cells),
         "cells": len(cells),
         "cells_expected": len(seeds),
@@ -234,6 +242,7 @@ def _average_row(head: Row, rows: list[Row], cells: list[Row], seeds: list[int])
     return {
         **head,
         "dataset": AVERAGE,
+        "beside": "",
         "seeds": _seeds(cells),
         "cells": len(cells),
         "cells_expected": expected,

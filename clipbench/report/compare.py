@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import pandas as pd
 import yaml
 
-from clipbench.report.aggregate import AVERAGE, Row, averages_of, grouped, label_of, rows_of
+from clipbench.report.aggregate import AVERAGE, TRANSFER, Row, averages_of, grouped, label_of, rows_of
 from clipbench.report.layout import (
     DASH,
     PROTOCOLS,
@@ -19,6 +19,7 @@ from clipbench.report.layout import (
     Line,
     Section,
     Shown,
+    heads_of,
     is_frozen,
     is_validated,
     is_whole,
@@ -122,7 +123,7 @@ def _section(table: str, shots: int, ours: list[Row], names: Mapping[str, str], 
     ]
     return Section(
         f"published, ViT-B/16, {PROTOCOLS[table]}, {shots} shots",
-        Grid(f"Average over {len(KEYS)} datasets", heads, lines),
+        Grid(f"Average over {len(KEYS) - (table == TRANSFER)} datasets", heads, lines),
         _details(ours, papers, names, *MEASURES[table][-1]),
         " ".join([_caption(table, bool(mine), suites), *([VALIDATED_CAPTION] if any(map(is_validated, mine)) else [])]),
         _notes(table, {row["recipe"] for row in theirs}),
@@ -148,13 +149,14 @@ def _details(ours: list[Row], papers: list[Row], names: Mapping[str, str], colum
         for label, values in ((_ours(rows[0]), mine), (f"{names[recipe]}, paper", paper)):
             shown = [Shown(percent(values.get(key, math.nan))) for key in [*KEYS.values(), AVERAGE]]
             lines.append(Line(label, False, shown))
-    return [Grid(f"{head} by dataset", ["Recipe", *KEYS.values(), AVERAGE], lines, by_dataset=True)] if lines else []
+    heads = heads_of(ours, [*KEYS.values(), AVERAGE])
+    return [Grid(f"{head} by dataset", ["Recipe", *heads], lines, by_dataset=True)] if lines else []
 
 
 def _caption(table: str, beside: bool, suites: list[str]) -> str:
     parts = [
-        "Published averages, recomputed from the printed rows by the aggregator of our own tables where all eleven are "
-        "known; claims of their authors, on their own draws of ImageNet, not reproduced by us."
+        "Published averages, recomputed from the printed rows by the aggregator of our own tables where all are known; "
+        "claims of their authors, on their own draws of ImageNet, not reproduced by us."
     ]
     if not beside:
         parts.append(

@@ -125,6 +125,17 @@ def is_whole(row: Row) -> bool:
     return row["cells"] == row["cells_expected"]
 
 
+def is_counted(row: Row) -> bool:
+    """Whether the row is of a dataset that counts in the average."""
+    return row["dataset"] != AVERAGE and not row.get("beside")
+
+
+def heads_of(rows: Sequence[Row], datasets: Sequence[str]) -> list[str]:
+    """Names of datasets as heads of columns; one that counts in no average says why: `imagenet (source)`."""
+    beside = {row["dataset"]: row["beside"] for row in rows if row.get("beside")}
+    return [f"{name} ({beside[name]})" if name in beside else name for name in datasets]
+
+
 def is_of_one_seed(row: Row) -> bool:
     """Whether the row is of one seed of several that are shown one by one: such rows are not ranked."""
     return "seed" in row
@@ -166,7 +177,7 @@ def _summary(rows: list[Row], averages: list[Row], columns: list[tuple[str, str]
 
 def averaged(rows: Sequence[Row], averages: Sequence[Row]) -> str:
     """`11 datasets`, or `2 datasets of the suite's 11: dtd, eurosat`."""
-    datasets = list(dict.fromkeys(row["dataset"] for row in rows if row["dataset"] != AVERAGE))
+    datasets = list(dict.fromkeys(row["dataset"] for row in rows if is_counted(row)))
     count = f"{len(datasets)} dataset{'s' * (len(datasets) != 1)}"
     stated = {tuple(row["averaged"].split("/")) for row in averages if row.get("averaged")}
     for shown, listed in stated:
@@ -194,7 +205,9 @@ def detail(rows: Sequence[Row], averages: Sequence[Row], column: str, head: str)
         accuracies([by_place.get((dataset, label_of(row)), nothing) for row in averages], column)
         for dataset in datasets
     ]
-    return Grid(f"{head} by dataset", ["Recipe", *datasets], lines_of(averages, filled), by_dataset=True)
+    return Grid(
+        f"{head} by dataset", ["Recipe", *heads_of(rows, datasets)], lines_of(averages, filled), by_dataset=True
+    )
 
 
 def lines_of(averages: Sequence[Row], filled: Sequence[Sequence[Shown]]) -> list[Line]:

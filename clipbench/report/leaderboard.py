@@ -15,7 +15,7 @@ from clipbench.errors import RecordError
 from clipbench.printable import say
 from clipbench.records.store import Cell, RecordStore, Scan, write_text
 from clipbench.report.aggregate import AVERAGE, ROW, aggregate, averages_of, cells_of, label_of, rows_of
-from clipbench.report.layout import is_whole
+from clipbench.report.layout import is_counted, is_whole
 from clipbench.report.select import Planned, select
 from clipbench.report.tables import layout_of, render, terminal
 from clipbench.resources import configs_dir
@@ -147,9 +147,7 @@ def partial_grid(frame: pd.DataFrame) -> list[str]:
     rows = rows_of(frame)
     if any(is_whole(row) for row in averages_of(rows)):
         return []
-    there = dict.fromkeys(
-        row["dataset"] for row in rows if row["dataset"] != AVERAGE and row["cells"] and is_whole(row)
-    )
+    there = dict.fromkeys(row["dataset"] for row in rows if is_counted(row) and row["cells"] and is_whole(row))
     return [f"no row is complete; averages over what is there: --datasets {','.join(there)}"] if there else []
 
 

@@ -22,6 +22,7 @@ KEYS = {
     "Flowers102": "oxford_flowers", "Food101": "food101", "FGVCAircraft": "fgvc_aircraft", "SUN397": "sun397",
     "DTD": "dtd", "EuroSAT": "eurosat", "UCF101": "ucf101",
 }  # fmt: skip
+OF_SOURCE = "ImageNet(source)"  # how a transfer calls its training set
 TABLES = ("base_to_novel", "few_shot", "cross_dataset")
 SINGLE = ("few_shot", "cross_dataset")  # one accuracy a dataset
 MEAN_TOLERANCE = 0.011  # an average of rows that were rounded to 0.01, rounded itself
@@ -57,25 +58,28 @@ class Deviation(NamedTuple):
 def read_published(table: str) -> tuple[Published, ...]:
     """The rows of `results/published/<table>.csv`; the dataset is a key of clip11, or `average`.
 
-    Of two sources for the same method and shots each gets its repository into the name, of two settings its setting.
+    Where two sources print the same row of a method and shots, each gets its repository into the name; of two settings
+    their setting.
     """
     with open(published_dir() / f"{table}.csv", newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
-    sources: dict[tuple[str, str], set[str]] = {}
+    sources: dict[tuple[str, str], dict[str, set[str]]] = {}
     settings: dict[str, set[str]] = {}
     for line in lines:
         if table in SINGLE:
-            sources.setdefault((line["method"], line["shots"]), set()).add(line["source"])
+            by_dataset = sources.setdefault((line["method"], line["shots"]), {})
+            by_dataset.setdefault(line["dataset"], set()).add(line["source"])
             settings.setdefault(line["method"], set()).add(line["setting"])
     rows = []
     for line in lines:
         method, shots = line["method"], line.get("shots") or ("0" if line["method"] == "clip_zs" else "16")
-        if len(sources.get((method, shots), ())) > 1:
+        if any(len(there) > 1 for there in sources.get((method, shots), {}).values()):
             method = f"{method} ({line['source'].partition('@')[0].partition('/')[2]})"
         elif table == TRANSFER and len(settings[method]) > 1:  # "inductive (paper)"
             method = f"{method} ({line['setting'].partition('(')[2].rstrip(')')})"
         base, novel, h = (_number(line.get(name)) for name in ("value" if table in SINGLE else "base", "novel", "h"))
-        dataset, comparable = KEYS.get(line["dataset"], line["dataset"]), line["comparable"] == "yes"
+        dataset = KEYS.get(line["dataset"].replace(OF_SOURCE, "ImageNet"), line["dataset"])
+        comparable = line["comparable"] == "yes"
         rows.append(Published(method, int(shots), dataset, base, novel, h, line["source"], comparable, line["note"]))
     return tuple(rows)
 
@@ -111,7 +115,7 @@ def published_frame(table: str, shots: int = 16, rows: Iterable[Published] | Non
             average = _printed_average(table, shots, printed[name])
         score = average["accuracy" if table in SINGLE else "h"]
         blocks.append((-score, [{**row, "seeds": ""} for row in [*single, average]]))
-    blocks.sort(key=lambda block: block[0])
+    blocks.sort(key=lambda block: (math.isnan(block[0]), block[0]))
     return pd.DataFrame([row for _, block in blocks for row in block], columns=COLUMNS)
 
 

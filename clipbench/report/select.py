@@ -50,11 +50,12 @@ def select(records: Iterable[Record], expected: Iterable[Planned] | None = None,
 
     A row holds cells of one recipe, class, code, backbone, precision and variant, whose datasets have one fingerprint
     each; every difference is a row of its own (`report/variants.py`). A planned cell counts only with the key of the
-    plan. Of several records of one cell in one row the one finished last counts.
+    plan. Of several records of one cell in one row the one finished last counts; where they are of one training that
+    was measured on different targets, they count together.
 
     Args:
         records: in any order.
-        expected: the plan's cells with their keys.
+        expected: the plan's cells with their keys; those that are `beside` them count too.
         apart: False: of several rows of a recipe only that of the plan is kept, for tables that name their rows.
     """
     records = sorted(records, key=lambda record: (record.cell, record.finished, record.key))
@@ -65,25 +66,27 @@ def select(records: Iterable[Record], expected: Iterable[Planned] | None = None,
     def apart_by(cell: Cell, provenance: Mapping[str, Any]) -> Difference:
         return difference(provenance, data_of(cell, provenance))
 
-    asked = {(one.cell, apart_by(one.cell, one.provenance)): one.key for one in planned}
+    asked = {(one.cell, apart_by(one.cell, one.provenance)): {one.key, *getattr(one, "beside", ())} for one in planned}
     # of the key of the plan is of its row: what the record says beside that has not acted
-    of_plan = {(cell, key): of for (cell, of), key in asked.items()}
+    of_plan = {(cell, key): of for (cell, of), keys in asked.items() for key in keys}
     rows: Rows = defaultdict(lambda: defaultdict(dict))
     failures: dict[tuple[Cell, Difference], Record] = {}
     several: dict[str, set[Cell]] = defaultdict(set)
     for record in records:
         of = of_plan.get((record.cell, record.key)) or apart_by(record.cell, record.provenance)
         place = (record.cell, of)
-        if asked.get(place, record.key) != record.key:
+        if record.key not in asked.get(place, {record.key}):
             continue  # of a former key; the plan says which one is asked for now
         there = rows[row_of(record.cell)][of]
         if not record.ok:
             failures[place] = record
             there.setdefault(record.cell, None)
             continue
-        if there.get(record.cell) is not None:
+        former = there.get(record.cell)
+        if former is not None and not trained_alike(former, record):
             several[record.cell.recipe].add(record.cell)
-        there[record.cell] = record
+            former = None
+        there[record.cell] = record if former is None else with_targets_of(former, record)
     for cell, of in asked:
         rows[row_of(cell)][of].setdefault(cell, None)
     notes = [f"{recipe}: {_cells(cells)} with several keys; the latest counts" for recipe, cells in several.items()]
@@ -93,6 +96,21 @@ def select(records: Iterable[Record], expected: Iterable[Planned] | None = None,
     failed = {cell: record for (cell, of), record in failures.items() if rows[row_of(cell)][of][cell] is None}
     notes += [f"{cell} failed: {record.error}" for cell, record in failed.items()]
     return selection
+
+
+def trained_alike(one: Record, other: Record) -> bool:
+    """Whether two records of a cell are of one training that was measured on different targets."""
+    first, second = (dict(record.provenance) for record in (one, other))
+    targets = first.pop("targets", None), second.pop("targets", None)
+    return all(targets) and targets[0] != targets[1] and first == second
+
+
+def with_targets_of(former: Record, record: Record) -> Record:
+    """A record with the splits of the targets that only a former one of the same training has."""
+    targets = {**former.provenance["targets"], **record.provenance["targets"]}
+    splits = {**former.splits, **record.splits}
+    more = {"splits": splits, "provenance": record.provenance | {"targets": targets}}
+    return replace(record, data=record.data | more)
 
 
 def row_of(cell: Cell) -> tuple:

@@ -14,7 +14,7 @@ import pandas as pd
 from clipbench.report.aggregate import AVERAGE
 from clipbench.report.drawing import new_figure
 from clipbench.report.escaping import figure_text
-from clipbench.report.layout import MINI, NOTHING, left_out, title_of
+from clipbench.report.layout import MINI, NOTHING, heads_of, is_counted, left_out, title_of
 from clipbench.report.naming import LEGEND, MOST, SHADES, SHAPES, mark
 from clipbench.report.shots_tables import Series, series_of
 
@@ -34,21 +34,26 @@ def learning_curves(frame: pd.DataFrame) -> Figure | None:
     Args:
         frame: the leaderboard.
     """
-    panels = [(series, dataset) for series in series_of(frame) for dataset in series.datasets]
+    panels = [
+        (series, dataset, head)
+        for series in series_of(frame)
+        for dataset, head in zip(series.datasets, heads_of(series.rows, series.datasets), strict=True)
+    ]
     if not panels:
         return None
-    names = max(len(series.recipes) for series, _ in panels)
+    names = max(len(series.recipes) for series, _, _ in panels)
     columns = min(len(panels), COLUMNS)
     rows = math.ceil(len(panels) / columns)
     drawn = new_figure(3.4 * columns, 2.8 * rows + 0.5 + 0.17 * math.ceil(min(names, NAMED) / (2 * columns)))
     looks: dict[str, int] = {}
-    for series, _ in panels:
+    for series, _, _ in panels:
         for recipe in series.recipes:
             looks.setdefault(recipe, len(looks))
-    several = len({series.identity for series, _ in panels}) > 1
-    for index, (series, dataset) in enumerate(panels):
+    several = len({series.identity for series, _, _ in panels}) > 1
+    for index, (series, dataset, head) in enumerate(panels):
         axes = drawn.add_subplot(rows, columns, index + 1)
-        title = f"average over {len(series.datasets) - 1} datasets" if dataset == AVERAGE else dataset
+        counted = {row["dataset"] for row in series.rows if is_counted(row)}
+        title = f"average over {len(counted)} datasets" if dataset == AVERAGE else head
         axes.set_title(figure_text(f"{title}\n{title_of((*series.identity, None))}" if several else title), fontsize=8)
         _draw(axes, series, dataset, looks)
     above = [] if several else [figure_text(title_of((*panels[0][0].identity, None)))]

@@ -19,6 +19,7 @@ from clipbench.report.layout import (
     Shown,
     accuracies,
     averaged,
+    heads_of,
     is_frozen,
     is_of_one_seed,
     is_validated,
@@ -115,7 +116,13 @@ def _of_recipe(series: Series, recipe: str) -> Grid:
         for shots in series.shots
     ]  # fmt: skip
     title = f"{recipe}: {series.head} by shots and dataset"
-    return Grid(title, ["Shots", *series.datasets], lines, by_dataset=True, in_terminal=len(series.recipes) == 1)
+    return Grid(
+        title,
+        ["Shots", *heads_of(series.rows, series.datasets)],
+        lines,
+        by_dataset=True,
+        in_terminal=len(series.recipes) == 1,
+    )
 
 
 def _shown(row: Row, column: str) -> Shown:

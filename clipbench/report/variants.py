@@ -105,9 +105,19 @@ def names_of_data(
 
     within = _names([of_row(*one) for one in cells], [of_row(*one) for one in first])
 
+    def of_targets(cell: Cell, provenance: Mapping[str, Any]) -> list[tuple[Hashable, str]]:
+        targets = provenance.get("targets") or {}
+        return [((table_of(cell), "target", target), _text(images)) for target, images in sorted(targets.items())]
+
+    tested = _names(
+        [place for one in cells for place in of_targets(*one)], [place for one in first for place in of_targets(*one)]
+    )
+
     def name(cell: Cell, provenance: Mapping[str, Any]) -> str:
-        both = [names[of_table(cell, provenance)], within[of_row(cell, provenance)]]
-        return _digest(_text(both)) if all(both) else "".join(both)
+        others = [tested[place] for place in of_targets(cell, provenance)]
+        parts = [names[of_table(cell, provenance)], within[of_row(cell, provenance)], *others]
+        said = [part for part in parts if part]
+        return _digest(_text(parts)) if len(said) > 1 else "".join(said)
 
     return name
 

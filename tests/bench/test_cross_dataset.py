@@ -6,10 +6,15 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from clipbench.commands import main
+from clipbench.data.cards import load_card
+from clipbench.data.sources import card_source
+from clipbench.mini.images import load_images
 
 SMALL = ["--protocol", "cross_dataset", "--shots", "1", "--jobs", "1", "--seeds", "1"]
 
@@ -100,18 +105,17 @@ def test_its_record_can_be_computed_again(computed: Path, tmp_path: Path, capsys
         (["--datasets", "nosuch"], "dataset of suite mini"),
         (["--suite", "none.yaml"], "suite none names no source"),
         (["--suite", "twice.yaml"], "'again' is trained on as 'mini/imagenet'"),
-        (["--suite", "folder.yaml"], "'mine' of suite folder has no card"),
+        (["--suite", "alone.yaml"], "suite alone has no dataset beside its source, 'imagenet'"),
     ],
 )
 def test_what_is_no_transfer_is_a_sentence(
     words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    folder = {"class_path": "ImageFolder", "init_args": {"root": "photos"}}
     suites = {
         "none": {"datasets": {"a": "mini/imagenet", "b": "mini/dtd"}},
         "twice": {"source": "imagenet", "datasets": {"imagenet": "mini/imagenet", "again": "mini/imagenet"}},
-        "folder": {"source": "imagenet", "datasets": {"imagenet": "mini/imagenet", "mine": folder}},
+        "alone": {"source": "imagenet", "datasets": {"imagenet": "mini/imagenet"}},
     }
     for name, content in suites.items():
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"name": name, "backbone": "mini", **content}))
@@ -124,3 +128,78 @@ def test_a_target_without_data_is_named(tmp_path: Path, capsys: pytest.CaptureFi
     assert bench(tmp_path, *words, "--root", str(tmp_path), "--dry-run") == 1
     said = capsys.readouterr().err
     assert all(name in said for name in ("imagenet", "dtd", "eurosat"))
+
+
+def test_what_is_measured_on_more_targets_is_done_for_fewer(computed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted((computed / "mini/cross_dataset/records").iterdir())
+    assert bench(computed, "-m", "zero_shot,linear_probe", "--datasets", "eurosat") == 0
+    assert "2 done already" in capsys.readouterr().out
+    assert sorted((computed / "mini/cross_dataset/records").iterdir()) == before
+    shown = rows(computed, "zero_shot")
+    assert {name for name, row in shown.items() if row["cells"] == "1"} == {"eurosat", "average"}
+    assert shown["average"]["accuracy"] == shown["eurosat"]["accuracy"]
+
+
+def test_targets_of_two_calls_stand_in_one_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for target in ("dtd", "eurosat"):
+        assert bench(tmp_path, "-m", "zero_shot", "--datasets", target) == 0
+    capsys.readouterr()
+    words = ["table", "--protocol", "cross_dataset", "--results", str(tmp_path), "--format", "csv"]
+    assert main([*words, "--datasets", "dtd,eurosat"]) == 0
+    shown = capsys.readouterr()
+    average = [row for row in csv.DictReader(shown.out.splitlines()) if row["dataset"] == "average"]
+    assert [row["averaged"] for row in average if row["accuracy"]] == ["2/10"]
+    assert "several keys" not in shown.err
+    assert main(words) == 0
+    assert "averages over what is there: --datasets dtd,eurosat\n" in capsys.readouterr().err  # and not its source
+
+
+def test_folders_of_ones_own_are_source_and_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for card in ("eurosat", "dtd"):
+        write_images(tmp_path / card, f"mini/{card}")
+    folders = {
+        name: {"class_path": "ImageFolder", "init_args": {"root": name, "template": load_card(f"mini/{name}").template}}
+        for name in ("eurosat", "dtd")
+    }
+    suite = {"name": "photos", "backbone": "mini", "source": "eurosat", "datasets": {**folders, "food": "mini/food101"}}
+    Path("photos.yaml").write_text(yaml.safe_dump(suite))
+    assert bench(tmp_path / "runs", "-m", "zero_shot", "--suite", "photos.yaml") == 0
+    (path,) = (tmp_path / "runs/photos/cross_dataset/records").glob("*.json")
+    record = json.loads(path.read_text())
+    assert list(record["splits"]) == ["source", "dtd", "food"]
+    for name in ("dtd", "food"):
+        few_shot = ["bench", "--protocol", "few_shot", *SMALL[2:], "--results", str(tmp_path / "runs")]
+        assert main([*few_shot, "-m", "zero_shot", "--suite", "photos.yaml", "--datasets", name]) == 0
+        (alone,) = (tmp_path / "runs/photos/few_shot/records").glob(f"*-{name}-*.json")
+        assert json.loads(alone.read_text())["splits"]["all"]["bitmap"] == record["splits"][name]["bitmap"]
+    assert main(["bench", "--record", str(path)]) == 0
+
+
+def write_images(folder: Path, card: str, images: int = 2) -> None:
+    """A few images of each class of a rendered dataset as files."""
+    names = load_card(card).classnames
+    for part in ("train", "test"):
+        seen = dict.fromkeys(range(len(names)), 0)
+        for item, pixels in zip(card_source(card).split.part(part), load_images(card, part), strict=True):
+            if seen[item.label] < images:
+                seen[item.label] += 1
+                (folder / part / names[item.label]).mkdir(parents=True, exist_ok=True)
+                array = np.moveaxis(np.asarray(pixels), 0, -1) if pixels.shape[0] == 3 else np.asarray(pixels)
+                Image.fromarray(array).save(folder / part / names[item.label] / f"{seen[item.label]}.png")
+
+
+@pytest.mark.parametrize(("source", "hint"), [("imagenet", True), ("gone", False)])
+def test_what_goes_on_without_a_target_is_said_and_nothing_without_a_source(
+    source: str, hint: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = {"class_path": "ImageFolder", "init_args": {"root": "gone"}}
+    datasets = {"imagenet": "mini/imagenet", "dtd": "mini/dtd", "gone": gone}
+    suite = {"name": "some", "backbone": "mini", "source": source, "datasets": datasets}
+    (tmp_path / "some.yaml").write_text(yaml.safe_dump(suite))
+    words = ["-m", "zero_shot", "--suite", str(tmp_path / "some.yaml")]
+    assert bench(tmp_path, *words) == 1
+    said = capsys.readouterr().err
+    assert "there is no folder" in said
+    assert ("the data of dtd are there: --datasets dtd" in said) == hint
+    assert "data status" not in said  # there is nothing to get for a folder of one's own

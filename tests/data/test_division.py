@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from clipbench.data.cards import load_card
-from clipbench.data.module import FewShotDataModule, ImageFolder
-from clipbench.errors import ConfigError
+from clipbench.data.module import DataModule, FewShotDataModule, ImageFolder, Manifest
+from clipbench.errors import ClipbenchError, ConfigError
 
 TARGETS = {"dtd": "mini/dtd", "eurosat": "mini/eurosat"}
 
@@ -73,10 +73,69 @@ def test_targets_that_are_none(settings: dict[str, Any], says: str) -> None:
         module(**settings).task  # noqa: B018
 
 
-def test_a_folder_of_ones_own_has_no_targets(tmp_path: Path) -> None:
+def photos(folder: Path) -> Path:
     for part in ("train", "test"):
         for number, name in enumerate("ab"):
-            (tmp_path / part / name).mkdir(parents=True)
-            Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / part / name / f"{part}.png")
-    with pytest.raises(ConfigError, match=r"needs data\.targets, which FewShotDataModule takes"):
-        ImageFolder(str(tmp_path), protocol="cross_dataset").task  # noqa: B018
+            (folder / part / name).mkdir(parents=True)
+            Image.new("RGB", (8, 8), (90 * number, len(folder.name), 0)).save(folder / part / name / f"{part}.png")
+    return folder
+
+
+def listed(folder: Path) -> Path:
+    """The photos as a manifest."""
+    lines = [f"{part}/{name}/{part}.png,{label},{name},{part}" for part in ("train", "test")
+             for label, name in enumerate("ab")]  # fmt: skip
+    (folder / "list.csv").write_text("\n".join(["path,label,classname,split", *lines]))
+    return folder / "list.csv"
+
+
+def targets_of(tmp_path: Path) -> dict[str, Any]:
+    folder, manifest = photos(tmp_path / "mine"), listed(photos(tmp_path / "other"))
+    return {
+        "folder": {"class_path": "ImageFolder", "init_args": {"root": str(folder), "template": "a {} of mine."}},
+        "manifest": {"class_path": "Manifest", "init_args": {"path": str(manifest)}},
+        "dtd": "mini/dtd",
+    }
+
+
+def test_folders_and_manifests_are_targets_too(tmp_path: Path) -> None:
+    data = module(targets=targets_of(tmp_path))
+    assert data.count_tests() == {"source": 800, "folder": 2, "manifest": 2, "dtd": 480}
+    shown = {split.name: (split.classnames, split.template) for split in data.task.tests}
+    assert shown["folder"] == (("a", "b"), "a {} of mine.")
+    assert shown["manifest"] == (("a", "b"), "a photo of a {}.")
+
+
+@pytest.mark.parametrize("kind", [ImageFolder, Manifest])
+def test_a_folder_or_manifest_is_a_source_too(kind: type[DataModule], tmp_path: Path) -> None:
+    targets, folder = targets_of(tmp_path), photos(tmp_path / "source")
+    data = kind(str(folder if kind is ImageFolder else listed(folder)), protocol="cross_dataset", targets=targets)
+    assert [split.name for split in data.task.tests] == ["source", "folder", "manifest", "dtd"]
+    assert data.task.train == ("a", "b")
+    assert [int(batch.label.sum()) for loader in data.test_dataloader()[:3] for batch in loader] == [1, 1, 1]
+
+
+def test_other_images_or_another_sentence_of_a_target_are_another_target(tmp_path: Path) -> None:
+    targets = targets_of(tmp_path)
+    first = module(targets=targets).target_fingerprints()
+    targets["folder"]["init_args"]["template"] = "my {}."
+    (tmp_path / "other/test/a/test.png").write_bytes((tmp_path / "other/test/b/test.png").read_bytes())
+    second = module(targets=targets).target_fingerprints()
+    assert [first[name] == second[name] for name in targets] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ({"class_path": "Nope"}, "unknown data module of target 'mine' 'Nope'"),
+        ({"class_path": "ImageFolder"}, "target 'mine' of ImageFolder names no init_args.root"),
+        ({"class_path": "ImageFolder", "init_args": {"root": "x", "rot": "y"}}, "setting of target 'mine' 'rot'"),
+        ({"class_path": "ImageFolder", "init_args": {"root": 3}}, "root is text"),
+        ({"class_path": "ImageFolder", "init_args": 3}, "init_args of target 'mine' is 3"),
+        ({"class_path": "ImageFolder", "root": "x"}, "key of target 'mine' 'root'"),
+        ({"class_path": "ImageFolder", "init_args": {"root": "nowhere"}}, "there is no folder 'nowhere'"),
+    ],
+)
+def test_a_target_that_is_said_wrongly_is_a_sentence(target: dict[str, Any], says: str) -> None:
+    with pytest.raises(ClipbenchError, match=says):
+        module(targets={"mine": target}).task  # noqa: B018

@@ -21,6 +21,7 @@ from clipbench.recipes.recipe import (
     read_config,
     resolve,
 )
+from clipbench.records.settings import flat
 
 BASE = {"model": {"init_args": {"backbone": "mini"}}, "data": {"class_path": "FewShotDataModule", "init_args": {}}}
 
@@ -68,11 +69,13 @@ def test_later_overrides_win_and_lists_mean_any() -> None:
     assert not matches(first, context | {"suite": "mini"})
 
 
-def test_fixed_setting_ignores_what_is_keyed_by_dataset() -> None:
-    by_dataset = {"suite": "clip11", "dataset": "dtd", "set": {"model.lr": 1}}
+@pytest.mark.parametrize("axis", ["dataset", "protocol"])
+def test_fixed_setting_ignores_what_is_keyed_by_dataset_or_protocol(axis: str) -> None:
+    context = {"suite": "clip11", "dataset": "dtd", "protocol": "few_shot"}
+    varies = {"suite": "clip11", axis: context[axis], "set": {"model.lr": 1}}
     by_suite = {"suite": "clip11", "set": {"trainer.max_epochs": 3}}
-    context = {"suite": "clip11", "dataset": "dtd"}
-    config = resolve(recipe(by_dataset, by_suite, lr=0), BASE, context, setting="fixed")
+    assert resolve(recipe(varies, lr=0), BASE, context)["model"]["init_args"]["lr"] == 1
+    config = resolve(recipe(varies, by_suite, lr=0), BASE, context, setting="fixed")
     assert config["model"]["init_args"]["lr"] == 0
     assert config["trainer"]["max_epochs"] == 3
 
@@ -197,3 +200,33 @@ def test_a_file_that_is_not_yaml(tmp_path: Path) -> None:
     file.write_text("model: [")
     with pytest.raises(ConfigError, match="not YAML"):
         read_config(str(file))
+
+
+@pytest.mark.parametrize(
+    ("name", "released"),
+    [
+        ("maple", {"trainer.max_epochs": 2, "model.lr": 0.0026, "model.depth": 3}),
+        (
+            "promptsrc",
+            {"model.text_depth": 3, "model.image_depth": 3, "model.average_mean": 6, "model.average_std": 10},
+        ),
+        ("cocoop", {"trainer.max_epochs": 10, "model.lr": 0.002, "data.batch_size": 1}),  # as in base-to-novel
+        ("ivlp", {"trainer.max_epochs": 5, "model.lr": 0.0035, "model.text_depth": 12}),
+        ("vpt", {"trainer.max_epochs": 5, "model.lr": 0.0025, "model.depth": 12}),
+        ("coop", {"trainer.max_epochs": 50}),
+    ],
+)
+def test_a_transfer_has_the_settings_of_its_released_configuration(name: str, released: dict[str, float]) -> None:
+    """The files that the scripts `xd_train*.sh` of the official repositories name."""
+    context = {"suite": "clip11", "dataset": "imagenet", "protocol": "cross_dataset", "shots": 16, "backbone": "x"}
+    found = flat(resolve(load_recipe(name), BASE, context))
+    assert {key: found[key] for key in released} == released
+
+
+def test_one_value_everywhere_has_none_of_a_transfer() -> None:
+    context = {"suite": "clip11", "dataset": "imagenet", "protocol": "cross_dataset", "shots": 16, "backbone": "x"}
+    for name in ("maple", "promptsrc"):
+        own = load_recipe(name)
+        fixed = flat(resolve(own, BASE, context, setting="fixed"))
+        base_to_novel = flat(resolve(own, BASE, context | {"protocol": "base_to_novel", "dataset": "dtd"}))
+        assert fixed == base_to_novel

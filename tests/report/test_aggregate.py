@@ -57,7 +57,7 @@ def test_columns_are_exactly_those_of_the_design() -> None:
         "joint_base,joint_novel,joint_h,openworld_auc,validation_free"
     )
     assert ",".join(COLUMNS) == named
-    assert list(frame_of(GRID).columns) == [*COLUMNS, *SPREADS, "pretrained", "own_data"]
+    assert list(frame_of(GRID).columns) == [*COLUMNS, *SPREADS, "pretrained", "own_data", "beside"]
 
 
 def test_rows_follow_the_rules_of_the_literature() -> None:
@@ -312,7 +312,7 @@ def test_the_order_of_files_does_not_matter(counts: list[tuple[int, int]], shuff
 
 
 def test_an_empty_folder_gives_an_empty_frame() -> None:
-    assert list(aggregate([]).columns) == [*COLUMNS, *SPREADS, "pretrained", "own_data"]
+    assert list(aggregate([]).columns) == [*COLUMNS, *SPREADS, "pretrained", "own_data", "beside"]
     assert aggregate([]).empty
 
 
@@ -324,7 +324,8 @@ def transfer(seed: int, source: int, **right: int) -> Record:
         name: split | {"correct": count, "total": 40, "trained": name == "source", "novel_rule": "own"}
         for name, count in {"source": source, **right}.items()
     }
-    return Record(data | {"splits": counted})
+    tested = data["provenance"] | {"targets": dict.fromkeys(right, "its images")}
+    return Record(data | {"splits": counted, "provenance": tested})
 
 
 def test_a_transfer_makes_a_row_a_target_and_averages_over_them_alone() -> None:
@@ -344,3 +345,33 @@ def test_a_missing_transfer_is_missing_from_every_target() -> None:
     found = {row["dataset"]: (row["cells"], row["cells_expected"]) for row in rows_of(frame)}
     assert found == {"dtd": (1, 2), "eurosat": (1, 2), "imagenet": (1, 2), "average": (2, 4)}
     assert math.isnan(frame["accuracy"].iloc[-1])
+
+
+def test_records_of_one_training_on_different_targets_are_one_row() -> None:
+    chosen = select([transfer(1, 40, dtd=10), measured_later(transfer(1, 40, eurosat=20))])
+    assert not chosen.notes
+    (record,) = chosen.records
+    assert record.measured == ["dtd", "eurosat"]
+    assert [record.accuracy(name) for name in record.measured] == [25.0, 50.0]
+
+
+@pytest.mark.parametrize("former", [{"dtd": 12}, {"dtd": 10, "eurosat": 3}])
+def test_the_later_measurement_of_a_target_counts(former: dict[str, int]) -> None:
+    (record,) = select([transfer(1, 40, **former), measured_later(transfer(1, 40, dtd=20, eurosat=30))]).records
+    assert [record.accuracy(name) for name in ("dtd", "eurosat")] == [50.0, 75.0]
+
+
+def test_another_training_or_other_images_of_a_target_stay_apart() -> None:
+    first = transfer(1, 40, dtd=10)
+    other = measured_later(transfer(1, 40, eurosat=20))
+    other.data["provenance"]["draw_digest"] = "another draw"
+    (record,) = select([first, other]).records
+    assert record.measured == ["eurosat"]
+    moved = measured_later(transfer(2, 40, dtd=20))
+    moved.data["provenance"]["targets"]["dtd"] = "other images"
+    assert len({one.variant for one in select([first, moved]).records}) == 2
+
+
+def measured_later(record: Record) -> Record:
+    record.data["environment"]["finished"] = "2030-01-01T00:00:00+00:00"
+    return record

@@ -138,3 +138,14 @@ def test_the_carried_rows_are_the_collected_ones(table: str, shared: Path) -> No
     ):
         carried = [{k: v for k, v in line.items() if k not in ("comparable", "note")} for line in csv.DictReader(ours)]
         assert carried == list(csv.DictReader(theirs))
+
+
+def test_a_transfer_is_known_by_the_name_of_its_recipe_and_its_source_counts_in_no_average() -> None:
+    frame = published_frame("cross_dataset")
+    assert {"coop", "cocoop", "maple", "promptsrc", "kgcoop"} <= set(frame["recipe"])
+    assert set(frame["dataset"]) == {*ELEVEN, "average"}
+    coop = {row["dataset"]: row["accuracy"] for row in rows_of(frame) if row["recipe"] == "coop"}
+    assert coop["imagenet"] == 71.51
+    assert coop["average"] == pytest.approx(63.88, abs=0.01)  # as CoCoOp's table 5 has it
+    shown = [row["accuracy"] for row in rows_of(frame) if row["dataset"] == "average"]
+    assert shown == sorted(shown, reverse=True)
