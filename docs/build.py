@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from clipbench.data.cards import Card, Source, list_cards, load_card
+from clipbench.data.card import Card, Source
+from clipbench.data.cards import list_cards, load_card
 from clipbench.methods import METHODS
 from clipbench.recipes.recipe import MATCHES, load_recipe
 from clipbench.resources import configs_dir

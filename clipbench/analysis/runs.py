@@ -14,9 +14,11 @@ from clipbench.analysis.recorder import COLUMNS, ChangeRecorder
 from clipbench.analysis.rows import read_rows, write_rows
 from clipbench.bench.build import build
 from clipbench.bench.grid import duration
+from clipbench.bench.outcomes import check_finite
 from clipbench.bench.plan import Plan, PlannedCell
-from clipbench.bench.run import EpochLines, Say, check_finite, interruptible, run_cell
-from clipbench.bench.stop import StopSignal
+from clipbench.bench.progress import EpochLines, Say
+from clipbench.bench.run import run_cell
+from clipbench.bench.stop import StopSignal, interruptible
 from clipbench.errors import ClipbenchError, ConfigError, MethodError
 
 Rows = list[dict[str, Any]]
@@ -116,7 +118,7 @@ def fit_recorded(planned: PlannedCell, every: int, say: Say | None = None) -> Ro
     method.setup(task=cli.datamodule.task, train_seed=cli.datamodule.train_seed)
     if not method.trainable or trainer.max_epochs == 0:
         raise ConfigError(f"recipe '{planned.cell.recipe}' trains nothing step by step: there is nothing to record")
-    interruptible(cli, lambda: trainer.fit(method, datamodule=cli.datamodule))
+    interruptible(trainer, lambda: trainer.fit(method, datamodule=cli.datamodule))
     check_finite(method)
     rows = recorder.rows()
     if not any(row["step"] for row in rows):

@@ -10,39 +10,18 @@ Names of tensors and Linears are always those of the backbone, also where a Line
 from __future__ import annotations
 
 import copy
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from clipbench.backbone.model import Backbone
+from clipbench.backbone.stand_ins import Mergeable, draws_noise
+from clipbench.backbone.state import state_of
 from clipbench.errors import BackboneError, UnknownName
-
-DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
-
-
-@runtime_checkable
-class Mergeable(Protocol):
-    """A module in the place of a Linear that can be written as a plain Linear for inference."""
-
-    def merged(self) -> nn.Linear:
-        """A new Linear with the same outputs in eval mode."""
-
-
-@runtime_checkable
-class Interpolable(Protocol):
-    """A module in the place of a Linear that knows the way back to it."""
-
-    def interpolate(self, alpha: float) -> None:
-        """Outputs of the Linear at alpha 0, of the module as it is at alpha 1."""
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """Every module's."""
 
 
 class BackboneView(Backbone):
@@ -284,7 +263,7 @@ class BackboneView(Backbone):
         """Whether a module that stands in a tower now draws noise."""
         return any(
             name.startswith(f"{tower}.")
-            and _draws_noise(module)
+            and draws_noise(module)
             and not (self._depth and name not in self._tensors and isinstance(module, Mergeable))
             for name, module in self.replaced.items()
         )
@@ -343,30 +322,3 @@ class BackboneView(Backbone):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise BackboneError("a view is not pickled by itself: the method that it belongs to is, by what it learned")
-
-
-_NUMBERS: MutableMapping[Tensor, int] = WeakTensorKeyDictionary()
-_COUNT = itertools.count()
-
-
-def state_of(tensors: Iterable[Tensor]) -> tuple[tuple[int, int, int], ...]:
-    """Equal as long as these are the same tensors with the values that they had.
-
-    Of each a number of its own (an address alone is given again once its tensor is gone), its address, and torch's
-    version counter.
-    """
-    return tuple((_number(t), 0 if t.is_meta else t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
-
-
-def _number(tensor: Tensor) -> int:
-    if tensor not in _NUMBERS:
-        _NUMBERS[tensor] = next(_COUNT)
-    return _NUMBERS[tensor]
-
-
-def _draws_noise(module: nn.Module) -> bool:
-    """Whether a module is random now: it says so, or holds an active dropout."""
-    stated = getattr(module, "stochastic", None)
-    if stated is not None:
-        return bool(stated) and module.training
-    return any(isinstance(part, DROPOUTS) and part.training and part.p > 0 for part in module.modules())

@@ -13,7 +13,7 @@ import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 
 from clipbench.bench.outcome_lines import has_tests, test_images, val_images
-from clipbench.bench.run import EpochLines, Say
+from clipbench.bench.progress import EpochLines, Say
 from clipbench.bench.trial import HANDFUL, Trial, now, try_out
 from clipbench.data.module import DataModule
 from clipbench.methods.base import Method

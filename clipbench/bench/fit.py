@@ -23,8 +23,8 @@ from clipbench.bench.fit_folder import CONFIG, PLACE, WEIGHTS, FitFolder
 from clipbench.bench.keys import with_whole_path
 from clipbench.bench.monitors import naming_monitors
 from clipbench.bench.outcome_lines import lines_of, measured, refuse_empty_val
+from clipbench.bench.outcomes import check_fitted
 from clipbench.bench.parser_messages import one_sentence
-from clipbench.bench.run import check_fitted
 from clipbench.bench.stop import StopSignal, StopWhenAsked, behind
 from clipbench.errors import ConfigError, DataError, MethodError
 from clipbench.methods import method_class

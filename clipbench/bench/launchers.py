@@ -24,7 +24,8 @@ from pathlib import Path
 
 from clipbench.atomic import remove_left_over
 from clipbench.bench.plan import PlannedCell
-from clipbench.bench.run import Outcome, Say, record_failure, run_cell
+from clipbench.bench.progress import Say
+from clipbench.bench.run import Outcome, record_failure, run_cell
 from clipbench.bench.stop import signals_held
 from clipbench.errors import ConfigError
 from clipbench.printable import warn_in_one_line

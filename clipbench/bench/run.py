@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import gc
-import signal
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
-from lightning.pytorch.trainer.states import TrainerStatus
 
 from clipbench.atomic import named_by
-from clipbench.bench.build import ClipbenchCLI, build
+from clipbench.bench.build import build
 from clipbench.bench.cost import PeakMemory, StepClock, inference_overhead
 from clipbench.bench.environment import environment
 from clipbench.bench.monitors import naming_monitors
+from clipbench.bench.outcomes import check_fitted, joint_outcome, split_outcomes
 from clipbench.bench.plan import PlannedCell
-from clipbench.bench.stop import behind
+from clipbench.bench.progress import EpochLines, Say
+from clipbench.bench.stop import interruptible
 from clipbench.bench.trainer import on_cuda
 from clipbench.bench.validation import validation_free
-from clipbench.data.task import Task
 from clipbench.errors import BackboneError, ClipbenchError, MethodError, RecordError
 from clipbench.methods import method_class
 from clipbench.methods.base import Method
 from clipbench.printable import printable
-from clipbench.records.correctness import pack_bits
 from clipbench.records.learned import file_digest
 from clipbench.records.store import SCHEMA, Record, RecordStore, write_record
 
-Say = Callable[[str], None]
 NOTHING: dict[str, Any] = {"method": "", "splits": {}, "cost": {}, "losses": {}}  # measured in a cell that failed
 
 
@@ -145,10 +140,10 @@ def _measured(planned: PlannedCell, store: RecordStore, say: Say | None) -> dict
     at_fit = time.perf_counter()
     if method.learns and not method.derived:  # what is computed from what another learned is only tested, as WiSE-FT's
         with naming_monitors(lambda: trainer):
-            interruptible(cli, lambda: trainer.fit(method, datamodule=data))
+            interruptible(trainer, lambda: trainer.fit(method, datamodule=data))
         check_fitted(method, trainer)
     at_test = time.perf_counter()
-    interruptible(cli, lambda: trainer.test(method, datamodule=data, verbose=False))
+    interruptible(trainer, lambda: trainer.test(method, datamodule=data, verbose=False))
     at_end = time.perf_counter()
     peak = memory.bytes()
     splits = split_outcomes(method, data.task)
@@ -199,70 +194,6 @@ def check_backbone(method: Method, planned: PlannedCell) -> None:
         )
 
 
-def check_fitted(method: Method, trainer: L.Trainer) -> None:
-    """Refuse a fit that took no batch, and what its last step has spoilt.
-
-    Raises:
-        MethodError: nothing was learned, or a trained tensor is not finite.
-    """
-    if not method.derived and not trainer.fit_loop.epoch_loop.batch_progress.total.completed:
-        raise MethodError(
-            "nothing was learned: the fit saw no batch; look at trainer.max_epochs, limits of it and callbacks"
-        )
-    check_finite(method)
-
-
-def check_finite(method: Method) -> None:
-    """Refuse tensors that the last step has spoilt, and a last loss at which nobody looked.
-
-    Raises:
-        MethodError: a trained tensor or a term of the loss is not finite.
-    """
-    for name, term in method.last_losses.items():
-        if not torch.isfinite(term):
-            raise MethodError(
-                f"the fit of {type(method).__name__} ended with a loss that is not finite ({name} {term:g})"
-            )
-    for name, tensor in method.trainable.items():
-        if not torch.isfinite(tensor).all():
-            raise MethodError(f"after the fit of {type(method).__name__} the trained tensor '{name}' is not finite")
-
-
-def split_outcomes(method: Method, task: Task) -> dict[str, dict[str, Any]]:
-    """Counts and bitmap of every test split, in the order of its items."""
-    result = {}
-    for split in task.tests:
-        correct = method.evaluation.outcome(split.name).numpy()
-        result[split.name] = {
-            "correct": int(correct.sum()),
-            "total": len(correct),
-            "classes": len(split.classnames),
-            "trained": split.trained,
-            "novel_rule": "own" if split.trained else method.novel_rule,
-            "bitmap": pack_bits(correct),
-        }
-    return result
-
-
-def joint_outcome(method: Method, task: Task) -> dict[str, Any]:
-    """`joint` of a record, where the protocol has it: counts and bitmaps over all classes, pairs of OpenworldAUC.
-
-    `no_joint` where it has two halves of one set, and a class name stands in both.
-    """
-    if common := task.in_both_halves:
-        names = ", ".join(f"'{name}'" for name in common[:3])
-        return {"no_joint": f"class names in both halves ({names}): nothing could tell them apart"}
-    joint = method.evaluation.joint
-    correct = joint.correct() if joint is not None else {}
-    if joint is None or not correct:
-        return {}
-    halves = {
-        name: {"correct": int(right.sum()), "total": len(right), "bitmap": pack_bits(right.numpy())}
-        for name, right in correct.items()
-    }
-    return {"joint": {"classes": len(joint.classnames), **halves, "pairs": asdict(joint.pairs())}}
-
-
 def _overhead(method: Method, data: Any, trainer: L.Trainer) -> float:
     """Inference overhead on the first few test images, on the device and in the precision of the test."""
     batch = next(iter(data.test_dataloader()[0]))
@@ -270,42 +201,6 @@ def _overhead(method: Method, data: Any, trainer: L.Trainer) -> float:
     method.eval().to(trainer.strategy.root_device)  # Lightning has taken it back to the CPU
     with trainer.precision_plugin.forward_context():
         return inference_overhead(method, batch.image[:size])
-
-
-def interruptible(cli: ClipbenchCLI, work: Callable[[], Any]) -> None:
-    """Run a trainer; Ctrl-C comes out as KeyboardInterrupt (Lightning turns it into an exit with status 1)."""
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        work()
-    except SystemExit as error:
-        if cli.trainer.state.status == TrainerStatus.INTERRUPTED:
-            signal.signal(signal.SIGINT, before)
-            raise behind(error) from error
-        raise
-
-
-class EpochLines(L.Callback):
-    """A line now and then during a long fit: epoch, loss, time left."""
-
-    def __init__(self, say: Say, every_seconds: float = 30.0) -> None:
-        self.say, self.every = say, every_seconds
-        self._start = self._last = time.perf_counter()
-
-    def on_train_start(self, *_: Any) -> None:
-        """The clock starts with the first epoch."""
-        self._start = self._last = time.perf_counter()
-
-    def on_train_batch_end(self, trainer: L.Trainer, method: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Say where the fit is, if it is time."""
-        now = time.perf_counter()
-        if now - self._last < self.every or trainer.global_step == 0:
-            return
-        self._last = now
-        step, steps = trainer.global_step, max(1, int(trainer.estimated_stepping_batches))
-        left = (now - self._start) * (steps - step) / step
-        epochs = trainer.max_epochs or -1
-        where = f"epoch {trainer.current_epoch + 1}/{epochs}" if epochs > 0 else f"step {step}/{steps}"
-        self.say(f"{where}, loss {float(method.last_losses['total']):.4f}, {left:.0f} s left in this fit")
 
 
 def _iso(seconds: float) -> str:

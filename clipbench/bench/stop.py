@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.trainer.states import TrainerStatus
 
 from clipbench.errors import Terminated
 
@@ -90,3 +91,15 @@ def signals_held() -> Iterator[None]:
             signal.signal(number, handler)
         for first in came[:1]:
             signal.raise_signal(first)
+
+
+def interruptible(trainer: L.Trainer, work: Callable[[], Any]) -> None:
+    """Let a trainer work; Ctrl-C comes out as KeyboardInterrupt (Lightning turns it into an exit with status 1)."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        work()
+    except SystemExit as error:
+        if trainer.state.status == TrainerStatus.INTERRUPTED:
+            signal.signal(signal.SIGINT, before)
+            raise behind(error) from error
+        raise

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from clipbench.errors import ConfigError, UnknownName
 
 if TYPE_CHECKING:
-    from clipbench.data.cards import Card
+    from clipbench.data.card import Card
 
 
 def add_parser(commands: Any) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from clipbench import protocols
-from clipbench.data.cards import Card
+from clipbench.data.card import Card
 from clipbench.data.task import Task, TestSplit
 from clipbench.errors import ConfigError, DataError
 

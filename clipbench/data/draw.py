@@ -12,7 +12,7 @@ from clipbench.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from clipbench.data.cards import Card
+    from clipbench.data.card import Card
 
 VAL_SHOTS = 4  # the reference never draws more than four val images of a class
 __all__ = ["VAL_SHOTS", "Draw", "digest", "draw", "draw_listing"]

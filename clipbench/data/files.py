@@ -9,7 +9,7 @@ import os
 import zlib
 from pathlib import Path
 
-from clipbench.data.cards import Card, CardFile
+from clipbench.data.card import Card, CardFile
 from clipbench.errors import DataError
 from clipbench.regular_files import Fault, read_bytes
 

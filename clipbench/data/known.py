@@ -17,7 +17,7 @@ import lightning as L
 
 from clipbench.argument_types import refuse_wrong_types
 from clipbench.data.augmentation import ImagePolicy
-from clipbench.data.cards import Card
+from clipbench.data.card import Card
 from clipbench.data.division import Division
 from clipbench.data.draw import Draw
 from clipbench.data.sources import SEED, SHOTS, ImageSource

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from clipbench.data.cards import Card
+from clipbench.data.card import Card
 from clipbench.data.readers.image_folder import read_folder
 from clipbench.data.readers.manifest import read_manifest
 from clipbench.data.splits import PARTS, Split, halves

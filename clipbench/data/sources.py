@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipbench import resources
-from clipbench.data.cards import Card, load_card
+from clipbench.data.card import Card
+from clipbench.data.cards import load_card
 from clipbench.data.draw import Draw, draw
 from clipbench.data.files import find
 from clipbench.data.paths import few

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from clipbench.data.paths import few
 
 if TYPE_CHECKING:
-    from clipbench.data.cards import Card
+    from clipbench.data.card import Card
 
 PARTS = ("train", "val", "test")
 Marks = Mapping[int, tuple[tuple[int, ...], tuple[int, ...]]]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clipbench.data.cards import Card, Source
+from clipbench.data.card import Card, Source
 from clipbench.data.files import content, find, sha256
 from clipbench.data.paths import absent, few
 from clipbench.data.readers import reader

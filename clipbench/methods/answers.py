@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from clipbench.backbone.view import state_of
+from clipbench.backbone.state import state_of
 from clipbench.data.task import TestSplit
 from clipbench.data.templates import templates_for_task
 from clipbench.errors import MethodError

@@ -13,7 +13,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from clipbench.data.cards import Card, CardFile, read_yaml, schema_errors
+from clipbench.data.card import Card, CardFile
+from clipbench.data.cards import read_yaml, schema_errors
 from clipbench.data.draw import VAL_SHOTS, draw
 from clipbench.data.files import content, find
 from clipbench.data.readers import READERS, read_split

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from clipbench.backbone.model import Backbone
 from clipbench.backbone.prompts import PromptPlan
-from clipbench.backbone.view import BackboneView, state_of
+from clipbench.backbone.state import state_of
+from clipbench.backbone.view import BackboneView
 from clipbench.data.templates import fill
 
 T = TypeVar("T")

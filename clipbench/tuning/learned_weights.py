@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clipbench.backbone.view import BackboneView, Interpolable
+from clipbench.backbone.stand_ins import Interpolable
+from clipbench.backbone.view import BackboneView
 from clipbench.errors import MethodError
 
 

@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clipbench.backbone.state import state_of
 from clipbench.backbone.transformer import Frozen
-from clipbench.backbone.view import state_of
 from clipbench.errors import MethodError
 from clipbench.tuning.gates import Rule
 

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from clipbench.backbone import PromptPlan
-from clipbench.backbone.view import BackboneView, state_of
+from clipbench.backbone.state import state_of
+from clipbench.backbone.view import BackboneView
 from tests.backbone.in_views import PLAN, Doubled, Halved, Scaled, equal, features, train
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from clipbench.bench import expected_time
 from clipbench.bench.expected_time import ExpectedTime, batches, duration, length_line, time_lines
-from clipbench.bench.run import EpochLines
+from clipbench.bench.progress import EpochLines
 from clipbench.bench.trial import Trial
 
 

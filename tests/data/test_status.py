@@ -9,7 +9,8 @@ import shutil
 import pytest
 
 from clipbench.data import opening
-from clipbench.data.cards import Source, list_cards, load_card
+from clipbench.data.card import Source
+from clipbench.data.cards import list_cards, load_card
 from clipbench.data.opening import check_all
 from clipbench.data.status import inspect, open_split, problems, sources_for, status, verify
 from clipbench.errors import DataError

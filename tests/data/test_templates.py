@@ -8,7 +8,8 @@ import dataclasses
 import pytest
 
 from clipbench.data import templates
-from clipbench.data.cards import Card, list_cards, load_card, read_yaml, schema_errors
+from clipbench.data.card import Card
+from clipbench.data.cards import list_cards, load_card, read_yaml, schema_errors
 from clipbench.data.task import Task
 from clipbench.data.templates import check_template, fill, list_template_sets, template_set, templates_for_task
 from clipbench.errors import ConfigError, UnknownName

@@ -257,7 +257,7 @@ def test_rates_that_make_no_sense(small: str, setting: str, value: float) -> Non
 
 
 def test_a_last_step_that_overflows_is_not_a_success(tmp_path: Path) -> None:
-    from clipbench.bench.run import check_finite
+    from clipbench.bench.outcomes import check_finite
 
     with Subject("coop", tmp_path).cli() as cli:
         check_finite(cli.model)
@@ -268,7 +268,7 @@ def test_a_last_step_that_overflows_is_not_a_success(tmp_path: Path) -> None:
 
 
 def test_a_last_loss_at_which_nobody_looked_is_not_a_success(tmp_path: Path) -> None:
-    from clipbench.bench.run import check_finite
+    from clipbench.bench.outcomes import check_finite
 
     with Subject("coop", tmp_path).cli() as cli:
         cli.model.last_losses = {"cross_entropy": torch.tensor(1.0), "total": torch.tensor(torch.nan)}

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from clipbench.bench.run import joint_outcome
+from clipbench.bench.outcomes import joint_outcome
 from clipbench.data.task import Task, TestSplit
 from clipbench.errors import MethodError
 from clipbench.methods.answers import Answers, divided

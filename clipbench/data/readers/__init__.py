@@ -12,7 +12,7 @@ from clipbench.errors import DataError, UnknownName
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from clipbench.data.cards import Card
+    from clipbench.data.card import Card
 
 READERS = {
     "zhou_json": "clipbench.data.readers.zhou:read",

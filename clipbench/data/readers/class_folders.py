@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from clipbench.data.cards import Card
+from clipbench.data.card import Card
 from clipbench.data.files import content, find
 from clipbench.data.paths import few
 from clipbench.data.splits import Item, Split

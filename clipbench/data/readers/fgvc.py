@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clipbench.data.cards import Card
+from clipbench.data.card import Card
 from clipbench.data.files import named, open_file, sha256
 from clipbench.data.splits import PARTS, Item, Split, digest, per_class
 from clipbench.errors import DataError

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clipbench.data.cards import Card
+from clipbench.data.card import Card
 from clipbench.data.classnames import as_prompted, name_faults, normal
 from clipbench.data.paths import few
 from clipbench.data.readers.divide import Shares, divided, parse_shares

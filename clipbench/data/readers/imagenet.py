@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clipbench.data.cards import Card
+from clipbench.data.card import Card
 from clipbench.data.readers.class_folders import read_parts
 from clipbench.data.splits import Split
 

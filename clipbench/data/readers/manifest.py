@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from clipbench.data.cards import Card
+from clipbench.data.card import Card
 from clipbench.data.classnames import name_faults, normal
 from clipbench.data.paths import few
 from clipbench.data.splits import PARTS, Item, Split

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from clipbench.data.cards import Card
+from clipbench.data.card import Card
 from clipbench.data.files import check_hash, named, open_file
 from clipbench.data.splits import PARTS, Item, Split
 from clipbench.errors import ConfigError, DataError
