@@ -31,6 +31,7 @@ IN_A_TERMINAL = (
     "Trained", "At end", "Stored", "Fit", "vs zero-shot", "Recipe", "Gain/kB", "Step", "Overhead %", "Share %", "Peak",
 )  # fmt: skip
 """Heads that a narrow terminal may do without, in the order in which it keeps them."""
+NAME_WIDTH = 28  # columns of a terminal; a longer name may go on in the next line
 FORMATS = ("csv", "json", "md", "tex", "text")
 
 
@@ -190,7 +191,7 @@ def _note(text: str) -> Text:
 def _columns(grid: Grid, width: int) -> tuple[list[str], list[list[Text]]]:
     """Heads and rows of the summary, without the last of `IN_A_TERMINAL` where the terminal is too narrow for all."""
     rows = [[_label(line), *map(_rich_entry, line.entries)] for line in grid.lines]
-    wide = [max(cell_len(head), *(row[index].cell_len for row in rows)) + 3 for index, head in enumerate(grid.heads)]
+    wide = [_least(head, [row[index] for row in rows], names=not index) + 3 for index, head in enumerate(grid.heads)]
     free = [index for index, head in enumerate(grid.heads) if index and head in IN_A_TERMINAL]
     free.sort(key=lambda index: IN_A_TERMINAL.index(grid.heads[index]))
     while free and sum(wide) + 1 > width:
@@ -218,7 +219,7 @@ def _by_dataset(section: Section, width: int) -> list[Table]:
     room = width - max(name.cell_len for name in datasets) - 4
     tables, block, used = [], list[tuple[str, list[Text]]](), 0
     for head, entries in columns:
-        wide = max(cell_len(head), *(entry.cell_len for entry in entries)) + 3
+        wide = _least(head, entries) + 3
         if block and used + wide > room:
             tables.append(block)
             block, used = [], 0
@@ -234,12 +235,21 @@ def _by_dataset(section: Section, width: int) -> list[Table]:
     ]  # fmt: skip
 
 
+def _least(head: str, entries: Sequence[Text], names: bool = False) -> int:
+    """How narrow a column can be: numbers stay whole, names beyond `NAME_WIDTH` go on in the next line."""
+    widths = [entry.cell_len for entry in entries]
+    return max(min(cell_len(head), NAME_WIDTH), *(min(width, NAME_WIDTH) if names else width for width in widths))
+
+
 def _rich(title: str, heads: list[str], rows: list[list[Text]]) -> Table:
     table = Table(title=Text(printable(title), style="italic"), title_justify="left")
     for index, head in enumerate(heads):
         words = index == 0 or head == "Source"
-        least = None if head == "Source" else max(cell_len(head), *(row[index].cell_len for row in rows))
-        table.add_column(Text(printable(head)), justify="left" if words else "right", no_wrap=True, min_width=least)
+        least = None if head == "Source" else _least(head, [row[index] for row in rows], names=not index)
+        table.add_column(
+            Text(printable(head)), justify="left" if words else "right", no_wrap=head == "Source",
+            overflow="ellipsis" if head == "Source" else "fold", min_width=least,
+        )  # fmt: skip
     for row in rows:
         if row[0].plain == AVERAGE and len(rows) > 1:
             table.add_section()

@@ -139,6 +139,21 @@ def test_in_the_terminal_one_recipe_is_shown_by_dataset_and_no_number_is_cut() -
     assert sum(line.count("│") - 2 for line in rows) == 9, "the table goes on below itself"
 
 
+def test_a_long_name_takes_the_place_of_no_number() -> None:
+    """Settings of one's own make rows with names longer than a terminal is wide."""
+    named = {f"promptsrc{number} (data.batch_size 16, model.average_mean 9.0, 3 more {'x' * 60})": (20 + number, 20)
+             for number in range(2)}  # fmt: skip
+    for some in (named, dict([*named.items()][:1])):
+        text = render(board(outcomes(some)), "text", width=80)
+        assert max(map(len, text.splitlines())) <= 80
+        assert "…" not in text
+        for dataset in DATASETS:
+            for line in lines_of(text, f"│ {dataset}"):
+                assert re.search(r"│\s+\d\d\.\d\d", line), line
+        assert all(text.count(f"promptsrc{number}") >= 1 for number in range(len(some)))
+        assert "62.50" in text or "50.00" in text
+
+
 def check_structure(source: str) -> None:
     """Braces and environments close in order; rows have as many columns as announced; nothing special is left bare."""
     bare = re.sub(r"\\[\\&%$#_{}]", "", source)
