@@ -24,7 +24,7 @@ from clipbench.methods.answers import Answers
 from clipbench.methods.arguments import keep_own, refuse_unknown
 from clipbench.methods.checkpoint import take_checkpoint
 from clipbench.methods.evaluation import Evaluation, evaluating, labelled, split_of, task_of
-from clipbench.methods.loss import summed
+from clipbench.methods.loss import loss_of_step
 from clipbench.methods.weights_file import Header, Learned, finished, read_learned, restored
 from clipbench.randomness import seeded
 from clipbench.tuning.class_prompts import ClassPrompts
@@ -223,11 +223,7 @@ class Method(L.LightningModule):
         features = self.image_features(pixels)
         logits = self.logits(features, classes)
         terms = self.losses(logits, labels, classes) | self.regularisation(pixels, features, logits, classes)
-        step = f"{type(self).__name__} at step {self.global_step}"
-        total, self.last_losses = summed(terms, step, {"logits": logits, **self.trainable}, self.trainer, batch_idx)
-        shown = {f"train/{name}": term for name, term in self.last_losses.items()}
-        self.log_dict(shown, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(labels))
-        return total
+        return loss_of_step(self, logits, terms, batch_idx)
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Accuracy of a batch of the val draw, or of a test split, among the classes of its split."""

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from clipbench.errors import ConfigError
 from clipbench.methods.base import Method
-from clipbench.methods.loss import summed
+from clipbench.methods.loss import loss_of_step
 from clipbench.randomness import torch_generator
 from clipbench.tuning.feature_bank import FeatureBank, refuse_passes
 from clipbench.tuning.rows import rows_of
@@ -115,13 +115,10 @@ class CLAP(Method):
             generator = torch_generator(self.train_seed, "rows", self.current_epoch)
             self._order = self.current_epoch, torch.randperm(len(self._rows[1]), generator=generator)
         chosen = self._order[1][batch_idx * size : (batch_idx + 1) * size].to(self.device)
-        features, labels, classes = self._rows[0][chosen], self._rows[1][chosen], self.class_features(self.classnames)
+        features, labels = (tensor[chosen] for tensor in self._rows)
+        classes = self.class_features(self.classnames)
         logits = self.logits(features, classes)
-        step = f"{type(self).__name__} at step {self.global_step}"
-        terms = self.losses(logits, labels, classes)
-        loss, self.last_losses = summed(terms, step, {"logits": logits, **self.trainable}, self.trainer, batch_idx)
-        self.log_dict({f"train/{name}": term for name, term in self.last_losses.items()}, batch_size=len(labels))
-        return loss
+        return loss_of_step(self, logits, self.losses(logits, labels, classes), batch_idx)
 
     def losses(self, logits: Tensor, labels: Tensor, classes: Tensor) -> dict[str, Tensor]:
         """Cross-entropy, and once alpha is known the penalty."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import lightning as L
 import torch
@@ -41,3 +42,22 @@ def summed(
         bad = next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), "none but the loss")
         raise MethodError(f"the loss of {step} is not finite ({shown}); first tensor: {bad}")
     return total, {name: term.detach() for name, term in {**terms, "total": total}.items()}
+
+
+def loss_of_step(method: Any, logits: Tensor, terms: Mapping[str, Tensor], batch: int) -> Tensor:
+    """What a training step returns: the sum of the terms, which go to the log and are the method's `last_losses`.
+
+    Args:
+        method: whose step it is.
+        logits: (B, C), where a loss that is not finite is looked into first.
+        terms: by name.
+        batch: number of the batch in its epoch.
+
+    Raises:
+        MethodError: as `summed`.
+    """
+    step, tensors = f"{type(method).__name__} at step {method.global_step}", {"logits": logits, **method.trainable}
+    total, method.last_losses = summed(terms, step, tensors, method.trainer, batch)
+    shown = {f"train/{name}": term for name, term in method.last_losses.items()}
+    method.log_dict(shown, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(logits))
+    return total

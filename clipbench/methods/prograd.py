@@ -100,7 +100,7 @@ class ProGrad(Method):
     def regularisation(self, images: Tensor, features: Tensor, logits: Tensor, classes: Tensor) -> dict[str, Tensor]:
         """No term of the sum; the gradient of L_kl is taken on the way."""
         with torch.no_grad():
-            p0 = super().logits(features, self.prompts.pretrained_features(self.classnames)).softmax(dim=-1)
+            p0 = self.logits(features, self.prompts.pretrained_features(self.classnames)).softmax(dim=-1)
         l_kl = -(p0 * logits.log_softmax(dim=-1)).sum(dim=-1).mean()
         (self._against,) = torch.autograd.grad(l_kl, [self.context.vectors], retain_graph=True)
         return {}

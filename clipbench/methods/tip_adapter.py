@@ -164,7 +164,7 @@ class TipAdapter(Method):
         return self.prompts.features(classnames), rows_of(self.keys, classnames, self.classnames, "cache")
 
     def logits(self, features: Tensor, classes: Any) -> Tensor:
-        """Zero-shot CLIP's, and the cache's, (B, C) in float32."""
+        """The sum of zero-shot CLIP's logits and the cache's, (B, C) in float32."""
         text, keys = classes
         with torch.autocast(features.device.type, enabled=False):
             unit = F.normalize(features.float(), dim=-1)

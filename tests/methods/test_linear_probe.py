@@ -19,7 +19,6 @@ from clipbench.methods.linear_probe import LOG10_C, LinearProbe, choose_log10_c,
 from clipbench.recipes.suites import Suite
 from clipbench.testing.folders import suite_of_folder
 from clipbench.testing.subject import Subject, scores
-from clipbench.tuning.folds import folds_of
 
 
 def clouds(classes: int, per_class: int = 8, dimension: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -94,12 +93,6 @@ def test_of_equals_the_first_and_then_the_left_is_taken() -> None:
     assert tuple(tried[: len(LOG10_C)]) == LOG10_C
     assert tried[len(LOG10_C) :: 2] == [5.0] * 8
     assert tried[len(LOG10_C) + 1 :: 2] == [5 + 2.0**-k for k in range(-1, 7)]
-
-
-def test_folds() -> None:
-    assert folds_of(np.array([0, 1, 0, 1, 0, 1, 0])).tolist() == [0, 0, 1, 1, 2, 2, 0]
-    assert folds_of(np.repeat([0, 1], 6)).tolist() == [0, 1, 2, 3, 0, 1] * 2
-    assert folds_of(np.array([0, 0, 1])).max() == 0
 
 
 def test_it_sees_the_draw_once_without_augmentation_and_chooses_on_val(tmp_path: Path) -> None:
