@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from clipbench.backbone.model import Backbone
-from clipbench.backbone.stand_ins import Mergeable, draws_noise
-from clipbench.backbone.state import state_of
+from clipbench.backbone.stand_ins import Mergeable, MergedLinears, draws_noise
 from clipbench.errors import BackboneError, UnknownName
 
 
@@ -52,7 +51,7 @@ class BackboneView(Backbone):
         self._tensors: dict[str, nn.Parameter] = own
         self._changed: set[str] = set()
         self._places = self._find_places()
-        self._merged: dict[str, tuple[Any, nn.Linear]] = {}
+        self._merged = MergedLinears()
         self._depth = 0  # of `merged` contexts
 
     _loaded: Backbone
@@ -235,7 +234,7 @@ class BackboneView(Backbone):
         places = self._mergeable() if self._depth == 1 else []
         try:
             for name, module in places:
-                self._place(name, self._merged_linear(name, module))
+                self._place(name, self._merged.of(name, module, self.logit_scale.device))
             yield
         finally:
             self._depth -= 1
@@ -244,16 +243,6 @@ class BackboneView(Backbone):
 
     def _mergeable(self) -> list[tuple[str, Mergeable]]:
         return [(n, m) for n, m in self.replaced.items() if n not in self._tensors and isinstance(m, Mergeable)]
-
-    def _merged_linear(self, name: str, module: Any) -> nn.Linear:
-        state = state_of([*module.parameters(), *module.buffers()])
-        if name not in self._merged or self._merged[name][0] != state:
-            # in the precision of the tensors, since what is kept serves inside and outside of mixed precision
-            exact = torch.autocast(self.logit_scale.device.type, enabled=False)
-            with torch.inference_mode(False), torch.no_grad(), exact:
-                linear = module.merged().eval().requires_grad_(False)
-            self._merged[name] = (state, linear)
-        return self._merged[name][1]
 
     def clear_cache(self) -> None:
         """Drop the merged Linears; to be called when a module has changed by more than the values of its tensors."""

@@ -4,6 +4,8 @@
     python -m tools.agreement.kgcoop --official ../KgCoOp
     python -m tools.agreement.kgcoop --official ../KgCoOp --write    # the row of docs/agreement.md
 
-A script builds the official model and ours on one tiny CLIP with the same weights (`tiny.py`), gives both the same
-batches and the same noise, and prints by how much they differ (`compare.py`). Run by hand; no test needs it.
+A script imports official code from its checkout (`checkout.py`), builds its model (`side.py`) and ours on one tiny CLIP
+with the same weights (`tiny.py`), gives both the same batches and the same noise, and prints by how much they differ
+(`compare.py`); what several repositories have in common stands in `learner.py` and `prompted.py`. Run by hand; no test
+needs it.
 """
