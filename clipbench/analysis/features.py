@@ -17,6 +17,7 @@ from torch import Tensor
 from clipbench.bench.build import build
 from clipbench.bench.plan import PlannedCell
 from clipbench.data.base import DataModule
+from clipbench.data.templates import templates_for_task
 from clipbench.errors import ConfigError
 from clipbench.methods.base import Method
 from clipbench.methods.weights_file import read_header
@@ -58,9 +59,12 @@ def feature_rows(method: Method, data: DataModule) -> Rows:
     method.eval().to(device)
     rows: Rows = []
     for split, loader in zip(data.task.tests, data.test_dataloader(), strict=True):
-        pretrained = method.prompts.pretrained_features(split.classnames)
-        answers = method.novel_rule == "own" or split.trained
-        text = cosine(method.class_features(split.classnames) if answers else pretrained, pretrained)
+        elsewhere = split.dataset is not None  # it has its own sentences
+        templates = templates_for_task(method.template_set, split) if elsewhere else method.templates
+        with method.prompts.using(templates):
+            pretrained = method.prompts.pretrained_features(split.classnames)
+            answers = method.novel_rule == "own" or split.trained
+            text = cosine(method.class_features(split.classnames) if answers else pretrained, pretrained)
         found: list[list[float]] = [[] for _ in split.classnames]
         for batch in loader:
             moved = _images(method, answers, batch.image.to(device))

@@ -76,6 +76,7 @@ class Study:
     """A study as its file says it; attributes are those of the schema.
 
     Attributes:
+        datasets: what it is measured on; of a transfer the targets.
         shots: numbers of images per class, rising.
         variants: the default first, then recipes that axes stand around, those of the axes, the references; each once.
     """
@@ -99,6 +100,11 @@ class Study:
     def default(self) -> Variant:
         """The variant that the axes are varied around."""
         return self.variants[0]
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The datasets that its cells train on: of a transfer the source, else those that it is measured on."""
+        return (load_suite(self.suite).source,) if protocol(self.protocol).has_targets else self.datasets
 
     @property
     def references(self) -> list[str]:
@@ -148,10 +154,10 @@ def load_study(name: str) -> Study:
 def study_from(content: Any, origin: str, folder: Path | None = None) -> Study:
     """A study from the content of its file, which lies in `folder`; raises as `load_study`, naming it `origin`."""
     check_schema(content, SCHEMA_FILE, "study", origin)
-    suite = load_suite(content["suite"])
-    datasets = tuple(content.get("datasets") or suite.datasets)
-    suite.choose(list(datasets))
-    protocol(content.get("protocol", "base_to_novel"))
+    suite, asked = load_suite(content["suite"]), list(content.get("datasets") or ())
+    transfers = protocol(content.get("protocol", "base_to_novel")).has_targets
+    known = suite.transfer(asked)[1] if transfers else suite.choose(asked)
+    datasets = tuple(asked or known)
     default = content["default"]
     axes = content["axes"]
     shots = content["shots"] if isinstance(content["shots"], list) else [content["shots"]]

@@ -90,7 +90,7 @@ def write_study(
         RecordError: there is no record of it.
     """
     frame = study_frame(study, records, expected)
-    scope = scope_of(study, len(suite))
+    scope = scope_of(study, len([name for name in suite if name not in study.trained or name in study.datasets]))
     tables = study_sections(study, frame, scope, note)
     notes = frame.attrs["notes"]
     head = [study.title, study.question]
@@ -133,7 +133,7 @@ def study_frame(study: Study, records: Path, expected: Iterable[Planned]) -> pd.
     like = mine[0].cell
     absent = [
         dataclasses.replace(like, recipe=label, dataset=dataset, seed=seed, shots=shots)
-        for label, dataset, seed, shots in itertools.product(labels, study.datasets, study.seeds, study.shots)
+        for label, dataset, seed, shots in itertools.product(labels, study.trained, study.seeds, study.shots)
         if (label, dataset, seed, shots) not in there
     ]
     board = aggregate(cells_of(chosen.records), [*chosen.missing, *absent], {like.suite: study.datasets})
@@ -154,7 +154,7 @@ def study_frame(study: Study, records: Path, expected: Iterable[Planned]) -> pd.
 def _belongs(record: Record, study: Study, labels: Sequence[str]) -> bool:
     cell = record.cell
     return (
-        cell.recipe in labels and cell.dataset in study.datasets and cell.seed in study.seeds
+        cell.recipe in labels and cell.dataset in study.trained and cell.seed in study.seeds
         and cell.shots in study.shots
     )  # fmt: skip
 

@@ -105,3 +105,17 @@ def test_a_protocol_of_other_classes_is_refused(subject: Make, tmp_path: Path) -
         cli.model.save(tmp_path / "learned.safetensors")
     with pytest.raises(ConfigError, match="few_shot"):
         of_weights(tmp_path / "learned.safetensors", MINI, "few_shot", None)
+
+
+def test_a_target_is_compared_under_its_own_sentences(subject: Make) -> None:
+    one = subject("kgcoop")
+    targets = {"dtd": "mini/dtd"}
+    with one.cli(**{"data.protocol": "cross_dataset", "data.targets": targets}) as cli:
+        one.fit(cli)
+        method, split = cli.model, cli.datamodule.task.tests[-1]
+        found = [row["text_cosine"] for row in feature_rows(method, cli.datamodule) if row["split"] == "dtd"]
+        with torch.no_grad(), method.prompts.using([str(split.template)]):
+            pretrained = method.prompts.pretrained_features(split.classnames)
+            expected = cosine(method.class_features(split.classnames), pretrained)
+    assert expected is not None
+    assert found == pytest.approx(expected.tolist(), abs=1e-9)

@@ -15,6 +15,7 @@ import pytest
 
 from clipbench.errors import RecordError
 from clipbench.recipes.studies import Study, study_from
+from clipbench.recipes.suites import load_suite
 from clipbench.records.store import Record
 from clipbench.report.harmonic import harmonic_mean
 from clipbench.report.select import Planned
@@ -239,3 +240,28 @@ def test_at_several_numbers_of_shots_each_has_its_tables_and_there_are_learning_
         difference = own.loc["10", "accuracy"] - own.loc["8", "accuracy"]
         assert own.loc["10", "h_vs_default"] == pytest.approx(difference)
     assert scope_of(several, 11).startswith("Suite mini, few-shot, all classes, 1, 2 shots; ")
+
+
+def test_a_transfer_is_shown_by_its_targets(tmp_path: Path) -> None:
+    some = outcomes(protocol="cross_dataset", dataset="imagenet")[::2]
+    for one in some:
+        base, novel = one["splits"].values()
+        one["splits"] = {"source": base, "eurosat": base, "dtd": novel}
+    write(tmp_path, some)
+    own = study(protocol="cross_dataset")
+    frame = study_frame(own, tmp_path, planned(some))
+    assert set(frame.dataset) == {"eurosat", "dtd", "average"}
+    assert average(frame, "weight", "10").accuracy == pytest.approx((32 + 31) / 2 / 0.4)
+    assert average(frame, "weight", "10").h_vs_default == pytest.approx((2 + 1) / 2 / 0.4)
+    study_figures(own, frame, "")
+    missing = study_frame(own, tmp_path, planned(some[:1]))
+    assert average(missing, "weight", "8").cells == 2
+
+
+def test_a_transfer_is_measured_on_all_but_its_source() -> None:
+    own = study(protocol="cross_dataset", datasets=["dtd"])
+    assert (own.trained, own.datasets) == (("imagenet",), ("dtd",))
+    whole = study_from(
+        {name: said for name, said in STUDY.items() if name != "datasets"} | {"protocol": own.protocol}, "x"
+    )
+    assert whole.datasets == tuple(name for name in load_suite("mini").datasets if name != "imagenet")
