@@ -46,7 +46,9 @@ def add_grid(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--datasets", default="", help="some of the suite's datasets, separated by commas")
     parser.add_argument("--seeds", default=SEEDS)
     parser.add_argument("--shots", default="16", help="images per class (default: 16); several as 1,2,4,8,16")
-    parser.add_argument("--protocol", default="base_to_novel", help="base_to_novel (default) or few_shot")
+    parser.add_argument(
+        "--protocol", default="base_to_novel", help="base_to_novel (default), few_shot or cross_dataset"
+    )
     parser.add_argument("--backbone", default=None, help="instead of the suite's, for example ViT-B-32/openai")
     parser.add_argument(
         "--setting", default="paper", choices=["paper", "fixed"], help="fixed: no override by dataset or protocol"

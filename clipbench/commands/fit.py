@@ -165,7 +165,7 @@ One LightningCLI run. RECIPE is a packaged recipe or a YAML file with model, dat
   --data NAME --data.KEY VALUE        FewShotDataModule (default), ImageFolder or Manifest, and its settings
   --trainer.KEY VALUE                 any argument of Lightning's Trainer
   --trainer.callbacks+=CLASS          one more callback; --trainer.callbacks.KEY VALUE sets the last one
-  --protocol NAME                     base_to_novel (default) or few_shot; short for --data.protocol
+  --protocol NAME                     base_to_novel (default), few_shot or cross_dataset; short for --data.protocol
   --backbone NAME                     short for --model.backbone; also where learned weights find theirs
   --weights FILE                      fit: go on from what was learned; test, validate: measure it, without a config
   --ckpt_path FILE                    fit: resume from a checkpoint; test, validate: measure it

@@ -37,7 +37,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--dataset", default=None, help="of a cell: key of the suite (default: its first)")
     parser.add_argument("--shots", type=int, default=None, help="of a cell (default: 16)")
     parser.add_argument("--seed", type=int, default=None, help="of a cell (default: 1)")
-    parser.add_argument("--protocol", default=None, help="of a cell: base_to_novel (default) or few_shot")
+    parser.add_argument(
+        "--protocol", default=None, help="of a cell: base_to_novel (default), few_shot or cross_dataset"
+    )
     parser.add_argument("--setting", default=None, choices=["paper", "fixed"], help="of a cell (default: paper)")
     parser.add_argument("--datasets", default=None, help="of a file of records: these, separated by commas")
     parser.add_argument("--seeds", default=None, help="of a file of records: these, separated by commas")

@@ -19,7 +19,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--suite", default="mini", help="mini (default), clip11, another suite's name, or its YAML file"
     )
-    parser.add_argument("--protocol", default="base_to_novel", help="base_to_novel (default) or few_shot")
+    parser.add_argument(
+        "--protocol", default="base_to_novel", help="base_to_novel (default), few_shot or cross_dataset"
+    )
     parser.add_argument("--datasets", default="", help="average over these datasets, separated by commas")
     parser.add_argument("--methods", default="", help="these recipes, separated by commas")
     parser.add_argument("--seeds", default="", help="these seeds, separated by commas")

@@ -17,9 +17,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clipbench.backbone import text
 from clipbench.backbone.prompts import PromptPlan
 from clipbench.errors import ConfigError
 from clipbench.methods.base import Method
@@ -70,7 +72,15 @@ class CoCoOp(Method):
         return self.context.kept_plan(self.prompts, classnames)
 
     def logits(self, features: Tensor, classes: PromptPlan) -> Tensor:  # type: ignore[override]
-        """Logits (B, C) of image features (B, D) for the prompts of C classes, each image with its own context."""
+        """Logits (B, C) of image features (B, D) for the prompts of C classes, each image with its own context.
+
+        Of a long list of classes as many images at a time as the budget holds text features (B, C, D) of.
+        """
+        each = len(classes) * self.backbone.embed_dim * features.element_size()
+        parts = features.split(max(1, text.BUDGET // each))
+        return torch.cat([self._logits(part, classes) for part in parts])
+
+    def _logits(self, features: Tensor, classes: PromptPlan) -> Tensor:
         shift = self.meta_net(F.normalize(features, dim=-1))
         context = self.context.vectors + shift.unsqueeze(1)  # (B, M, W)
         return self.backbone.logits(features, self.backbone.encode_text(classes, extra=context))

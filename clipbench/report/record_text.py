@@ -28,6 +28,9 @@ def record_text(record: Record) -> str:
         "settings other than the packaged recipe's": _settings(record),
     }
     blocks["cost"] = [f"{head} {form(_number(record.cost.get(name)))}" for name, head, form in COSTS]
+    blocks["what the fit found"] = [
+        f"{name} {_short(value)}" for name, value in (data.get("diagnostics") or {}).items()
+    ]
     blocks["last losses"] = [f"{name} {value:.6g}" for name, value in data["losses"].items() if value is not None]
     blocks["what it is made of"] = [f"{name} {_short(value)}" for name, value in _origin(record).items()]
     environment = data["environment"]

@@ -75,3 +75,10 @@ def test_a_record_says_why_it_is_not() -> None:
     assert "yes: no setting was chosen" in record_text(Record(record(validation_free=True)))
     assert "no: what it starts from is not" in record_text(Record(record(validation_free=False)))
     assert "validation-free" not in record_text(Record(record()))
+
+
+def test_a_record_says_how_a_setting_was_chosen() -> None:
+    how = {"chosen_by": "cross-validation with 4 folds inside the train draw", "log10_c": 5.0}
+    said = record_text(Record(record() | {"diagnostics": how}))
+    assert "what the fit found\n  chosen_by cross-validation with 4 folds inside the train draw\n  log10_c 5.0" in said
+    assert "what the fit found" not in record_text(Record(record() | {"diagnostics": {}}))
