@@ -62,7 +62,7 @@ def split_outcomes(method: Method, task: Task) -> dict[str, dict[str, Any]]:
 def joint_outcome(method: Method, task: Task) -> dict[str, Any]:
     """`joint` of a record, where the protocol has it: counts and bitmaps over all classes, pairs of OpenworldAUC.
 
-    `no_joint` where it has two halves of one set, and a class name stands in both.
+    `no_joint` where it has two halves of one set, and a class of one has the prompt of one of the other.
     """
     if common := task.in_both_halves:
         names = ", ".join(f"'{name}'" for name in common[:3])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from clipbench.data.classnames import as_prompted
+
 
 @dataclass(frozen=True)
 class TestSplit:
@@ -46,15 +48,18 @@ class Task:
     def halves(self) -> tuple[TestSplit, TestSplit] | None:
         """The split of the trained classes and that of the new ones, where the tests are two such halves of one set.
 
-        None also where a class name stands in both: nothing could tell the two over all classes.
+        None also where a class of one has the prompt of one of the other: nothing could tell the two over all classes.
         """
         return None if self.in_both_halves else self._halves
 
     @property
     def in_both_halves(self) -> tuple[str, ...]:
-        """The class names that stand in both halves, in the order of the first."""
+        """The class names of the first half that give a prompt of the second, in their order."""
         base, novel = self._halves or (None, None)
-        return tuple(name for name in base.classnames if name in set(novel.classnames)) if base and novel else ()
+        if base is None or novel is None:
+            return ()
+        others = set(map(as_prompted, novel.classnames))
+        return tuple(name for name in base.classnames if as_prompted(name) in others)
 
     @property
     def _halves(self) -> tuple[TestSplit, TestSplit] | None:

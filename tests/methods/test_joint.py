@@ -82,6 +82,8 @@ def test_no_halves_where_a_name_stands_in_both_or_all_is_trained() -> None:
     both = TestSplit("novel", ("c", "d"), False)
     assert Task("x", None, BASE.classnames, (BASE, NOVEL)).halves == (BASE, NOVEL)
     assert Task("x", None, BASE.classnames, (BASE, both)).halves is None
+    same_prompt = TestSplit("novel", ("d", " C_"), False)
+    assert Task("x", None, BASE.classnames, (BASE, same_prompt)).in_both_halves == ("c",)
     assert Task("x", None, BASE.classnames, (TestSplit("all", BASE.classnames, True),)).halves is None
 
 
