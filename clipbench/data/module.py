@@ -62,19 +62,9 @@ class FewShotDataModule(DataModule):
     ) -> None:
         refuse_wrong_types(FewShotDataModule, locals())
         super().__init__(
-            shots,
-            seed,
-            split_seed,
-            train_seed,
-            protocol,
-            batch_size,
-            test_batch_size,
-            num_workers,
-            crop_scale,
-            crop_ratio,
-            flip,
-            targets,
-        )
+            shots, seed, split_seed, train_seed, protocol, batch_size, test_batch_size, num_workers, crop_scale,
+            crop_ratio, flip, targets,
+        )  # fmt: skip
         self._where = (dataset, root)
 
     def open_source(self) -> ImageSource:
@@ -123,19 +113,9 @@ class ImageFolder(DataModule):
     ) -> None:
         refuse_wrong_types(ImageFolder, locals())
         super().__init__(
-            shots,
-            seed,
-            split_seed,
-            train_seed,
-            protocol,
-            batch_size,
-            test_batch_size,
-            num_workers,
-            crop_scale,
-            crop_ratio,
-            flip,
-            targets,
-        )
+            shots, seed, split_seed, train_seed, protocol, batch_size, test_batch_size, num_workers, crop_scale,
+            crop_ratio, flip, targets,
+        )  # fmt: skip
         # Without a seed of its own the division stays the same for all seeds of the draw: one dataset, several draws.
         self._where = (root, split, 1 if split_seed is None else split_seed, template)
 
@@ -185,19 +165,9 @@ class Manifest(DataModule):
     ) -> None:
         refuse_wrong_types(Manifest, locals())
         super().__init__(
-            shots,
-            seed,
-            split_seed,
-            train_seed,
-            protocol,
-            batch_size,
-            test_batch_size,
-            num_workers,
-            crop_scale,
-            crop_ratio,
-            flip,
-            targets,
-        )
+            shots, seed, split_seed, train_seed, protocol, batch_size, test_batch_size, num_workers, crop_scale,
+            crop_ratio, flip, targets,
+        )  # fmt: skip
         self._where = (path, root, template)
 
     def open_source(self) -> ImageSource:

@@ -60,6 +60,10 @@ class Subject:
             warnings.simplefilter("ignore", ClipbenchWarning)
             return method_class(config["model"]["class_path"])(**config["model"].get("init_args") or {})
 
+    def exemption(self, check: str) -> str | None:
+        """Why a check, by its name, has no meaning for the method (`Method.exempt`), or None."""
+        return self.method().exempt.get(check)
+
     def start(self) -> dict[str, Any]:
         """Where the recipe starts from another: that one is fitted, as small, and its learned weights given."""
         parent = (load_recipe(self.recipe).sections["model"].get("init_args") or {}).get("start")

@@ -21,7 +21,7 @@ from clipbench.methods.mft import MFT
 from clipbench.methods.weights_file import read_learned
 from clipbench.methods.wiseft import WiSEFT
 from clipbench.testing.backbones import write_batchnorm
-from clipbench.testing.methods import check_batchnorm_and_dropout_stay_frozen
+from clipbench.testing.frozen import check_batchnorm_and_dropout_stay_frozen
 from clipbench.testing.subject import Subject, pretrained_logits
 from clipbench.tuning.linears import NO_BATCHNORM
 from clipbench.tuning.selection import needs_of

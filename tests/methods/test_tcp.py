@@ -14,7 +14,7 @@ from clipbench.data.task import Task
 from clipbench.errors import ConfigError
 from clipbench.methods.tcp import TCP
 from clipbench.testing import plain
-from clipbench.testing.methods import check_batchnorm_and_dropout_stay_frozen
+from clipbench.testing.frozen import check_batchnorm_and_dropout_stay_frozen
 from clipbench.testing.subject import Subject
 from tests.methods.small import BASE, NOVEL, TESTS, cosine_logits, distillation, pixels
 

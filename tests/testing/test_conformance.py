@@ -14,7 +14,7 @@ from clipbench.methods import method_class, registered
 from clipbench.methods.arguments import settings_of
 from clipbench.methods.base import Method
 from clipbench.recipes.recipe import known_recipes, load_recipe, resolve
-from clipbench.testing import methods
+from clipbench.testing import frozen, methods
 from clipbench.testing.learned import check_goes_back_to_where_it_began
 from clipbench.testing.methods import METHOD_CHECKS, Check, run_check
 
@@ -34,8 +34,8 @@ def test_every_registered_method_has_a_recipe() -> None:
 
 # several fits each: what they look at is the class's code, so one recipe of each class is enough
 EXPENSIVE = {
-    methods.check_backbone_stays_as_it_was, methods.check_methods_live_side_by_side,
-    methods.check_training_is_blind_to_test, methods.check_batchnorm_and_dropout_stay_frozen,
+    frozen.check_backbone_stays_as_it_was, frozen.check_methods_live_side_by_side,
+    frozen.check_batchnorm_and_dropout_stay_frozen, methods.check_training_is_blind_to_test,
     methods.check_same_cell_same_record,
 }  # fmt: skip
 
