@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pkgutil import resolve_name
 from typing import Any
 
@@ -74,15 +74,23 @@ def acting_digest(request: Request, recipe: Recipe, section: Config, dataset: st
     return content_key({"sections": recipe.sections, "overrides": entries})
 
 
-def suite_digest(suite: Suite, dataset: str) -> dict[str, str]:
-    """SHA-256 of what a suite says of a dataset beyond its place, and of a card that the packaged suite has not there.
+def suite_digest(suite: Suite, dataset: str, targets: Iterable[str] = ()) -> dict[str, str]:
+    """SHA-256 of what a suite says of a dataset beyond its place, and of cards that the packaged suite has not there.
 
     Nothing where it says no more. Part of no key.
+
+    Args:
+        suite: the suite.
+        dataset: what a cell trains on.
+        targets: what else it is tested on.
     """
     section = suite.datasets[dataset]
     said = without(section, DATA_WITHOUT_EFFECT | {"dataset"})["init_args"]
-    if (usual := _packaged_cards(suite.name)) is not None and usual.get(dataset) != _card(section):
-        said |= {"card": _card(section)}
+    if (usual := _packaged_cards(suite.name)) is not None:
+        cards = {name: _card(suite.datasets[name]) for name in (dataset, *targets)}
+        others = {name: card for name, card in cards.items() if usual.get(name) != card}
+        said |= {"card": others.pop(dataset)} if dataset in others else {}
+        said |= {"targets": others} if others else {}
     return {"suite_digest": content_key(said)} if said else {}
 
 

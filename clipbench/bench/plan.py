@@ -213,9 +213,8 @@ class _Planner:
             row = {"variant": variant, "recipe_digest": digest, "selected_on": selected} | self.facts.measured(
                 cell_full["data"]
             )
-            row |= (
-                suite_digest(request.suite, dataset) | published_weights(cell_full) if identity["backbone_hash"] else {}
-            )
+            if identity["backbone_hash"]:
+                row |= suite_digest(request.suite, dataset, identity.get("targets", ())) | published_weights(cell_full)
             if isinstance(start, Path):  # by its content, wherever it lies
                 row["variant"] = variant | {"model.start": f"{start.name} {identity['start']['sha256'][:6]}"}
             elif parents:

@@ -11,10 +11,12 @@ import pytest
 import yaml
 from PIL import Image
 
+from clipbench.bench.acting import suite_digest
 from clipbench.commands import main
 from clipbench.data.cards import load_card
 from clipbench.data.sources import card_source
 from clipbench.mini.images import load_images
+from clipbench.recipes.suites import load_suite
 
 SMALL = ["--protocol", "cross_dataset", "--shots", "1", "--jobs", "1", "--seeds", "1"]
 
@@ -203,3 +205,18 @@ def test_what_goes_on_without_a_target_is_said_and_nothing_without_a_source(
     assert "there is no folder" in said
     assert ("the data of dtd are there: --datasets dtd" in said) == hint
     assert "data status" not in said  # there is nothing to get for a folder of one's own
+
+
+def test_another_card_in_the_place_of_a_target_is_said_beside_published_rows(tmp_path: Path) -> None:
+    packaged = load_suite("mini")
+    (tmp_path / "mine.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "name": "mini", "backbone": "mini", "source": "imagenet",
+                "datasets": {"imagenet": "mini/imagenet", "dtd": "mini/food101", "eurosat": "mini/eurosat"},
+            }
+        )
+    )  # fmt: skip
+    mine = load_suite(str(tmp_path / "mine.yaml"))
+    assert suite_digest(packaged, "imagenet", ["dtd"]) == suite_digest(mine, "imagenet", ["eurosat"]) == {}
+    assert suite_digest(mine, "imagenet", ["dtd", "eurosat"])
