@@ -131,7 +131,7 @@ def plan_again(record: Record, results: Path, root: str | None = None) -> tuple[
         RecordError: the record lies where the new one would.
         ClipbenchError: the cell cannot be planned.
     """
-    plan = make_plan(request_of(record, root), results)
+    plan = make_plan(request_of(record, root), results, exactly=True)
     planned = next(one for one in plan.cells if one.cell.recipe == record.cell.recipe)
     there = RecordStore(plan.folder).path_for(planned.cell, planned.key)
     if record.path is not None and there.exists() and there.samefile(record.path):

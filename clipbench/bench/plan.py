@@ -56,13 +56,14 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "PlannedCell", "estimate", "make_plan"]
 
 
-def make_plan(request: Request, results: Path, dry_run: bool = False) -> Plan:
+def make_plan(request: Request, results: Path, dry_run: bool = False, exactly: bool = False) -> Plan:
     """Every cell of the request with its key, those that others start from before them, and whether it is done.
 
     Args:
         request: the grid.
         results: the folder of all runs.
         dry_run: leave weights that are not on this machine where they are.
+        exactly: a transfer is done only where its record has no further targets.
 
     Raises:
         DataError: data of any dataset, or weights, are missing or damaged: all that is wrong, in one message.
@@ -71,14 +72,14 @@ def make_plan(request: Request, results: Path, dry_run: bool = False) -> Plan:
     folder = run_folder(results, request.suite.name, request.protocol)
     store = RecordStore(folder)
     store.check_place()
-    planner = _Planner(request, store, opens=not dry_run)
+    planner = _Planner(request, store, not dry_run, exactly)
     planner.plan()
     if planner.absent and not dry_run and not planner.problems:
         from clipbench.backbone.clip import load_backbone
 
         for backbone in planner.absent:
             load_backbone(backbone)  # fetched, or refused with what to bring
-        planner = _Planner(request, store)
+        planner = _Planner(request, store, exactly=exactly)
         planner.plan()
     if planner.problems:
         raise DataError(planner.problem_text())
@@ -98,9 +99,9 @@ class _Planner:
         absent: the backbones whose weights are not on this machine.
     """
 
-    def __init__(self, request: Request, store: RecordStore, opens: bool = True) -> None:
+    def __init__(self, request: Request, store: RecordStore, opens: bool = True, exactly: bool = False) -> None:
         self.request, self.store, self.facts = request, store, DataFingerprints(opens)
-        self.transfers = Transfers(store)
+        self.transfers = Transfers(store, exactly)
         self.planned: dict[str, PlannedCell] = {}
         self.asked: set[str] = set()
         self.problems: dict[str, list[str]] = defaultdict(list)

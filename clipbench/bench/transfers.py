@@ -17,10 +17,11 @@ class Transfers:
 
     Args:
         store: the records.
+        exactly: take none that was measured on more targets than are asked for.
     """
 
-    def __init__(self, store: RecordStore) -> None:
-        self._store = store
+    def __init__(self, store: RecordStore, exactly: bool = False) -> None:
+        self._store, self._exactly = store, exactly
 
     @functools.cached_property
     def _records(self) -> dict[Cell, list[Record]]:
@@ -49,7 +50,9 @@ class Transfers:
             if record.key == content_key({**determines, "targets": record.provenance["targets"]})
         ]
         for record in sorted(alike, key=lambda one: one.finished):
-            covers = all(record.provenance["targets"].get(name) == images for name, images in targets.items())
+            covers = not self._exactly and all(
+                record.provenance["targets"].get(name) == images for name, images in targets.items()
+            )
             if undone is not None and covers and self._store.why_undone(cell, record.key) is None:
                 key, undone = record.key, None
         return key, undone, frozenset(record.key for record in alike) - {key}

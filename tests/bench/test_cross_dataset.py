@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,17 @@ def test_what_is_measured_on_more_targets_is_done_for_fewer(computed: Path, caps
     shown = rows(computed, "zero_shot")
     assert {name for name, row in shown.items() if row["cells"] == "1"} == {"eurosat", "average"}
     assert shown["average"]["accuracy"] == shown["eurosat"]["accuracy"]
+
+
+def test_a_record_of_few_targets_is_computed_again_beside_one_of_more(
+    computed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench(tmp_path, "-m", "zero_shot", "--datasets", "dtd") == 0
+    (path,) = (tmp_path / "mini/cross_dataset/records").glob("*.json")
+    copied = tmp_path / "copy"
+    shutil.copytree(computed, copied)
+    assert main(["bench", "--record", str(path), "--results", str(copied)]) == 0
+    assert "equal: zero_shot on imagenet" in capsys.readouterr().out
 
 
 def test_targets_of_two_calls_stand_in_one_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
