@@ -115,11 +115,18 @@ def test_its_weights_stand_alone(make: Make, tmp_path: Path, name: str) -> None:
         assert torch.equal(scores(method), expected)
 
 
-def test_back_through_two_stages(make: Make, tmp_path: Path) -> None:
+SECOND: dict[str, tuple[type[Method], dict[str, Any]]] = {
+    "other tensors": INNER["mft"], "the same tensors": (FineTuning, {"train": ["text tower, biases"]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("second_stage", SECOND)
+def test_back_through_two_stages(make: Make, tmp_path: Path, second_stage: str) -> None:
     """A method that began from another one's weights goes back to the pretrained model, not to its start."""
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    kind, settings = SECOND[second_stage]
     tuned(make, first, CLIPFit)
-    expected = tuned(make, second, MFT, **INNER["mft"][1], start=str(first))
+    expected = tuned(make, second, kind, **settings, start=str(first))
     for alpha in (0.0, 1.0):
         wise = make(WiSEFT, start=str(second), alpha=alpha)
         torch.testing.assert_close(scores(wise), expected if alpha else zero_shot(wise), rtol=1e-5, atol=1e-5)
@@ -129,15 +136,6 @@ def test_back_through_two_stages(make: Make, tmp_path: Path) -> None:
         loaded = Method.load(tmp_path / f"{alpha}.safetensors")
         loaded.setup(task=wise.task)
         torch.testing.assert_close(scores(loaded), expected if alpha else zero_shot(loaded), rtol=1e-5, atol=1e-5)
-
-
-def test_back_through_two_stages_that_train_the_same(make: Make, tmp_path: Path) -> None:
-    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
-    tuned(make, first, CLIPFit)
-    expected = tuned(make, second, FineTuning, train=["text tower, biases"], start=str(first))
-    for alpha in (0.0, 1.0):
-        wise = make(WiSEFT, start=str(second), alpha=alpha)
-        torch.testing.assert_close(scores(wise), expected if alpha else zero_shot(wise), rtol=1e-5, atol=1e-5)
 
 
 def test_peft_that_began_from_other_weights_has_no_way_back(make: Make, tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from clipbench.records.store import Record, write_record
@@ -64,3 +66,10 @@ def apart_and_inside(axes: Axes, boxes: list[Bbox]) -> None:
     for box in boxes:
         assert frame.x0 <= box.x0 < box.x1 <= frame.x1
         assert frame.y0 <= box.y0 < box.y1 <= frame.y1
+
+
+def assert_grey(drawn: Figure) -> None:
+    """Nothing of a figure has a colour."""
+    drawn.canvas.draw()
+    pixels = np.asarray(drawn.canvas.buffer_rgba())[..., :3].astype(int)  # type: ignore[attr-defined]
+    assert np.ptp(pixels, axis=-1).max() == 0

@@ -6,7 +6,6 @@ import io
 import math
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
@@ -25,7 +24,7 @@ from clipbench.report.cost_figure import (
 )
 from clipbench.report.labels import place_labels
 from clipbench.report.naming import BEST, MOST
-from tests.report.boards import apart_and_inside, board, outcomes
+from tests.report.boards import apart_and_inside, assert_grey, board, outcomes
 
 SCORES = {"zero_shot": (20, 30), "cheap": (28, 29), "dear": (32, 31), "worse": (27, 28), "tip_adapter": (36, 34)}
 COSTS = {"zero_shot": 0, "cheap": 3_000, "dear": 200_000, "worse": 50_000, "tip_adapter": 1_000}
@@ -177,9 +176,7 @@ def test_groups_are_named_in_the_legend_and_joined_where_asked() -> None:
 
 def test_all_ink_is_grey_and_the_same_records_give_the_same_bytes() -> None:
     drawn = accuracy_vs_cost(frame())
-    drawn.canvas.draw()
-    pixels = np.asarray(drawn.canvas.buffer_rgba())[..., :3].astype(int)  # type: ignore[attr-defined]
-    assert np.ptp(pixels, axis=-1).max() == 0
+    assert_grey(drawn)
     assert "say nothing about real accuracy" in drawn.get_supxlabel()
 
     def written() -> bytes:

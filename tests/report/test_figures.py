@@ -18,7 +18,7 @@ from matplotlib.text import Annotation
 from clipbench.report.figures import figure
 from clipbench.report.labels import Labels, place_labels
 from clipbench.report.naming import BEST, LEGEND, MOST
-from tests.report.boards import apart_and_inside, board, outcomes
+from tests.report.boards import apart_and_inside, assert_grey, board, outcomes
 
 
 def labels_of(axes: Axes) -> list[Annotation]:
@@ -43,8 +43,7 @@ def test_every_complete_recipe_is_drawn_with_a_shape_and_a_name_of_its_own() -> 
 
 def test_all_ink_is_grey() -> None:
     drawn, _ = panel(board(outcomes()))
-    pixels = np.asarray(drawn.canvas.buffer_rgba())[..., :3].astype(int)  # type: ignore[attr-defined]
-    assert np.ptp(pixels, axis=-1).max() == 0
+    assert_grey(drawn)
 
 
 def test_curves_have_the_h_that_they_say() -> None:
@@ -137,8 +136,7 @@ def test_many_recipes_over_the_shots_are_named_for_the_best_and_zero_shot() -> N
 @pytest.mark.parametrize("many_", [False, True])
 def test_no_colour_over_the_shots(many_: bool) -> None:
     drawn, _ = panel(many(60, protocol="few_shot") if many_ else board(outcomes(protocol="few_shot")))
-    pixels = np.asarray(drawn.canvas.buffer_rgba())[..., :3].astype(int)  # type: ignore[attr-defined]
-    assert np.ptp(pixels, axis=-1).max() == 0
+    assert_grey(drawn)
 
 
 def test_names_stand_free_in_every_panel_of_a_figure() -> None:
