@@ -108,8 +108,10 @@ def show_recipe(options: argparse.Namespace) -> int:
     Raises:
         ClipbenchError: a wrong recipe, suite, dataset or setting.
     """
+    from clipbench.protocols.base import protocol
     from clipbench.recipes.origins import datasets_that_differ, settings_with_origins
     from clipbench.recipes.request import request_from
+    from clipbench.recipes.suites import load_suite
 
     words = {
         "method": options.name, "suite": options.suite or "mini", "datasets": options.dataset or "", "jobs": None,
@@ -117,6 +119,8 @@ def show_recipe(options: argparse.Namespace) -> int:
         "shots": 16 if options.shots is None else options.shots, "protocol": options.protocol or "base_to_novel",
         "backbone": options.backbone, "setting": options.setting or "paper", "root": None,
     }  # fmt: skip
+    if protocol(words["protocol"]).has_targets and words["datasets"] == load_suite(words["suite"]).source:
+        words["datasets"] = ""  # what its cells train on needs no name
     request = request_from(argparse.Namespace(**words))
     if len(request.recipes) != 1 or len(request.datasets) > 1:
         raise ConfigError("show recipe takes one recipe and one dataset")

@@ -146,3 +146,10 @@ def test_a_wrong_call_is_one_sentence(words: list[str], said: str, capsys: Said)
     error = capsys.readouterr().err
     assert said in error
     assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("dataset", ["imagenet", "dtd"])
+def test_a_cell_of_a_transfer_is_named_by_its_source_or_a_target(dataset: str, capsys: Said) -> None:
+    said = shown(capsys, "recipe", "maple", "--suite", "clip11", "--protocol", "cross_dataset", "--dataset", dataset)
+    assert "suite clip11, dataset imagenet, protocol cross_dataset" in said
+    assert any(line.split()[:2] == ["model.depth", "3"] for line in said.splitlines())
