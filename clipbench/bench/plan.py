@@ -5,9 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
-import json
 from collections import defaultdict
-from contextlib import suppress
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
@@ -33,6 +31,7 @@ from clipbench.bench.identity import (
     spec_identity,
 )
 from clipbench.bench.planned import NO_WEIGHTS, Plan, PlannedCell, absent_weights, estimate
+from clipbench.bench.resolved import ResolvedConfigs
 from clipbench.bench.started import row_of_start, start_identity, vouch_for, without_learner
 from clipbench.bench.transfers import Transfers
 from clipbench.errors import (
@@ -46,7 +45,7 @@ from clipbench.errors import (
 )
 from clipbench.recipes.cell_config import cell_config
 from clipbench.recipes.origins import chosen_on_labels
-from clipbench.recipes.recipe import Config, Recipe, known_recipes, load_recipe, merge
+from clipbench.recipes.recipe import Config, Recipe, merge
 from clipbench.recipes.request import Request
 from clipbench.recipes.start import start_of
 from clipbench.records.store import Cell, RecordStore, content_key, run_folder
@@ -107,9 +106,7 @@ class _Planner:
         self.problems: dict[str, list[str]] = defaultdict(list)
         self.absent: dict[str, None] = {}
         self._hashes: dict[str, str] = {}
-        self._parsed: dict[str, Config] = {}
-        self._template_sets: dict[str, str] = {}
-        self._packaged: dict[str, Recipe] = {}
+        self._configs = ResolvedConfigs()
 
     def plan(self) -> None:
         """Plan every cell of the request.
@@ -169,8 +166,8 @@ class _Planner:
             parents = self.cells_of(start, dataset, (), (*children, recipe.name))
             if not parents:
                 return {}
-        full = stated = self._resolved(config)
-        usual = self._usual(recipe, dataset, stated, user)
+        full = stated = self._configs.of(config)
+        usual = self._configs.usual(self.request, recipe, dataset, stated, user)
         digest = acting_digest(request, recipe, section, dataset)
         selected = chosen_on_labels(request, recipe, dataset)
         if parents and full["model"]["init_args"]["template_set"] is None:  # null: that of what it starts from
@@ -179,7 +176,7 @@ class _Planner:
                 merge(one, {"model": {"init_args": {"template_set": template_set}}}) for one in (config, full)
             )
         kind = method_class(full["model"]["class_path"])
-        template_set = self._template_set(kind, full["model"]["init_args"], full["trainer"].get("max_epochs"))
+        template_set = self._configs.template_set(kind, full["model"]["init_args"], full["trainer"].get("max_epochs"))
         found: dict[int, PlannedCell] = {}
         for seed in request.seeds:
             cell_full = copy.deepcopy(full)
@@ -234,50 +231,6 @@ class _Planner:
                 if name in arguments:
                     reason = f"the card '{full['data']['init_args']['dataset']}' has its own, {augmentation[name]}"
                     raise UnreadSetting(f"data.{name}", full["data"]["init_args"][name], reason)
-
-    def _usual(self, recipe: Recipe, dataset: str, full: Config, user: tuple[Config, ...]) -> Config:
-        """What the packaged recipe of that name, or its own file, resolves to without the user's settings."""
-        from clipbench.bench.build import with_precision
-
-        if recipe.name not in self._packaged:
-            self._packaged[recipe.name] = load_recipe(recipe.name) if recipe.name in known_recipes() else recipe
-        packaged = self._packaged[recipe.name]
-        if not user and packaged == recipe:
-            return full
-        request = dataclasses.replace(self.request, user=())
-        section = request.trained()[dataset]
-        return self._resolved(with_precision(cell_config(request, packaged, dataset, section, request.seeds[0])))
-
-    def _resolved(self, config: Config) -> Config:
-        """The config with every default; parsed once for all datasets that it is the same for but for their name."""
-        from clipbench.bench.build import resolved
-
-        named = isinstance((config["data"].get("init_args") or {}).get("dataset"), str)
-        alike = merge(config, {"data": {"init_args": {"dataset": ""}}}) if named else config
-        known = json.dumps(alike, default=str)
-        if known not in self._parsed:
-            self._parsed[known] = resolved(config)
-        if not named:
-            return self._parsed[known]
-        return merge(self._parsed[known], {"data": {"init_args": {"dataset": config["data"]["init_args"]["dataset"]}}})
-
-    def _template_set(self, kind: type[Method], arguments: Config, epochs: int | None) -> str:
-        """The template set of a method with these arguments.
-
-        It is built on a backbone without weights, so that a wrong setting, backbone or selection is refused before
-        anything is loaded, and a fit without an epoch; once for all cells.
-        """
-        from clipbench.bench.build import method_without_weights
-
-        known = json.dumps([class_path(kind), arguments, epochs == 0], sort_keys=True, default=str)
-        if known not in self._template_sets:
-            template_set = kind(**arguments).template_set
-            if not kind.derived:
-                with suppress(NotImplementedError):  # it looks at values, of which there are none here
-                    if method_without_weights(kind, arguments, classes=2).trainable and epochs == 0:
-                        raise ConfigError("a bench cell is a whole run: trainer.max_epochs 0 trains nothing")
-            self._template_sets[known] = template_set
-        return self._template_sets[known]
 
     def _identity(self, full: Config, kind: type[Method]) -> dict[str, Any]:
         """What stands in the record's provenance and in the key."""

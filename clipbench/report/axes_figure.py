@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from clipbench.report.aggregate import Row
+from clipbench.report.cells import Row
 from clipbench.report.drawing import new_figure
 from clipbench.report.escaping import figure_text
 from clipbench.report.layout import measures

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 import pandas as pd
 import yaml
 
-from clipbench.report.aggregate import AVERAGE, TRANSFER, Row, averages_of, grouped, label_of, rows_of
+from clipbench.report.aggregate import AVERAGE, averages_of, grouped, label_of, rows_of
+from clipbench.report.cells import TRANSFER, Row
 from clipbench.report.layout import (
     DASH,
     PROTOCOLS,
@@ -24,8 +25,8 @@ from clipbench.report.layout import (
     is_validated,
     is_whole,
     marks,
-    percent,
 )
+from clipbench.report.printed import percent
 from clipbench.report.published import KEYS, TABLES, published_frame, read_errata, read_published
 from clipbench.report.tables import text
 from clipbench.resources import configs_dir

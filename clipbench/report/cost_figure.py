@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import pandas as pd
 
 from clipbench.errors import UnknownName
-from clipbench.report.aggregate import IDENTITY, Row, averages_of, grouped, label_of, rows_of
+from clipbench.report.aggregate import IDENTITY, averages_of, grouped, label_of, rows_of
+from clipbench.report.cells import Row
 from clipbench.report.drawing import new_figure
 from clipbench.report.escaping import figure_text
 from clipbench.report.labels import Labels, place_labels

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from clipbench.report.aggregate import IDENTITY, Row, averages_of, grouped, label_of, rows_of
+from clipbench.report.aggregate import IDENTITY, averages_of, grouped, label_of, rows_of
+from clipbench.report.cells import Row
 from clipbench.report.drawing import new_figure
 from clipbench.report.escaping import figure_text
 from clipbench.report.harmonic import harmonic_mean

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from clipbench.report.aggregate import IDENTITY, Row, averages_of, grouped, rows_of
+from clipbench.report.aggregate import IDENTITY, averages_of, grouped, rows_of
+from clipbench.report.cells import Row
 from clipbench.report.layout import (
     DASH,
     FROZEN,

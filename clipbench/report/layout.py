@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
-from clipbench.report.aggregate import AVERAGE, IDENTITY, TRANSFER, Row, averages_of, grouped, label_of, rows_of
+from clipbench.report.aggregate import AVERAGE, IDENTITY, averages_of, grouped, label_of, rows_of
+from clipbench.report.cells import TRANSFER, Row
 from clipbench.report.escaping import DASH, FROZEN, VALIDATED
+from clipbench.report.printed import COSTS, percent
 
 PARTIAL = "*"
 MINI = "The suite mini is a test bench of the machinery and a playground: its numbers say nothing about real accuracy."
@@ -286,35 +288,3 @@ def _missing(rows: list[Row]) -> list[str]:
                 f"{label_of(average)}: {count} of {average['cells_expected']} cells missing ({', '.join(names)})"
             )
     return lines
-
-
-def percent(value: float) -> str:
-    """Two decimals, or a dash."""
-    return DASH if math.isnan(value) else f"{value:.2f}"
-
-
-def _unless_nan(form: Callable[[float], str]) -> Callable[[float], str]:
-    return lambda value: DASH if math.isnan(value) else form(value)
-
-
-def _bytes(value: float) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:.0f} B"
-
-
-def _seconds(value: float) -> str:
-    return f"{value * 1000:.3g} ms" if value < 1 else f"{value:.3g} s" if value < 1000 else f"{value / 60:.0f} min"
-
-
-COSTS: list[tuple[str, str, Callable[[float], str]]] = [
-    ("trained_parameters", "Trained", _unless_nan(lambda value: f"{value:,.0f}")),
-    ("trained_parameters_end", "At end", _unless_nan(lambda value: f"{value:,.0f}")),
-    ("share", "Share %", _unless_nan(lambda value: f"{value:.3g}")),
-    ("stored_bytes", "Stored", _unless_nan(_bytes)),
-    ("seconds_per_step", "Step", _unless_nan(_seconds)),
-    ("train_seconds", "Fit", _unless_nan(_seconds)),
-    ("peak_bytes", "Peak", _unless_nan(_bytes)),
-    ("inference_overhead", "Overhead %", _unless_nan(lambda value: f"{round(100 * value):+d}")),
-]

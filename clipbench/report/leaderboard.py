@@ -14,7 +14,8 @@ import yaml
 from clipbench.errors import RecordError
 from clipbench.printable import say
 from clipbench.records.store import Cell, RecordStore, Scan, write_text
-from clipbench.report.aggregate import AVERAGE, ROW, aggregate, averages_of, cells_of, label_of, rows_of
+from clipbench.report.aggregate import AVERAGE, ROW, aggregate, averages_of, label_of, rows_of
+from clipbench.report.cells import cells_of
 from clipbench.report.layout import is_counted, is_whole
 from clipbench.report.select import Planned, select
 from clipbench.report.tables import layout_of, render, terminal

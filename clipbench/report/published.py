@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from clipbench.report.aggregate import AVERAGE, COLUMNS, COST, TRANSFER, Row, aggregate, rows_of
+from clipbench.report.aggregate import AVERAGE, COLUMNS, aggregate, rows_of
+from clipbench.report.cells import COST, TRANSFER, Row
 from clipbench.report.harmonic import harmonic_mean
 from clipbench.resources import published_dir
 

@@ -10,7 +10,8 @@ from typing import Any
 from clipbench.printable import printable
 from clipbench.records.store import Record
 from clipbench.report.harmonic import harmonic_mean
-from clipbench.report.layout import COSTS, PROTOCOLS
+from clipbench.report.layout import PROTOCOLS
+from clipbench.report.printed import COSTS
 from clipbench.report.variants import is_of_earlier_version, settings_of
 
 

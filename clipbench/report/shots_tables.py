@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from clipbench.report.aggregate import AVERAGE, IDENTITY, Row, averages_of, grouped, label_of, rows_of
+from clipbench.report.aggregate import AVERAGE, IDENTITY, averages_of, grouped, label_of, rows_of
+from clipbench.report.cells import Row
 from clipbench.report.escaping import DASH, FROZEN
 from clipbench.report.layout import (
     PARTIAL,
@@ -26,9 +27,9 @@ from clipbench.report.layout import (
     is_whole,
     lines_of,
     measures,
-    percent,
     title_of,
 )
+from clipbench.report.printed import percent
 
 
 class Series(NamedTuple):

@@ -15,8 +15,9 @@ import pandas as pd
 
 from clipbench.errors import RecordError
 from clipbench.records.store import Record, RecordStore, write_text
-from clipbench.report.aggregate import AVERAGE, COLUMNS, SPREADS, Row, aggregate, cells_of, grouped, rows_of, score_of
+from clipbench.report.aggregate import AVERAGE, COLUMNS, SPREADS, aggregate, grouped, rows_of, score_of
 from clipbench.report.axes_figure import Panel, accuracy_over_axes
+from clipbench.report.cells import Row, cells_of
 from clipbench.report.cost_figure import canvas, draw_costs
 from clipbench.report.drawing import save_figure
 from clipbench.report.escaping import figure_text

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from clipbench.report.aggregate import AVERAGE, Row, grouped, rows_of
+from clipbench.report.aggregate import AVERAGE, grouped, rows_of
+from clipbench.report.cells import Row
 from clipbench.report.layout import (
     COST_CAPTION,
     DASH,

@@ -16,7 +16,8 @@ from rich.text import Text
 
 from clipbench.errors import UnknownName
 from clipbench.printable import printable
-from clipbench.report.aggregate import AVERAGE, COLUMNS, JOINT
+from clipbench.report.aggregate import AVERAGE, COLUMNS
+from clipbench.report.cells import JOINT
 from clipbench.report.escaping import csv_text, latex_text, markdown_line, markdown_text
 from clipbench.report.joint_tables import with_joint
 from clipbench.report.layout import DASH, PARTIAL, Grid, Line, Section, Shown, sections

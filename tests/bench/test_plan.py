@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from clipbench.bench import build, plan
+from clipbench.bench import build
 from clipbench.bench.acting import in_key
 from clipbench.bench.plan import Plan, make_plan
+from clipbench.bench.resolved import ResolvedConfigs
 from clipbench.recipes.recipe import Config, load_recipe
 from clipbench.recipes.request import Request
 from clipbench.recipes.suites import load_suite
@@ -66,8 +67,8 @@ def test_parsed_apart_every_cell_is_the_same(by_dataset: str, tmp_path: Path, mo
         return [(c.cell, c.key, c.config, c.resolved, c.provenance) for one in made for c in one.cells]
 
     together = cells()
-    monkeypatch.setattr(plan._Planner, "_resolved", lambda self, config: build.resolved(config))
-    monkeypatch.setattr(plan._Planner, "_template_set", lambda self, kind, given, epochs: kind(**given).template_set)
+    monkeypatch.setattr(ResolvedConfigs, "of", lambda self, config: build.resolved(config))
+    monkeypatch.setattr(ResolvedConfigs, "template_set", lambda self, kind, given, epochs: kind(**given).template_set)
     assert cells() == together
     datasets = {cell.dataset: resolved["data"]["init_args"] for cell, _, _, resolved, _ in together}
     assert {name: arguments["dataset"] for name, arguments in datasets.items() if "dataset" in arguments} == {

@@ -17,7 +17,8 @@ from clipbench.errors import RecordError
 from clipbench.records import reading
 from clipbench.records.reading import parse_record, read_record
 from clipbench.records.store import RecordStore, write_record
-from clipbench.report.aggregate import aggregate, cells_of
+from clipbench.report.aggregate import aggregate
+from clipbench.report.cells import cells_of
 from clipbench.report.select import select
 from clipbench.report.tables import FORMATS, render
 from tests.records.records import CELL, joint, record

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from clipbench.records.store import Record, write_record
-from clipbench.report.aggregate import aggregate, cells_of
+from clipbench.report.aggregate import aggregate
+from clipbench.report.cells import cells_of
 from clipbench.report.select import select
 from tests.records.records import cell, record
 

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipbench.records.store import Cell, Record
-from clipbench.report.aggregate import COLUMNS, SPREADS, aggregate, cells_of, rows_of
+from clipbench.report.aggregate import COLUMNS, SPREADS, aggregate, rows_of
+from clipbench.report.cells import cells_of
 from clipbench.report.select import select
 from tests.records.records import cell, failed, record
 

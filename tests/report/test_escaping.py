@@ -16,7 +16,8 @@ from markdown_it.tree import SyntaxTreeNode
 
 from clipbench.printable import printable
 from clipbench.records.store import Record
-from clipbench.report.aggregate import aggregate, cells_of
+from clipbench.report.aggregate import aggregate
+from clipbench.report.cells import cells_of
 from clipbench.report.cost_figure import accuracy_vs_cost
 from clipbench.report.escaping import csv_text, figure_text, latex_text, markdown_line, markdown_text
 from clipbench.report.figures import figure

@@ -97,7 +97,8 @@ def test_a_row_of_older_and_newer_records_has_no_mean_over_some_of_them() -> Non
 
 
 def test_one_seed_a_line() -> None:
-    from clipbench.report.aggregate import aggregate, cells_of
+    from clipbench.report.aggregate import aggregate
+    from clipbench.report.cells import cells_of
 
     frame = aggregate(cells_of(map(Record, measured(seeds=2))), (), {"mini": DATASETS}, per_seed=True)
     (table,) = section_of(frame).beside
