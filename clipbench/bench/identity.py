@@ -94,7 +94,6 @@ class DataFingerprints:
         return {
             "dataset": data.dataset,  # part of the keys of augmentation and order
             **data.fingerprint(),
-            **({"targets": data.target_fingerprints()} if data.targets else {}),
             "split_seed": data.split_seed,
             "train_seed": data.train_seed,
             "augmentation": dict(data.augmentation),
@@ -124,6 +123,14 @@ class DataFingerprints:
         """The settings of the augmentation that the card has, so that nobody else's act."""
         return list(self._module(section).card.augmentation)
 
-    def templates(self, section: Config, name: str) -> list[str]:
-        """The templates of the dataset in a named set."""
-        return list(self._module(section).templates(name))
+    def templates(self, section: Config, name: str) -> dict[str, Any]:
+        """The templates of the dataset in a named set, and those of each target beside what identifies its images."""
+        from clipbench.data.templates import templates_for_task
+
+        data = self._module(section)
+        found: dict[str, Any] = {"template_set": name, "templates": list(data.templates(name))}
+        if data.targets:
+            sentences = {split.name: list(templates_for_task(name, split)) for split in data.task.tests}
+            images = data.target_fingerprints()
+            found["targets"] = {target: images[target] | {"templates": sentences[target]} for target in images}
+        return found

@@ -182,10 +182,7 @@ class _Planner:
             cell_full = copy.deepcopy(full)
             cell_full["data"]["init_args"]["seed"] = seed
             try:
-                identity = self._identity(cell_full, kind) | {
-                    "template_set": template_set,
-                    "templates": self.facts.templates(cell_full["data"], template_set),
-                }
+                identity = self._identity(cell_full, kind) | self.facts.templates(cell_full["data"], template_set)
             except DataError as error:
                 for name, text in (self.facts.problems(cell_full["data"]) or {"": str(error)}).items():
                     self.problems[name or dataset].append(text)

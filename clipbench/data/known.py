@@ -173,13 +173,12 @@ class KnownData(L.LightningDataModule, abc.ABC):
         return self.source.fingerprint()
 
     def target_fingerprints(self) -> dict[str, dict[str, str]]:
-        """By target: what determines its test images, their labels and their prompts, and the key of its card."""
-        found = {}
-        for name, source in self.targets.items():
-            card, known = source.card, source.fingerprint()
-            own = {"template": str(card.template)} if source.is_own else {}  # of ours it is as fixed as the card
-            found[name] = {"dataset": card.key, **{key: known[key] for key in ("split_hash", "files_digest")}, **own}
-        return found
+        """By target: what determines its test images and their labels, and the key of its card."""
+        wanted = ("split_hash", "files_digest")
+        return {
+            name: {"dataset": source.card.key, **{key: source.fingerprint()[key] for key in wanted}}
+            for name, source in self.targets.items()
+        }
 
     @property
     def augmentation(self) -> dict[str, Any]:

@@ -106,8 +106,13 @@ def names_of_data(
     within = _names([of_row(*one) for one in cells], [of_row(*one) for one in first])
 
     def of_targets(cell: Cell, provenance: Mapping[str, Any]) -> list[tuple[Hashable, str]]:
-        targets = provenance.get("targets") or {}
-        return [((table_of(cell), "target", target), _text(images)) for target, images in sorted(targets.items())]
+        found: list[tuple[Hashable, str]] = []
+        for target, images in sorted((provenance.get("targets") or {}).items()):
+            shown = {name: images[name] for name in SHOWN_AS if name in images}  # of each recipe its own
+            rest = {name: value for name, value in images.items() if name not in shown}
+            found.append(((table_of(cell), "target", target), _text(rest)))
+            found.append(((table_of(cell), cell.recipe, "target", target), _text(shown)))
+        return found
 
     tested = _names(
         [place for one in cells for place in of_targets(*one)], [place for one in first for place in of_targets(*one)]

@@ -13,10 +13,13 @@ import yaml
 from PIL import Image
 
 from clipbench.bench.acting import suite_digest
+from clipbench.bench.plan import make_plan
 from clipbench.commands import main
 from clipbench.data.cards import load_card
 from clipbench.data.sources import card_source
 from clipbench.mini.images import load_images
+from clipbench.recipes.recipe import load_recipe
+from clipbench.recipes.request import Request
 from clipbench.recipes.suites import load_suite
 
 SMALL = ["--protocol", "cross_dataset", "--shots", "1", "--jobs", "1", "--seeds", "1"]
@@ -232,3 +235,18 @@ def test_another_card_in_the_place_of_a_target_is_said_beside_published_rows(tmp
     mine = load_suite(str(tmp_path / "mine.yaml"))
     assert suite_digest(packaged, "imagenet", ["dtd"]) == suite_digest(mine, "imagenet", ["eurosat"]) == {}
     assert suite_digest(mine, "imagenet", ["dtd", "eurosat"])
+
+
+def test_the_sentences_of_a_target_stand_in_the_key(tmp_path: Path) -> None:
+    keys = []
+    for template in ("a photo of a {}.", "a {} texture."):
+        write_images(tmp_path / "dtd", "mini/dtd", 1)
+        dtd = {"class_path": "ImageFolder", "init_args": {"root": "dtd", "template": template}}
+        suite = {"name": "own", "backbone": "mini", "source": "a", "datasets": {"a": "mini/eurosat", "dtd": dtd}}
+        (tmp_path / "own.yaml").write_text(yaml.safe_dump(suite))
+        own = load_suite(str(tmp_path / "own.yaml"))
+        request = Request((load_recipe("zero_shot"),), own, seeds=(1,), shots=1, protocol="cross_dataset")
+        (planned,) = make_plan(request, tmp_path / "runs").cells
+        assert planned.provenance["targets"]["dtd"]["templates"] == [template]
+        keys.append(planned.key)
+    assert keys[0] != keys[1]

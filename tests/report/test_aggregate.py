@@ -325,7 +325,7 @@ def transfer(seed: int, source: int, **right: int) -> Record:
         name: split | {"correct": count, "total": 40, "trained": name == "source", "novel_rule": "own"}
         for name, count in {"source": source, **right}.items()
     }
-    tested = data["provenance"] | {"targets": dict.fromkeys(right, "its images")}
+    tested = data["provenance"] | {"targets": {name: {"split_hash": name, "templates": ["a {}."]} for name in right}}
     return Record(data | {"splits": counted, "provenance": tested})
 
 
@@ -368,9 +368,14 @@ def test_another_training_or_other_images_of_a_target_stay_apart() -> None:
     other.data["provenance"]["draw_digest"] = "another draw"
     (record,) = select([first, other]).records
     assert record.measured == ["eurosat"]
-    moved = measured_later(transfer(2, 40, dtd=20))
-    moved.data["provenance"]["targets"]["dtd"] = "other images"
-    assert len({one.variant for one in select([first, moved]).records}) == 2
+    for what in ("split_hash", "templates"):
+        moved = measured_later(transfer(2, 40, dtd=20))
+        moved.data["provenance"]["targets"]["dtd"][what] = ["another"]
+        assert len({one.variant for one in select([first, moved]).records}) == 2
+    other = measured_later(transfer(2, 40, dtd=20))
+    other.data["provenance"]["targets"]["dtd"]["templates"] = ["another"]
+    other.data["cell"]["recipe"] = "maple"  # it has its own sentences
+    assert {one.variant for one in select([first, other]).records} == {""}
 
 
 def measured_later(record: Record) -> Record:
