@@ -111,7 +111,8 @@ def table(
     Raises:
         RecordError: there is no record and nothing to compare.
         UnknownName: no record is of a value that is named.
-        ConfigError: the papers' averages are to stand beside those over some of the datasets, or of single seeds.
+        ConfigError: the papers' averages are to stand beside those over some of the datasets, or of single seeds; the
+            source of a transfer is named.
     """
     import pandas as pd  # here, as all below: `clipbench --help` need not pay for it
 
@@ -128,6 +129,9 @@ def table(
         there = {str(getattr(record.cell, name)) for record in scan.records if name != "dataset"}
         if name == "dataset":
             there = {dataset for record in scan.records for dataset in record.measured}
+        sources = {record.cell.dataset for record in scan.records} - there
+        if name == "dataset" and (trained := sorted(values & sources)):
+            raise ConfigError(f"'{trained[0]}' is trained on, which counts in no average: --datasets names targets")
         if there and (unknown := sorted(values - there)):
             raise UnknownName(f"{name} among the records in {folder}:", unknown[0], there)
     over = list((wanted or {}).get("dataset", ()))

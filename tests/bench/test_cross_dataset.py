@@ -89,6 +89,8 @@ def test_a_partial_table_averages_over_its_targets(computed: Path, capsys: pytes
     assert len(targets) == 2
     assert float(average["accuracy"]) == pytest.approx(sum(targets) / 2, abs=0.006)
     assert average["averaged"] == "2/10"
+    assert main([*words, "--datasets", "dtd,imagenet"]) == 2
+    assert "'imagenet' is trained on, which counts in no average: --datasets names targets" in capsys.readouterr().err
 
 
 def test_the_same_call_finds_it_done(computed: Path, capsys: pytest.CaptureFixture[str]) -> None:
