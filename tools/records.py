@@ -1,6 +1,7 @@
-"""Records of the whole grid as one small file a recipe: packed from a results folder, compared with another one.
+"""Records of the whole grid as one small file a recipe: packed from a results folder, unpacked, compared with another.
 
     python -m tools.records pack results/runs/mini/base_to_novel results/mini/records
+    python -m tools.records unpack results/mini/records results/runs/mini/base_to_novel
     python -m tools.records compare results/mini/records results/runs/mini/base_to_novel
 
 What must not move between two versions of the code are the counts and which images were right; keys follow names and
@@ -18,7 +19,7 @@ from typing import Any
 
 from clipbench.records.cell import Record
 from clipbench.records.packed import read_records, write_packed
-from clipbench.records.store import RecordStore
+from clipbench.records.store import RecordStore, write_record
 
 Cell = tuple[str, str, int]
 
@@ -40,6 +41,14 @@ def pack(source: Path, target: Path) -> None:
     for recipe, records in recipes.items():
         write_packed(target / f"{recipe}.jsonl.gz", records)
     print(f"{sum(map(len, recipes.values()))} records of {len(recipes)} recipes in {target}")
+
+
+def unpack(source: Path, target: Path) -> None:
+    """Write each record as a file of its own, as a bench does, for `clipbench table`."""
+    records = [*read(source)]
+    for record in records:
+        write_record(target, record.data)
+    print(f"{len(records)} records in {target}")
 
 
 def outcomes(place: Path) -> dict[Cell, dict[str, tuple[int, int, str]]]:
@@ -68,12 +77,12 @@ def compare(before: Path, now: Path) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=["pack", "compare"])
+    parser.add_argument("what", choices=["pack", "unpack", "compare"])
     parser.add_argument("first", type=Path)
     parser.add_argument("second", type=Path)
     options = parser.parse_args(arguments)
-    if options.what == "pack":
-        pack(options.first, options.second)
+    if options.what != "compare":
+        (pack if options.what == "pack" else unpack)(options.first, options.second)
         return 0
     return compare(options.first, options.second)
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from clipbench.recipes.recipe import Recipe
 
 Rows = list[dict[str, Any]]
+DIFFERS = "differs"  # what a recipe leaves out of the published one; sentences, so below the table
 FORMS = {
     "ViT-B/16, RN50, ViT-L/14@336px": "OpenAI's own names of its weights, as ViT-B-16/openai",
     "ARCH/TAG": "one of the tags above, taken from the cache or downloaded once",
@@ -37,7 +38,12 @@ def run(options: argparse.Namespace) -> int:
         "studies": list_studies,
     }  # fmt: skip
     rows = known[options.what]()
-    print(json.dumps(rows, indent=1) if options.format == "json" else columns(rows))
+    if options.format == "json":
+        print(json.dumps(rows, indent=1))
+        return 0
+    print(columns([{key: value for key, value in row.items() if key != DIFFERS} for row in rows]))
+    if said := [f"{row['recipe']}: {row[DIFFERS]}" for row in rows if row.get(DIFFERS)]:
+        print("\nWhat differs from what was published:", *said, sep="\n")
     return 0
 
 
@@ -74,6 +80,7 @@ def list_methods() -> Rows:
                 "from": origin,
                 "paper": recipe.about.get("paper", ""),
                 "needs": needs or "any CLIP",
+                DIFFERS: recipe.about.get("description", ""),
             }
         )
     return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -132,3 +133,15 @@ def test_a_rank_that_is_no_number_is_a_sentence(
     monkeypatch.setenv(name, rank)
     assert main(["list", "methods"]) == 2
     assert f"{name} is '{rank}', and a rank is a whole number: unset it" in capsys.readouterr().err
+
+
+def test_what_differs_from_the_published_stands_below_the_methods(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "methods"]) == 0
+    table, _, below = capsys.readouterr().out.partition("What differs from what was published:")
+    assert "on test images" in below
+    assert all(f"{name}: " in below for name in ("tip_adapter", "tip_adapter_f"))
+    assert "differs" not in table
+    assert main(["list", "methods", "--format", "json"]) == 0
+    rows = {row["recipe"]: row["differs"] for row in json.loads(capsys.readouterr().out)}
+    assert "on test images" in rows["tip_adapter_f"]
+    assert rows["coop"] == ""
