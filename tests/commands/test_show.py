@@ -14,6 +14,7 @@ from clipbench.records.store import write_record
 from tests.records.records import cell, failed, record
 
 SHIPPED = str(Path(__file__).resolve().parents[2] / "results" / "mini" / "records" / "clipfit.jsonl.gz")
+EARLIER = str(Path(__file__).resolve().parents[1] / "records" / "earlier" / "clipfit.jsonl.gz")  # of clipbench 0.1.0
 Said = pytest.CaptureFixture[str]
 
 
@@ -49,7 +50,8 @@ def test_the_shipped_records_are_shown(capsys: Said) -> None:
     assert len(shown(capsys, "record", SHIPPED).splitlines()) == 33
     one = shown(capsys, "record", SHIPPED, "--datasets", "dtd", "--seeds", "1")
     assert "base 92.08 %: 221 of 240 images" in one
-    assert "of an earlier version" in one
+    assert "of an earlier version" not in one
+    assert "of an earlier version" in shown(capsys, "record", EARLIER)
     several = json.loads(shown(capsys, "record", SHIPPED, "--datasets", "dtd", "--format", "json"))
     assert [data["cell"]["seed"] for data in several] == [1, 2, 3]
 
