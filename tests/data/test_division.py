@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from PIL import Image
 
 from clipbench.data.cards import load_card
 from clipbench.data.module import DataModule, FewShotDataModule, ImageFolder, Manifest
+from clipbench.data.targets import KINDS
 from clipbench.errors import ClipbenchError, ConfigError
+from clipbench.recipes.suites import IMAGES
 
 TARGETS = {"dtd": "mini/dtd", "eurosat": "mini/eurosat"}
 
@@ -138,3 +141,10 @@ def test_other_images_are_another_target(tmp_path: Path) -> None:
 def test_a_target_that_is_said_wrongly_is_a_sentence(target: dict[str, Any], says: str) -> None:
     with pytest.raises(ClipbenchError, match=says):
         module(targets={"mine": target}).task  # noqa: B018
+
+
+def test_a_suite_hands_on_what_a_target_takes() -> None:
+    """The reader of suites is light and names these settings itself: they are the fields of the targets."""
+    assert {kind: {field.name for field in fields(target)} for kind, target in KINDS.items()} == {
+        kind: set(names) for kind, names in IMAGES.items()
+    }
