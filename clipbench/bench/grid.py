@@ -131,7 +131,8 @@ def run_bench(
             line = f"  {planned.cell}  {key}  {state}{start}"
             say(console, line)
         known = "no estimate yet: no record of this recipe" if seconds is None else f"about {duration(seconds / jobs)}"
-        say(console, f"{len(todo)} of {len(plan.cells)} cells to run with {jobs} processes, {known}")
+        processes = "1 process" if jobs == 1 else f"{jobs} processes"
+        say(console, f"{len(todo)} of {counted(len(plan.cells), 'cell')} to run with {processes}, {known}")
         if plan.absent:
             raise DataError(absent_weights(plan.absent))
         return 0
@@ -151,12 +152,12 @@ def run_bench(
             kept = progress.finished - progress.failed
             console.print(f"stopped; {kept} finished cells are kept, the same command goes on from here")
             raise
-        console.print(f"{progress.finished} cells in {duration(time.perf_counter() - progress.start)}", highlight=False)
+        console.print(
+            f"{counted(progress.finished, 'cell')} in {duration(time.perf_counter() - progress.start)}", highlight=False
+        )
     finish(plan, console)
     if progress.failed:
-        console.print(
-            f"{progress.failed} cells failed; they are marked missing in the table, the same command tries again"
-        )
+        console.print(f"{counted(progress.failed, 'cell')} failed: missing in the table, the same command tries again")
     gone = [] if not todo else _gone(plan, progress.failures)
     if gone:
         lost = f"{len(gone)} finished cells are gone from {plan.folder} (first: {gone[0]})"
@@ -191,12 +192,19 @@ def headline(plan: Plan) -> str:
     asked, others = len(plan.cells) - len(plan.others), {planned.cell.recipe for planned in plan.others}
     before = f" and {len(plan.others)} of {', '.join(sorted(others))} to start from" if others else ""
     done = len(plan.cells) - len(plan.to_run)
-    targets = f" to {len(request.measured())} datasets" if protocol(request.protocol).has_targets else ""
+    targets = f" to {counted(len(request.measured()), 'dataset')}" if protocol(request.protocol).has_targets else ""
     shots = ", ".join(map(str, request.all_shots))
+    shots += " shot" if shots == "1" else " shots"
     return (
-        f"{recipes}: suite {request.suite.name}, {request.protocol}{targets}, {shots} shots, {several}"
-        f"{datasets} datasets x {len(request.seeds)} seeds = {asked} cells{before}, {done} done already"
+        f"{recipes}: suite {request.suite.name}, {request.protocol}{targets}, {shots}, {several}"
+        f"{counted(datasets, 'dataset')} x {counted(len(request.seeds), 'seed')} = {counted(asked, 'cell')}{before}, "
+        f"{done} done already"
     )
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 seed`, `3 seeds`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def duration(seconds: float) -> str:

@@ -209,7 +209,7 @@ def bench(tmp_path: Path, recipe: str, *words: str) -> int:
 def test_run_rerun_and_what_is_missing(chain: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench(tmp_path, chain, "--dry-run") == 0
     said = capsys.readouterr().out
-    assert "1 cells and 1 of tuned to start from, 0 done already" in said
+    assert "1 cell and 1 of tuned to start from, 0 done already" in said
     assert "starts from tuned" in said
     assert bench(tmp_path, chain, "--jobs", "1") == 0
     said = capsys.readouterr().out

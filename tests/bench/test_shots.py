@@ -40,8 +40,8 @@ def test_cells_and_keys_are_those_of_one_grid_for_each_number(tmp_path: Path) ->
 
 def test_the_headline_and_the_lines_of_progress_say_the_shots(tmp_path: Path) -> None:
     plan = planned(tmp_path, 1, 4, seeds=(1,))
-    assert "few_shot, 1, 4 shots, 2 recipes x 2 numbers of shots x 2 datasets x 1 seeds = 8 cells" in headline(plan)
-    assert "few_shot, 4 shots, 2 recipes x 2 datasets x 1 seeds = 4 cells" in headline(planned(tmp_path, 4, seeds=(1,)))
+    assert "few_shot, 1, 4 shots, 2 recipes x 2 numbers of shots x 2 datasets x 1 seed = 8 cells" in headline(plan)
+    assert "few_shot, 4 shots, 2 recipes x 2 datasets x 1 seed = 4 cells" in headline(planned(tmp_path, 4, seeds=(1,)))
     console = Console(file=io.StringIO(), width=100)
     done = Outcome(plan.cells[0], Record(record(plan.cells[0].cell)))
     for several in (True, False):
