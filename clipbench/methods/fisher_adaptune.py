@@ -20,18 +20,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clipbench.argument_types import refuse_wrong_types
 from clipbench.errors import ConfigError
-from clipbench.methods.fine_tuning import FineTuning
+from clipbench.methods.base import Method
 from clipbench.methods.fisher_freezing import FisherFreezing
+from clipbench.tuning.distillation import Distillation
 from clipbench.tuning.fisher_settings import Mode, settings_of_mode
+from clipbench.tuning.selection import needs_of, select_tensors
 
 ALL_BUT_EMBEDDINGS = ("both towers, blocks all, everything", "both towers, LayerNorm", "both towers, proj")
 
 
-class FisherAdapTune(FineTuning):
+class FisherAdapTune(Method):
     """FisherAdapTune.
 
     Args:
@@ -54,16 +56,35 @@ class FisherAdapTune(FineTuning):
         settings_of_mode(mode, freezing or {})  # a wrong one is refused before anything is loaded
         if "mode" in (freezing or {}):
             raise ConfigError("the mode of FisherAdapTune is its argument `mode`, not a setting below `freezing`")
-        super().__init__(train, distillation_weight, **shared)
+        super().__init__(**shared)
+        self.selection = tuple(train)
         self.mode: Mode = mode
         self.freezing = dict(freezing or {})
+        self.distillation = Distillation(distillation_weight)
         if "image" in self.requires():
             reason = "the blocks are those of our transformer, which has neither BatchNorm nor dropout"
             self.exempt = {"check_batchnorm_and_dropout_stay_frozen": reason}
 
+    def requires(self) -> Mapping[str, set[str]]:
+        """What the selection needs."""
+        return needs_of(self.hparams_initial["train"])
+
+    def build(self) -> dict[str, nn.Parameter]:
+        """Unfreeze the tensors to begin with."""
+        return self.backbone.unfreeze(select_tensors(self.backbone, self.selection))
+
+    def num_trainable(self) -> int:
+        """The entries of the tensors to begin with."""
+        return sum(tensor.numel() for tensor in select_tensors(self.backbone, self.selection).values())
+
     def configure_callbacks(self) -> list[FisherFreezing]:  # type: ignore[override]
         """The callback that freezes what has settled; Lightning asks for it before a fit."""
         return [FisherFreezing(self.mode, **self.freezing)]
+
+    def losses(self, logits: Tensor, labels: Tensor, classes: Tensor) -> dict[str, Tensor]:
+        """Cross-entropy and the distillation."""
+        terms = super().losses(logits, labels, classes)
+        return terms | self.distillation.terms(classes, self.prompts, self.classnames)
 
     def adapter_state_dict(self) -> dict[str, Tensor]:
         """The tensors that have moved; those that were frozen before they did are what they began as."""

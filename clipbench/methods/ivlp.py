@@ -19,8 +19,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from clipbench.methods.base import Method
-from clipbench.randomness import torch_generator
-from clipbench.tuning.deep_prompts import ImagePrompts, TextPrompts, from_noise, refuse_senseless, refuse_too_deep
+from clipbench.tuning.deep_prompts import IndependentPrompts
 from clipbench.tuning.linears import NO_BATCHNORM
 
 
@@ -49,12 +48,9 @@ class IVLP(Method):
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
-        self.called = type(self).__name__
-        tokens = {"n_text_prompts": n_text_prompts, "n_image_prompts": n_image_prompts}
-        refuse_senseless(self.called, **tokens, text_depth=text_depth, image_depth=image_depth)
-        self.context_words = context_words
-        self.n_text_prompts, self.n_image_prompts = n_text_prompts, n_image_prompts
-        self.text_depth, self.image_depth = text_depth, image_depth
+        self.independent = IndependentPrompts(
+            "IVLP", context_words, n_text_prompts, n_image_prompts, text_depth, image_depth
+        )  # fmt: skip
 
     def requires(self) -> Mapping[str, set[str]]:
         """Blocks in both towers; a causal text tower that takes vectors in place of words."""
@@ -62,21 +58,13 @@ class IVLP(Method):
 
     def build(self) -> dict[str, nn.Parameter]:
         """The prompts of both towers."""
-        refuse_too_deep(self.called, self.backbone, "text", text_depth=self.text_depth)
-        refuse_too_deep(self.called, self.backbone, "image", image_depth=self.image_depth)
-        text, image = (torch_generator(self.train_seed, "init", f"{tower} prompts") for tower in ("text", "image"))
-        self.text_prompts = TextPrompts.begin(
-            self.backbone, self.context_words, self.n_text_prompts, self.text_depth, text
-        )  # fmt: skip
-        noise = from_noise(self.image_depth, self.n_image_prompts, self.backbone.image_width, image)
-        self.image_prompts = ImagePrompts(noise)
+        self.text_prompts, self.image_prompts = self.independent.begin(self.backbone, self.train_seed)
         parts = {"text_prompts": self.text_prompts, "image_prompts": self.image_prompts}
         return dict(nn.ModuleDict(parts).named_parameters())
 
     def num_trainable(self) -> int:
         """Depth x tokens x width, of either tower."""
-        text = self.text_depth * self.n_text_prompts * self.backbone.text_width
-        return text + self.image_depth * self.n_image_prompts * self.backbone.image_width
+        return self.independent.count(self.backbone)
 
     def class_features(self, classnames: Sequence[str]) -> Tensor:
         """Features (C, D) of the text tower with its prompts."""

@@ -1,7 +1,7 @@
 """PromptSRC: deep prompts in both towers that regulate themselves (Khattak et al., ICCV 2023, arXiv 2307.06948).
 
-The prompts of IVLP, 4 + 4 tokens before 9 + 9 blocks, the first text prompt from the words "a photo of a", all others
-from normal noise of standard deviation 0.02. Three constraints (sections 3.2.1 to 3.2.3):
+Prompts as in IVLP (`tuning/deep_prompts.py`): 4 + 4 tokens before 9 + 9 blocks, the first text prompt from the words "a
+photo of a", all others from normal noise of standard deviation 0.02. Three constraints (sections 3.2.1 to 3.2.3):
 
 - Mutual agreement with the frozen CLIP, v0(x) on the same augmented image, t0_c from sentences of great variety. All
   vectors are unit vectors, |.| is the mean over all entries, p and p0 are the probabilities of prompted and of frozen
@@ -20,18 +20,21 @@ and fp32; the official average runs over the frozen weights as well, which round
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from clipbench.errors import ConfigError
-from clipbench.methods.ivlp import IVLP
+from clipbench.methods.base import Method
 from clipbench.tuning.averaging import GaussianAverage
+from clipbench.tuning.deep_prompts import IndependentPrompts
+from clipbench.tuning.linears import NO_BATCHNORM
 
 
-class PromptSRC(IVLP):
+class PromptSRC(Method):
     """PromptSRC.
 
     Args:
@@ -47,6 +50,9 @@ class PromptSRC(IVLP):
         shared: the arguments of `Method`; the templates of the set are the teacher's.
     """
 
+    interpolates = False
+    exempt: Mapping[str, str] = NO_BATCHNORM | {"check_starts_at_zero_shot": "most of its prompts begin at random"}
+
     def __init__(
         self,
         context_words: str = "a photo of a",
@@ -60,11 +66,40 @@ class PromptSRC(IVLP):
         average_std: float = 1.0,
         **shared: Any,
     ) -> None:
-        super().__init__(context_words, n_text_prompts, n_image_prompts, text_depth, image_depth, **shared)
+        super().__init__(**shared)
         if min(text_weight, image_weight) < 0:
             raise ConfigError(f"weights of PromptSRC must not be below 0: {text_weight=}, {image_weight=}")
+        self.independent = IndependentPrompts(
+            "PromptSRC", context_words, n_text_prompts, n_image_prompts, text_depth, image_depth
+        )  # fmt: skip
         self.text_weight, self.image_weight = text_weight, image_weight
         self.average = GaussianAverage(average_mean, average_std)
+
+    # What is trained
+
+    def requires(self) -> Mapping[str, set[str]]:
+        """Blocks in both towers; a causal text tower that takes vectors in place of words."""
+        return {"image": {"transformer"}, "text": {"packed"}}
+
+    def build(self) -> dict[str, nn.Parameter]:
+        """The prompts of both towers."""
+        self.text_prompts, self.image_prompts = self.independent.begin(self.backbone, self.train_seed)
+        parts = {"text_prompts": self.text_prompts, "image_prompts": self.image_prompts}
+        return dict(nn.ModuleDict(parts).named_parameters())
+
+    def num_trainable(self) -> int:
+        """Depth x tokens x width, of either tower."""
+        return self.independent.count(self.backbone)
+
+    # Features and losses
+
+    def class_features(self, classnames: Sequence[str]) -> Tensor:
+        """Features (C, D) of the text tower with its prompts."""
+        return self.text_prompts.features(self.prompts, classnames)
+
+    def image_features(self, images: Tensor) -> Tensor:
+        """Features (B, D) of the image tower with its prompts."""
+        return self.image_prompts.features(self.backbone, images)
 
     def regularisation(self, images: Tensor, features: Tensor, logits: Tensor, classes: Tensor) -> dict[str, Tensor]:
         """The agreement with the frozen CLIP: of class features, of image features, and of logits."""

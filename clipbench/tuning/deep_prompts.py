@@ -13,6 +13,7 @@ Khattak et al., CVPR 2023, section 3). Depth 1 is "shallow".
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from clipbench.backbone.image import ImageTower
 from clipbench.backbone.model import Backbone
 from clipbench.backbone.tokens import Hook, Tokens
 from clipbench.errors import ConfigError
+from clipbench.randomness import torch_generator
 from clipbench.tuning.class_prompts import ClassPrompts
 from clipbench.tuning.context import Context
 
@@ -154,3 +156,53 @@ class TextPrompts(nn.Module):
         hooks = {number: overwrite(values) for number, values in enumerate(self.deeper, start=1)}
         plan = self.context.kept_plan(prompts, classnames)
         return prompts.backbone.encode_text(plan, extra=self.context.rows(), before_block=hooks)
+
+
+@dataclass(frozen=True)
+class IndependentPrompts:
+    """How prompts of both towers that know nothing of each other begin (IVLP).
+
+    Args:
+        method: whose settings these are.
+        context_words: the first text prompt starts from their first tokens, others stay as they are; empty: noise.
+        n_text_prompts: tokens of each text prompt.
+        n_image_prompts: tokens of each image prompt.
+        text_depth: how many blocks of the text tower have prompts of their own, from the input on.
+        image_depth: how many of the image tower.
+
+    Raises:
+        ConfigError: a number below 1.
+    """
+
+    method: str
+    context_words: str
+    n_text_prompts: int
+    n_image_prompts: int
+    text_depth: int
+    image_depth: int
+
+    def __post_init__(self) -> None:
+        tokens = {"n_text_prompts": self.n_text_prompts, "n_image_prompts": self.n_image_prompts}
+        refuse_senseless(self.method, **tokens, text_depth=self.text_depth, image_depth=self.image_depth)
+
+    def begin(self, backbone: Backbone, seed: int) -> tuple[TextPrompts, ImagePrompts]:
+        """The prompts of the text and of the image tower.
+
+        Args:
+            backbone: a method's view.
+            seed: of the noise.
+
+        Raises:
+            ConfigError: a depth beyond the blocks of a tower, or more vectors than tokens to start from.
+        """
+        refuse_too_deep(self.method, backbone, "text", text_depth=self.text_depth)
+        refuse_too_deep(self.method, backbone, "image", image_depth=self.image_depth)
+        of_text, of_image = (torch_generator(seed, "init", f"{tower} prompts") for tower in ("text", "image"))
+        text = TextPrompts.begin(backbone, self.context_words, self.n_text_prompts, self.text_depth, of_text)
+        image = from_noise(self.image_depth, self.n_image_prompts, backbone.image_width, of_image)
+        return text, ImagePrompts(image)
+
+    def count(self, backbone: Backbone) -> int:
+        """Depth x tokens x width, of either tower."""
+        text = self.text_depth * self.n_text_prompts * backbone.text_width
+        return text + self.image_depth * self.n_image_prompts * backbone.image_width
