@@ -6,7 +6,8 @@ ClipbenchError
 |  |- UnreadSetting   a setting that nothing would read
 |  `- NotHere         a right word for what this machine does not have (exit status 1)
 |- DataError          missing, damaged or surprising data
-|- BackboneError      weights that cannot be loaded, or a tower without the ability that is asked for
+|- BackboneError      weights that cannot be loaded, or a backbone that cannot be what is asked for
+|  `- LacksAbility    a method on a tower that it cannot use (exit status 2)
 |- MethodError        a method that cannot go on (a loss that is not finite, weights of another backbone)
 `- RecordError        a record or run folder that cannot be read or written
 """
@@ -91,7 +92,13 @@ class DataError(ClipbenchError):
 
 
 class BackboneError(ClipbenchError):
-    """Weights that cannot be loaded, or a tower without the ability that is asked for."""
+    """Weights that cannot be loaded, or a backbone that cannot be what is asked for."""
+
+
+class LacksAbility(BackboneError):
+    """A wrong call: a method on a tower without an ability that it needs."""
+
+    exit_status = 2
 
 
 class MethodError(ClipbenchError):

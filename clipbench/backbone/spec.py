@@ -17,7 +17,7 @@ from typing import Any
 from clipbench.backbone import catalogue
 from clipbench.backbone.shapes import ImageShape, OpenClipOnly, TextShape, image_shape, text_shape
 from clipbench.backbone.sources import FOLDER_PREFIX, UNTAGGED, Source, find_source, known_tags, usual_tag
-from clipbench.errors import BackboneError, ConfigError, UnknownName
+from clipbench.errors import BackboneError, ConfigError, LacksAbility, UnknownName
 
 OPTIONS = ("image_size", "activation")
 LARGEST_IMAGE = 2048  # pixels; positions and attention grow with its square
@@ -277,7 +277,7 @@ def require(spec: BackboneSpec, needs: Mapping[str, Collection[str]], who: str) 
         who: the method that needs them.
 
     Raises:
-        BackboneError: names the method, the tower, the ability and why the tower lacks it.
+        LacksAbility: names the method, the tower, the ability and why the tower lacks it.
     """
     for tower in ("image", "text"):
         missing = sorted(set(needs.get(tower, ())) - spec.abilities[tower])
@@ -286,7 +286,7 @@ def require(spec: BackboneSpec, needs: Mapping[str, Collection[str]], who: str) 
         shape = spec.image_shape if tower == "image" else spec.text_shape
         reason = shape.reason if isinstance(shape, OpenClipOnly) else "it is of another kind"
         wants = " and ".join(MEANING.get(ability, f"'{ability}'") for ability in missing)
-        raise BackboneError(
+        raise LacksAbility(
             f"{who} needs {wants} in the {tower} tower, which that of backbone '{spec.name}' does not have: {reason};"
             " a ViT of open_clip with the class CLIP has them, for example 'ViT-B-16/openai'"
         )

@@ -124,6 +124,8 @@ def run_bench(
     cuda = any(on_cuda(planned.resolved["trainer"]) for planned in todo)
     jobs = min(jobs or default_jobs(len(todo), cuda, backbone), max(1, len(todo)))
     if dry_run:
+        if protocol(request.protocol).has_targets:
+            say(console, f"  tested on: {', '.join(request.measured())}")
         for planned in plan.cells:
             state = "done" if planned.undone is None else f"to run: {planned.undone}"
             start = f", starts from {planned.start.cell.recipe} {planned.start.key[:12]}" if planned.start else ""

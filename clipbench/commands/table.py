@@ -29,7 +29,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--backbone", default=None, help="this backbone")
     parser.add_argument("--per-seed", action="store_true", help="a row for each seed in place of means over seeds")
     parser.add_argument(
-        "--validation-free", action="store_true", help="rows alone of which no setting was chosen on val images"
+        "--validation-free", action="store_true", help="rows alone whose settings saw no further labelled images"
     )
     parser.add_argument("--results", type=Path, default=None, help="folder of all runs (default: results/runs)")
     parser.add_argument("--format", default="text", choices=["text", "csv", "md", "tex", "json"])

@@ -8,7 +8,8 @@ The text side stays as it is: the paper's second adapter is not in the released 
 base and novel classes are answered alike.
 
 Official code: gaopengcuhk/CLIP-Adapter@08d07f8 `clip_adapter.py`; its width of 1024 is that of RN50, here it follows
-the backbone. It names no training settings: those of base-to-novel are of its re-run by others (see the recipe).
+the backbone. It names no training settings: those of base-to-novel are of its re-run by DePT's authors, whose released
+folder does not hold them (see the recipe).
 """
 
 from __future__ import annotations

@@ -16,8 +16,9 @@ set to zero: its steps go by the sum of all gradients so far [code].
 Differences: the official val draw has as many images as the train draw; here it is that of the benchmark, at most four
 a class. Where there is none, the step is chosen by cross-validation inside the train draw (at most four folds), and
 with one image in a class it is the last one; the diagnostics of the record say which. The test images of the best step
-are not looked at on the way. float32 instead of half. Before the fit w and b are 0 and a is CLIP's scale, which is
-zero-shot. The probe has no weights for other classes: zero-shot answers there [ours].
+are not looked at on the way. Means are over the benchmark's three seeds, not ten draws. float32 instead of half. Before
+the fit w and b are 0 and a is CLIP's scale, which is zero-shot. The probe has no weights for other classes: zero-shot
+answers there [ours].
 """
 
 from __future__ import annotations

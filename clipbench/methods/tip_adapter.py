@@ -14,9 +14,9 @@ and stay zero, so the outcome is that of a smaller cache.
 Official code: gaopengcuhk/Tip-Adapter@d0e2d6f `main.py`, `utils.py`. Not reproduced is what looks at more labelled
 images than the shots: it evaluates the test set after every epoch of -F and keeps the best one, searches alpha and beta
 on the whole val set (4,000 pairs; for ImageNet on the test set), and reports the better of both. Here: the last epoch,
-and the released initial alpha and beta. Further differences: float32 instead of half; the crops of pass k are those of
-epoch k; a short last batch is dropped; CLIP's own scale instead of the number 100. The cache knows the trained classes
-alone: zero-shot answers for others [ours].
+and the released initial alpha and beta, which belong to RN50, on every backbone. Further differences: float32 instead
+of half; the crops of pass k are those of epoch k; a short last batch is dropped; CLIP's own scale instead of the number
+100. The cache knows the trained classes alone: zero-shot answers for others [ours].
 """
 
 from __future__ import annotations

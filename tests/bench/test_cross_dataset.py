@@ -95,7 +95,10 @@ def test_a_partial_table_averages_over_its_targets(computed: Path, capsys: pytes
 
 def test_the_same_call_finds_it_done(computed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench(computed, "-m", "zero_shot,linear_probe", "--datasets", "dtd,eurosat,oxford_pets", "--dry-run") == 0
-    assert "2 done already" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2 done already" in said
+    assert "tested on: " in said
+    assert all(name in said.partition("tested on: ")[2].splitlines()[0] for name in ("dtd", "eurosat", "oxford_pets"))
 
 
 def test_its_record_can_be_computed_again(computed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

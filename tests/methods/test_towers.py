@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clipbench.bench.build import method_without_weights
-from clipbench.errors import BackboneError, ClipbenchWarning
+from clipbench.errors import ClipbenchWarning, LacksAbility
 from clipbench.methods import method_class
 from clipbench.methods.base import Method
 from clipbench.recipes.recipe import known_recipes, load_recipe
@@ -61,10 +61,11 @@ def test_a_recipe_is_refused_where_a_tower_lacks_what_it_needs(
     shape: str, tower: str, recipe: str, folders: dict[str, str]
 ) -> None:
     with pytest.raises(
-        BackboneError, match=rf"in the {tower} tower, which that of backbone .* does not have: it"
+        LacksAbility, match=rf"in the {tower} tower, which that of backbone .* does not have: it"
     ) as said:
         built(recipe, folders[shape])
     assert "\n" not in str(said.value)
+    assert said.value.exit_status == 2
 
 
 @pytest.mark.parametrize("recipe", sorted(set(ON_ITS_OWN) - set(needing("image"))))

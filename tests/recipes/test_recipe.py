@@ -143,6 +143,17 @@ def test_what_was_chosen_on_val_images_says_so(name: str) -> None:
             assert entry.get("selected_on"), f"{entry['source']}: it needs selected_on, the images it was chosen on"
 
 
+@pytest.mark.parametrize("name", known_recipes())
+def test_a_published_value_for_single_datasets_says_that_it_was_chosen(name: str) -> None:
+    """Of the large datasets the size explains it; templates are what a dataset is prompted with."""
+    large = {"imagenet", "food101", "sun397"}
+    for entry in load_recipe(name).overrides:
+        datasets = entry.get("dataset", [])
+        datasets = {datasets} if isinstance(datasets, str) else set(datasets)
+        if entry.get("suite") == "clip11" and datasets - large and set(entry["set"]) - {"model.template_set"}:
+            assert entry.get("selected_on"), f"{name}, {sorted(datasets)}: {entry['set']}"
+
+
 def stated(*overrides: dict[str, Any], **about: Any) -> str:
     return Recipe("mine", {}, overrides, about).validation_free
 
