@@ -6,6 +6,6 @@
 
 A script imports official code from its checkout (`checkout.py`), builds its model (`side.py`) and ours on one tiny CLIP
 with the same weights (`tiny.py`), gives both the same batches and the same noise, and prints by how much they differ
-(`compare.py`); what several repositories have in common stands in `learner.py` and `prompted.py`. Run by hand; no test
-needs it.
+(`compare.py`); beyond the bounds (`bounds.py`) it fails and writes no row (`page.py`). What several repositories have
+in common stands in `learner.py` and `prompted.py`. Run by hand; no test needs official code.
 """

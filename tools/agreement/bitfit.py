@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tools.agreement.checkout import official
-from tools.agreement.compare import Bounds, run
+from tools.agreement.compare import Measured, run
 from tools.agreement.layer_norm import one_run
 from tools.agreement.tiny import official_model, write_tiny
 
@@ -16,7 +16,7 @@ TRAIN = (
 )
 
 
-def bounds(checkout: Path, scratch: Path) -> Bounds:
+def measure(checkout: Path, scratch: Path) -> Measured:
     """Both sides on the tiny CLIP."""
     backbone = write_tiny(scratch / "tiny")
     with official(checkout, "fs.utils.model_utils", "clip.model", "clip.clip") as (utils, model, clip):
@@ -30,4 +30,4 @@ if __name__ == "__main__":
         "compared without the biases of q, k and v, which the official code misses and the recipe trains; float32 "
         "instead of mixed precision"
     )
-    run("bitfit", "FarinaMatteo/rethinking_fewshot_vlms", differences, bounds)
+    run("bitfit", "FarinaMatteo/rethinking_fewshot_vlms", differences, measure)

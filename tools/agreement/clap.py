@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 from clipbench.tuning.feature_bank import FeatureBank
 from tools.agreement.checkout import config, official
-from tools.agreement.compare import Bounds, compare, our_method, run
+from tools.agreement.compare import Measured, compare, our_method, run
 from tools.agreement.side import Official, Step
 from tools.agreement.tiny import BASE, SIZE, official_model, write_tiny
 
 PASSES, SHOTS = 2, 3
 
 
-def bounds(checkout: Path, scratch: Path) -> Bounds:
+def measure(checkout: Path, scratch: Path) -> Measured:
     """Both sides on the tiny CLIP."""
     method: Any = our_method("clap", write_tiny(scratch / "tiny"))
     generator = torch.Generator().manual_seed(3)
@@ -71,5 +71,5 @@ if __name__ == "__main__":
         "jusiro/CLAP",
         "float32 instead of half; rows of an epoch are drawn by seed and epoch; trained is the difference from the "
         "text features; zero-shot for novel classes",
-        bounds,
+        measure,
     )

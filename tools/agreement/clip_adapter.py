@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from tools.agreement.checkout import config, official, stand_in
-from tools.agreement.compare import Bounds, compare, our_method, run
+from tools.agreement.compare import Measured, compare, our_method, run
 from tools.agreement.side import of_model, sgd
 from tools.agreement.tiny import write_tiny
 
@@ -24,7 +24,7 @@ def trained(model: Any) -> dict[str, nn.Parameter]:
     return {name.replace("fc.", "adapter."): tensor for name, tensor in model.adapter.named_parameters()}
 
 
-def bounds(checkout: Path, scratch: Path) -> Bounds:
+def measure(checkout: Path, scratch: Path) -> Measured:
     """Both sides on a tiny CLIP with 1024 features."""
     backbone = write_tiny(scratch / "tiny", embed=1024)
     tower: Any = open_clip.create_model(backbone).eval().requires_grad_(False)
@@ -39,4 +39,4 @@ def bounds(checkout: Path, scratch: Path) -> Bounds:
 
 
 if __name__ == "__main__":
-    run("clip_adapter", "gaopengcuhk/CLIP-Adapter", "the width follows the backbone instead of 1024", bounds)
+    run("clip_adapter", "gaopengcuhk/CLIP-Adapter", "the width follows the backbone instead of 1024", measure)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tools.agreement.checkout import official
-from tools.agreement.compare import Bounds, compare, our_method, run
+from tools.agreement.compare import Measured, compare, our_method, run
 from tools.agreement.learner import coop_config
 from tools.agreement.side import Step, of_model, sgd
 from tools.agreement.tiny import official_model, our_name, write_tiny
@@ -43,9 +43,9 @@ def trained(model: Any) -> dict[str, Any]:
     return found
 
 
-def bounds(checkout: Path, scratch: Path) -> Bounds:
+def measure(checkout: Path, scratch: Path) -> Measured:
     """Both sides on the tiny CLIP, in every run."""
-    backbone, found = write_tiny(scratch / "tiny"), Bounds()
+    backbone, found = write_tiny(scratch / "tiny"), Measured()
     with official(checkout, "trainers.ClipFit", "clip.model") as (clipfit, model):
         clipfit.load_clip_to_cpu = lambda cfg: official_model(scratch / "tiny", model.build_model)
         clipfit.build_optimizer = clipfit.build_lr_scheduler = lambda *arguments: None
@@ -55,7 +55,7 @@ def bounds(checkout: Path, scratch: Path) -> Bounds:
     return found
 
 
-def one_run(clipfit: Any, backbone: str, dataset: str, weight: float) -> Bounds:
+def one_run(clipfit: Any, backbone: str, dataset: str, weight: float) -> Measured:
     """One setting."""
 
     def step(model: Any, images: Tensor, labels: Tensor) -> Step:
@@ -71,4 +71,4 @@ if __name__ == "__main__":
         "float32 instead of half, also for the teacher; one pass of the text tower a step instead of two; the "
         "distillation stands in every precision"
     )
-    run("clipfit", "minglllli/CLIPFit", differences, bounds, "CLIPFit")
+    run("clipfit", "minglllli/CLIPFit", differences, measure, "CLIPFit")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from tools.agreement.checkout import official
-from tools.agreement.compare import Bounds, compare, our_method, run
+from tools.agreement.compare import Measured, compare, our_method, run
 from tools.agreement.learner import context_and_network, coop_config
 from tools.agreement.side import of_model, sgd
 from tools.agreement.tiny import official_model, write_tiny
 
 
-def bounds(checkout: Path, scratch: Path) -> Bounds:
+def measure(checkout: Path, scratch: Path) -> Measured:
     """Both sides on the tiny CLIP."""
     backbone = write_tiny(scratch / "tiny")
     with official(checkout, "trainers.cocoop", "clip.model") as (cocoop, model):
@@ -21,4 +21,4 @@ def bounds(checkout: Path, scratch: Path) -> Bounds:
 
 
 if __name__ == "__main__":
-    run("cocoop", "KaiyangZhou/CoOp", "float32 instead of half", bounds)
+    run("cocoop", "KaiyangZhou/CoOp", "float32 instead of half", measure)

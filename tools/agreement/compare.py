@@ -7,10 +7,11 @@ term of the loss is relative to the loss, as a distillation may begin at 0 but f
 from __future__ import annotations
 
 import argparse
-import re
+import math
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -20,45 +21,39 @@ from clipbench.data.task import Task, TestSplit
 from clipbench.methods import method_class
 from clipbench.methods.base import Method
 from clipbench.recipes.recipe import load_recipe
+from tools.agreement.bounds import Wider, check, in_words
+from tools.agreement.checkout import commit_of
+from tools.agreement.page import HEAD, cells, write_row
 from tools.agreement.side import Official, Step
 from tools.agreement.tiny import BASE, NOVEL, batches, test_images
 
-PAGE = Path(__file__).parents[2] / "docs" / "agreement.md"
-HEAD = (
-    "| recipe | logits | loss terms | gradients | after five steps | base after | novel after | official code "
-    "| deliberate differences |"
-)
 
-
-KINDS = ("logits", "terms", "gradients", "tensors", "base", "novel")
-
-
-class Bounds:
+class Measured:
     """The largest relative difference of each kind.
 
     Attributes:
+        largest: by kind, as in the columns of the table; infinite where a side is not finite.
         notes: what the row says beside the deliberate differences.
     """
 
     def __init__(self) -> None:
-        self._largest: dict[str, float] = {}
+        self.largest: dict[str, float] = {}
         self.notes: list[str] = []
 
     def see(self, kind: str, ours: Tensor, theirs: Tensor, largest: float | None = None) -> None:
         """Take in one pair of tensors; their difference is relative to `largest`, by default their largest entry."""
         largest = largest or float(theirs.detach().abs().max()) or 1.0
         found = float((ours.detach().double() - theirs.detach().double()).abs().max()) / largest
-        self._largest[kind] = max(self._largest.get(kind, 0.0), found)
+        self._take(kind, found if math.isfinite(found) else math.inf)
 
-    def join(self, other: Bounds) -> None:
+    def join(self, other: Measured) -> None:
         """Take in what another run found."""
-        for kind, found in other._largest.items():
-            self._largest[kind] = max(self._largest.get(kind, 0.0), found)
+        for kind, found in other.largest.items():
+            self._take(kind, found)
         self.notes += other.notes
 
-    def cells(self) -> list[str]:
-        """In the order of the table; "-" for what there is not."""
-        return [f"{self._largest[kind]:.1e}" if kind in self._largest else "-" for kind in KINDS]
+    def _take(self, kind: str, found: float) -> None:
+        self.largest[kind] = max(self.largest.get(kind, 0.0), found)
 
 
 class Tally:
@@ -113,7 +108,7 @@ def compare(
     after_step: Callable[[Method], None] = lambda method: None,
     finish: Callable[[Method], None] = lambda method: None,
     by_chance: bool = False,
-) -> Bounds:
+) -> Measured:
     """Train both sides for five steps on the same batches.
 
     Args:
@@ -127,7 +122,7 @@ def compare(
         by_chance: whether `after_backward` drops by chance: gradients are then compared before it.
     """
     torch.set_num_threads(1)
-    found, trained = Bounds(), method.trainable
+    found, trained = Measured(), method.trainable
     values = official.values()
     if missing := set(trained) ^ set(values):
         raise SystemExit(f"trained on one side alone: {sorted(missing)}")
@@ -169,7 +164,7 @@ def compare(
     return found
 
 
-def _see_gradients(found: Bounds, trained: Mapping[str, nn.Parameter], official: Official) -> None:
+def _see_gradients(found: Measured, trained: Mapping[str, nn.Parameter], official: Official) -> None:
     for name, theirs in official.gradients().items():
         ours = trained[name].grad
         if ours is None:
@@ -178,41 +173,36 @@ def _see_gradients(found: Bounds, trained: Mapping[str, nn.Parameter], official:
 
 
 def run(
-    recipe: str, repository: str, differences: str, bounds_of: Callable[[Path, Path], Bounds], folder: str = "."
+    recipe: str,
+    repository: str,
+    differences: str,
+    measure: Callable[[Path, Path], Measured],
+    folder: str = ".",
+    wider: Mapping[str, Wider] = MappingProxyType({}),
 ) -> None:
-    """The command line of a script: prints the bounds, and with `--write` puts the row into docs/agreement.md.
+    """The command line of a script: prints the row, and with `--write` puts it into docs/agreement.md.
 
     Args:
         recipe: whose row it is.
         repository: `owner/name` of the official code.
         differences: the deliberate differences, in words.
-        bounds_of: from the folder of the official code and an empty folder to the bounds.
+        measure: from the folder of the official code and an empty folder to the largest differences.
         folder: inside the checkout, where its code lies.
-    """
-    from tools.agreement.checkout import commit_of
+        wider: bounds of this recipe alone, by kind.
 
+    Raises:
+        SystemExit: a difference is beyond its bound.
+    """
     parser = argparse.ArgumentParser(description=f"Agreement of '{recipe}' with {repository}.")
     parser.add_argument("--official", type=Path, required=True, help="a checkout of the official code")
     parser.add_argument("--write", action="store_true", help="put the row into docs/agreement.md")
     options = parser.parse_args()
     torch.manual_seed(0)  # of what a model draws without being asked
     with tempfile.TemporaryDirectory() as scratch:
-        bounds = bounds_of(options.official / folder, Path(scratch))
-    said = "; ".join([differences, *bounds.notes])
-    row = f"| `{recipe}` | {' | '.join(bounds.cells())} | {repository}@{commit_of(options.official)} | {said} |"
+        found = measure(options.official / folder, Path(scratch))
+    said = "; ".join([differences, *found.notes, *in_words(wider)])
+    row = f"| `{recipe}` | {cells(found.largest)} | {repository}@{commit_of(options.official)} | {said} |"
     print(HEAD, row, sep="\n")
+    check(recipe, found.largest, wider)
     if options.write:
         write_row(recipe, row)
-
-
-def write_row(recipe: str, row: str) -> None:
-    """Replace the row of a recipe in the page, or add it below the others."""
-    lines = PAGE.read_text().splitlines()
-    start = next((number for number, line in enumerate(lines) if line == HEAD), None)
-    if start is None:
-        raise SystemExit(f"{PAGE.name} has no table that begins with: {HEAD}")
-    end = next(n for n in range(start, len(lines) + 1) if n == len(lines) or not lines[n].startswith("|"))
-    rows = {re.match(r"\| `(\w+)`", line)[1]: line for line in lines[start + 2 : end]}  # type: ignore[index]
-    rows[recipe] = row
-    lines[start + 2 : end] = [rows[name] for name in sorted(rows)]
-    PAGE.write_text("\n".join(lines) + "\n")

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from tools.agreement.checkout import official
-from tools.agreement.compare import Bounds, compare, our_method, run
+from tools.agreement.compare import Measured, compare, our_method, run
 from tools.agreement.learner import context, coop_config
 from tools.agreement.side import of_model, sgd
 from tools.agreement.tiny import official_model, write_tiny
@@ -21,9 +21,9 @@ from tools.agreement.tiny import official_model, write_tiny
 WORDS = "a photo of a"
 
 
-def bounds(checkout: Path, scratch: Path) -> Bounds:
+def measure(checkout: Path, scratch: Path) -> Measured:
     """Both sides on the tiny CLIP, in every run."""
-    backbone, found = write_tiny(scratch / "tiny"), Bounds()
+    backbone, found = write_tiny(scratch / "tiny"), Measured()
     with official(checkout, "trainers.coop", "clip.model") as (coop, model):
         tower = official_model(scratch / "tiny", model.build_model).requires_grad_(False)
         for position in ("end", "middle", "front"):
@@ -32,7 +32,7 @@ def bounds(checkout: Path, scratch: Path) -> Bounds:
     return found
 
 
-def one_run(coop: Any, tower: nn.Module, backbone: str, words: str, position: str, class_specific: bool) -> Bounds:
+def one_run(coop: Any, tower: nn.Module, backbone: str, words: str, position: str, class_specific: bool) -> Measured:
     """One setting."""
     settings = coop_config(N_CTX=16, CTX_INIT=words, CSC=class_specific, CLASS_TOKEN_POSITION=position)
     torch.manual_seed(3)
@@ -48,4 +48,4 @@ if __name__ == "__main__":
         "float32 instead of half; with vectors of each class's own zero-shot CLIP answers for novel classes, where the "
         "official code has no answer"
     )
-    run("coop", "KaiyangZhou/CoOp", differences, bounds)
+    run("coop", "KaiyangZhou/CoOp", differences, measure)

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from tools.agreement.checkout import official
-from tools.agreement.compare import Bounds, Tally, run
+from tools.agreement.compare import Measured, Tally, run
 from tools.agreement.fisher_adaptune_faithful import RUNS, method_of, ours_trains, see, theirs_trains
 from tools.agreement.tiny import write_tiny
 
@@ -20,10 +20,10 @@ NEVER = 100  # steps to a decision, more than there are
 TRAIN = ["both towers, blocks all, everything", "both towers, LayerNorm"]
 
 
-def bounds(checkout: Path, scratch: Path) -> Bounds:
+def measure(checkout: Path, scratch: Path) -> Measured:
     """Both sides on the tiny CLIP."""
     torch.set_num_threads(1)
-    backbone, found, tally = write_tiny(scratch / "tiny"), Bounds(), Tally()
+    backbone, found, tally = write_tiny(scratch / "tiny"), Measured(), Tally()
     ours, theirs = (method_of("fisher_adaptune", backbone, {"interval": NEVER}, train=TRAIN) for _ in range(2))
     with official(checkout, "scripts.trainer") as (module,):
         theirs_seen = theirs_trains(module.FisherAdapTuneTrainer, theirs, RUNS[0], NEVER, scratch)
@@ -39,4 +39,4 @@ if __name__ == "__main__":
         "frozen, and when, is ours and has no official code (`fisher_adaptune_faithful` follows its rule); its use on "
         "CLIP is ours, as are rate and epochs"
     )
-    run("fisher_adaptune", "AtlasAnalyticsLab/FisherAdapTune", differences, bounds)
+    run("fisher_adaptune", "AtlasAnalyticsLab/FisherAdapTune", differences, measure)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from clipbench.methods.base import Method
 from clipbench.methods.fisher_freezing import FisherFreezing
 from tools.agreement.checkout import official
-from tools.agreement.compare import Bounds, Tally, our_method, our_step, run
+from tools.agreement.compare import Measured, Tally, our_method, our_step, run
 from tools.agreement.tiny import BASE, NOVEL, batches, test_images, write_tiny
 
 LR, DECAY, DECIDE = 1e-4, 5e-5, 2
@@ -133,10 +133,10 @@ def ours_trains(method: Method) -> Seen:
     return seen
 
 
-def bounds(checkout: Path, scratch: Path) -> Bounds:
+def measure(checkout: Path, scratch: Path) -> Measured:
     """Both sides on the tiny CLIP, in every run."""
     torch.set_num_threads(1)
-    backbone, found = write_tiny(scratch / "tiny"), Bounds()
+    backbone, found = write_tiny(scratch / "tiny"), Measured()
     tally = Tally()
     with official(checkout, "scripts.trainer") as (module,):
         for settings in RUNS:
@@ -148,7 +148,7 @@ def bounds(checkout: Path, scratch: Path) -> Bounds:
     return found
 
 
-def see(found: Bounds, ours: Seen, theirs: Seen, tally: Tally) -> None:
+def see(found: Measured, ours: Seen, theirs: Seen, tally: Tally) -> None:
     """Take in one run."""
     for name, active in theirs.active.items():
         tally.see("frozen", ~active)
@@ -173,4 +173,4 @@ if __name__ == "__main__":
         "its use on CLIP is ours, as are rate and epochs; slices of the text tower see the positions that are "
         "computed, not 77"
     )
-    run("fisher_adaptune_faithful", "AtlasAnalyticsLab/FisherAdapTune", differences, bounds)
+    run("fisher_adaptune_faithful", "AtlasAnalyticsLab/FisherAdapTune", differences, measure)

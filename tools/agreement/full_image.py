@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from clipbench.methods.base import Method
 from tools.agreement.checkout import official, stand_in
-from tools.agreement.compare import Bounds, compare, our_method, run
+from tools.agreement.compare import Measured, compare, our_method, run
 from tools.agreement.side import Official, of_model
 from tools.agreement.tiny import official_model, our_name, write_tiny
 
@@ -47,7 +47,7 @@ def trained(classifier: Any) -> dict[str, nn.Parameter]:
 
 
 @contextmanager
-def tuned(checkout: Path, scratch: Path) -> Iterator[tuple[Method, Official, dict[str, Tensor], Bounds]]:
+def tuned(checkout: Path, scratch: Path) -> Iterator[tuple[Method, Official, dict[str, Tensor], Measured]]:
     """Both sides after five steps, the official tensors before, and how far the sides are apart."""
     backbone = write_tiny(scratch / "tiny")
     datasets = stand_in("src.datasets", One=lambda *_, classnames, **__: SimpleNamespace(classnames=classnames))
@@ -83,7 +83,7 @@ def clip(tensors: Any) -> None:
     nn.utils.clip_grad_norm_(list(tensors), 1.0)
 
 
-def bounds(checkout: Path, scratch: Path) -> Bounds:
+def measure(checkout: Path, scratch: Path) -> Measured:
     """Both sides on the tiny CLIP."""
     with tuned(checkout, scratch) as (_, _, _, found):
         return found
@@ -94,4 +94,4 @@ if __name__ == "__main__":
         "class features come from the text tower instead of a linear head that is trained as well; compared without "
         "the bias of k, whose gradient is rounding in both; epochs and warm-up are ours"
     )
-    run("full_image", "mlfoundations/wise-ft", differences, bounds)
+    run("full_image", "mlfoundations/wise-ft", differences, measure)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tools.agreement.compare import Bounds, compare, our_method, run
+from tools.agreement.compare import Measured, compare, our_method, run
 from tools.agreement.prompted import BLOCKS, SGD, both_depths, of_both_towers, prompted, prompts, tiny
 from tools.agreement.side import of_model
 
 
-def bounds(checkout: Path, scratch: Path) -> Bounds:
+def measure(checkout: Path, scratch: Path) -> Measured:
     """Both sides on the tiny CLIP, prompts before every block as in the recipe."""
     backbone, (settings, design) = tiny(scratch), both_depths(2, BLOCKS)
     with prompted(checkout, scratch, "independentVL") as (ivlp, build):
@@ -21,4 +21,4 @@ def bounds(checkout: Path, scratch: Path) -> Bounds:
 
 
 if __name__ == "__main__":
-    run("ivlp", "muzairkhattak/multimodal-prompt-learning", "float32 instead of half and float32 mixed", bounds)
+    run("ivlp", "muzairkhattak/multimodal-prompt-learning", "float32 instead of half and float32 mixed", measure)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tools.agreement.checkout import official
-from tools.agreement.compare import Bounds, compare, our_method, run
+from tools.agreement.compare import Measured, compare, our_method, run
 from tools.agreement.learner import context, coop_config
 from tools.agreement.side import Step, of_model, sgd
 from tools.agreement.tiny import official_model, write_tiny
@@ -23,7 +23,7 @@ def step(model: Any, images: Tensor, labels: Tensor) -> Step:
     return logits, {"cross_entropy": F.cross_entropy(logits, labels), "distillation": WEIGHT * score}
 
 
-def bounds(checkout: Path, scratch: Path) -> Bounds:
+def measure(checkout: Path, scratch: Path) -> Measured:
     """Both sides on the tiny CLIP."""
     backbone = write_tiny(scratch / "tiny")
     with official(checkout, "trainers.kgcoop", "clip.model") as (kgcoop, model):
@@ -35,4 +35,4 @@ def bounds(checkout: Path, scratch: Path) -> Bounds:
 
 if __name__ == "__main__":
     differences = "float32 instead of half, also for the teacher; what is made and never trained is not made"
-    run("kgcoop", "htyao89/KgCoOp", differences, bounds, "KgCoOp")
+    run("kgcoop", "htyao89/KgCoOp", differences, measure, "KgCoOp")

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tools.agreement.checkout import official
-from tools.agreement.compare import Bounds, compare, our_method, run
+from tools.agreement.compare import Measured, compare, our_method, run
 from tools.agreement.side import Official, Step
 from tools.agreement.tiny import BASE, official_model, our_name, write_tiny
 
@@ -32,7 +32,7 @@ def logits_of(model: Any, tokenize: Callable[..., Tensor], images: Tensor, names
     return logits
 
 
-def one_run(model: Any, tokenize: Callable[..., Tensor], recipe: str, backbone: str, train: Sequence[str]) -> Bounds:
+def one_run(model: Any, tokenize: Callable[..., Tensor], recipe: str, backbone: str, train: Sequence[str]) -> Measured:
     """One selection; what the official model trains is what has a gradient."""
     trained = {our_name(name): p for name, p in model.named_parameters() if p.requires_grad}
     trained = {name.replace("attn.proj.", "attn.out_proj."): p for name, p in trained.items()}
@@ -49,9 +49,9 @@ def one_run(model: Any, tokenize: Callable[..., Tensor], recipe: str, backbone: 
     )
 
 
-def bounds(checkout: Path, scratch: Path) -> Bounds:
+def measure(checkout: Path, scratch: Path) -> Measured:
     """Both sides on the tiny CLIP, in both runs."""
-    backbone, found = write_tiny(scratch / "tiny"), Bounds()
+    backbone, found = write_tiny(scratch / "tiny"), Measured()
     with official(checkout, "fs.utils.model_utils", "clip.model", "clip.clip") as (utils, model, clip):
         for train, everywhere in RUNS.items():
             theirs = official_model(scratch / "tiny", model.build_model)
@@ -64,4 +64,4 @@ def bounds(checkout: Path, scratch: Path) -> Bounds:
 
 if __name__ == "__main__":
     differences = "all LayerNorms, of which the official code freezes three again; float32 instead of mixed precision"
-    run("layer_norm", "FarinaMatteo/rethinking_fewshot_vlms", differences, bounds)
+    run("layer_norm", "FarinaMatteo/rethinking_fewshot_vlms", differences, measure)

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from clipbench.methods.linear_probe import Probe, choose_log10_c, fit_probe
 from clipbench.tuning.folds import Array
-from tools.agreement.compare import Bounds, our_method, run
+from tools.agreement.compare import Measured, our_method, run
 from tools.agreement.tiny import BASE, SIZE, write_tiny
 
 PARTS = {"train": 16, "val": 8, "test": 20}  # images a class
@@ -84,9 +84,9 @@ def official_fits(script: Path, scratch: Path) -> Iterator[list[Noted]]:
         yield list(fits)
 
 
-def bounds(checkout: Path, scratch: Path) -> Bounds:
+def measure(checkout: Path, scratch: Path) -> Measured:
     """Both sides on the tiny CLIP, for every draw."""
-    found, method = Bounds(), our_method("linear_probe", write_tiny(scratch / "tiny")).eval()
+    found, method = Measured(), our_method("linear_probe", write_tiny(scratch / "tiny")).eval()
     folder = scratch / "features" / "tiny"
     folder.mkdir(parents=True)
     write_features(method, folder)
@@ -118,7 +118,7 @@ def correct(fit: Noted, log10_c: float) -> int:
     return int((fit_probe(*fit.seen, len(BASE), log10_c).predict(val) == labels).sum())
 
 
-def see(found: Bounds, kind: str, probe: Probe, fit: Noted, features: Array) -> None:
+def see(found: Measured, kind: str, probe: Probe, fit: Noted, features: Array) -> None:
     """Take in the logits of a probe on both sides."""
     ours = features @ probe.weight.T + probe.bias
     found.see(kind, torch.from_numpy(ours), torch.from_numpy(fit.decision_function(features)))
@@ -129,4 +129,4 @@ if __name__ == "__main__":
         "logits are those of every C that was tried, tensors those of the chosen C; features in float64; where there "
         "is no val draw, cross-validation inside the train draw; zero-shot for novel classes"
     )
-    run("linear_probe", "KaiyangZhou/CoOp", differences, bounds)
+    run("linear_probe", "KaiyangZhou/CoOp", differences, measure)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from clipbench.methods.lp_plus_plus import Images, Probe
 from tools.agreement.checkout import official
-from tools.agreement.compare import Bounds, our_method, run
+from tools.agreement.compare import Measured, our_method, run
 from tools.agreement.tiny import BASE, NOVEL, SIZE, official_model, test_images, write_tiny
 
 STEPS, SHOTS = 25, 3
@@ -56,10 +56,10 @@ class Noted:
         return self.alpha
 
 
-def bounds(checkout: Path, scratch: Path) -> Bounds:
+def measure(checkout: Path, scratch: Path) -> Measured:
     """Both sides on the tiny CLIP."""
     method: Any = our_method("lp_plus_plus", write_tiny(scratch / "tiny"), steps=STEPS)
-    generator, noted, found = torch.Generator().manual_seed(3), Noted(), Bounds()
+    generator, noted, found = torch.Generator().manual_seed(3), Noted(), Measured()
     labels = torch.arange(len(BASE)).repeat_interleave(SHOTS)
     train, val = (torch.randn((len(labels), 3, SIZE, SIZE), generator=generator) for _ in range(2))
     wanted = torch.arange(16) % len(BASE)
@@ -115,5 +115,5 @@ if __name__ == "__main__":
         "FereshteShakeri/FewShot-CLIP-Strong-Baseline",
         "25 steps instead of five, all on the same images; the val draw is that of the benchmark, and where there is "
         "none the step is chosen inside the train draw; float32 instead of half; zero-shot for novel classes",
-        bounds,
+        measure,
     )

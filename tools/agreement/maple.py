@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from tools.agreement.compare import Bounds, compare, our_method, run
+from tools.agreement.compare import Measured, compare, our_method, run
 from tools.agreement.prompted import DEPTH, SGD, prompted, prompts, tiny
 from tools.agreement.side import of_model
 
@@ -23,7 +23,7 @@ def trained(model: Any) -> dict[str, nn.Parameter]:
     return found | {f"maps.{n}.{name}": p for n, linear in enumerate(maps) for name, p in linear.named_parameters()}
 
 
-def bounds(checkout: Path, scratch: Path) -> Bounds:
+def measure(checkout: Path, scratch: Path) -> Measured:
     """Both sides on a tiny CLIP of the widths that the official code takes for granted."""
     backbone = tiny(scratch, image_width=768, text_width=512)
     settings = prompts("MAPLE", N_CTX=LENGTH, PROMPT_DEPTH=DEPTH)
@@ -35,4 +35,4 @@ def bounds(checkout: Path, scratch: Path) -> Bounds:
 
 
 if __name__ == "__main__":
-    run("maple", "muzairkhattak/multimodal-prompt-learning", "float32 instead of half and float32 mixed", bounds)
+    run("maple", "muzairkhattak/multimodal-prompt-learning", "float32 instead of half and float32 mixed", measure)

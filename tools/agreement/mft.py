@@ -19,7 +19,7 @@ from torch import nn
 
 from clipbench.methods.mft import targets
 from clipbench.randomness import torch_generator
-from tools.agreement.compare import Bounds, Tally, compare, our_method, our_step, run
+from tools.agreement.compare import Measured, Tally, compare, our_method, our_step, run
 from tools.agreement.side import Official
 from tools.agreement.tiny import write_tiny
 
@@ -38,9 +38,9 @@ def masked_linear(checkout: Path) -> Any:
     return space[CLASSES[1]]
 
 
-def bounds(checkout: Path, scratch: Path) -> Bounds:
+def measure(checkout: Path, scratch: Path) -> Measured:
     """Both sides on the tiny CLIP, in every run."""
-    backbone, found, tally = write_tiny(scratch / "tiny"), Bounds(), Tally()
+    backbone, found, tally = write_tiny(scratch / "tiny"), Measured(), Tally()
     kind = masked_linear(checkout)
     for keep, lr, train in RUNS:
         found.join(one_run(kind, backbone, keep, lr, train, tally))
@@ -51,7 +51,7 @@ def bounds(checkout: Path, scratch: Path) -> Bounds:
     return found
 
 
-def one_run(kind: Any, backbone: str, keep: float, lr: float, train: str, tally: Tally) -> Bounds:
+def one_run(kind: Any, backbone: str, keep: float, lr: float, train: str, tally: Tally) -> Measured:
     """One setting; counts gates that turned and gates that differ."""
     frame, modules = our_method("zero_shot", backbone), dict[str, Any]()
     linears, _ = targets(frame.backbone, [train])
@@ -85,4 +85,4 @@ if __name__ == "__main__":
         "the papers tune language models, CLIP is ours; exactly floor((1 - keep) n) entries are dropped, where the "
         "official code drops one too few for some n; ties are resolved by index"
     )
-    run("mft", "Ming-K9/MFT", differences, bounds)
+    run("mft", "Ming-K9/MFT", differences, measure)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from clipbench.methods.base import Method
 from tools.agreement.checkout import official, standing_still
-from tools.agreement.compare import Bounds, Tally, compare, our_method, run
+from tools.agreement.compare import Measured, Tally, compare, our_method, run
 from tools.agreement.learner import context, coop_config
 from tools.agreement.side import of_model, sgd
 from tools.agreement.tiny import BASE, official_model, write_tiny
@@ -34,9 +34,9 @@ def official_update(checkout: Path) -> Any:
     return space[UPDATE]
 
 
-def bounds(checkout: Path, scratch: Path) -> Bounds:
+def measure(checkout: Path, scratch: Path) -> Measured:
     """Both sides on the tiny CLIP, in every run."""
-    backbone, found, tally = write_tiny(scratch / "tiny"), Bounds(), Tally()
+    backbone, found, tally = write_tiny(scratch / "tiny"), Measured(), Tally()
     with official(checkout / "ProGrad.public", "trainers.prograd", "clip.model") as (prograd, model):
         prograd.load_clip_to_cpu = lambda cfg: official_model(scratch / "tiny", model.build_model)
         update = official_update(checkout)
@@ -47,7 +47,7 @@ def bounds(checkout: Path, scratch: Path) -> Bounds:
     return found
 
 
-def one_run(prograd: Any, update: Any, method: Method, dataset: str, strength: float, tally: Tally) -> Bounds:
+def one_run(prograd: Any, update: Any, method: Method, dataset: str, strength: float, tally: Tally) -> Measured:
     """One setting."""
     settings = coop_config(dataset, N_CTX=16, CTX_INIT=True)
     tower = prograd.load_clip_to_cpu(settings).requires_grad_(False)
@@ -74,4 +74,4 @@ if __name__ == "__main__":
         "float32 instead of half; the released base-to-novel setting is ResNet-50 with 4 shots, the published row for "
         "ViT-B/16 a re-run of KgCoOp's authors"
     )
-    run("prograd", "BeierZhu/Prompt-align", differences, bounds)
+    run("prograd", "BeierZhu/Prompt-align", differences, measure)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipbench.methods.promptsrc import PromptSRC
-from tools.agreement.compare import Bounds, compare, our_method, run
+from tools.agreement.compare import Measured, compare, our_method, run
 from tools.agreement.prompted import DEPTH, SGD, both_depths, of_both_towers, prompted, prompts, tiny
 from tools.agreement.side import Step, copy_into, of_model, training
 from tools.agreement.tiny import STEPS
@@ -34,7 +34,7 @@ def step(model: Any, images: Tensor, labels: Tensor) -> Step:
     }
 
 
-def bounds(checkout: Path, scratch: Path) -> Bounds:
+def measure(checkout: Path, scratch: Path) -> Measured:
     """Both sides on the tiny CLIP."""
     backbone, (numbers, design) = tiny(scratch), both_depths(4, DEPTH)
     settings = prompts("PROMPTSRC", **numbers)
@@ -67,4 +67,4 @@ def bounds(checkout: Path, scratch: Path) -> Bounds:
 
 if __name__ == "__main__":
     differences = "float32 instead of half and float32 mixed; the average (a step is an epoch here) is of prompts alone"
-    run("promptsrc", "muzairkhattak/PromptSRC", differences, bounds)
+    run("promptsrc", "muzairkhattak/PromptSRC", differences, measure)

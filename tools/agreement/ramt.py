@@ -20,8 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipbench.randomness import torch_generator
+from tools.agreement.bounds import Wider
 from tools.agreement.checkout import config, official, standing_still
-from tools.agreement.compare import Bounds, Tally, compare, our_method, our_step, run
+from tools.agreement.compare import Measured, Tally, compare, our_method, our_step, run
 from tools.agreement.side import Step, copy_into, of_model
 from tools.agreement.tiny import official_model, our_name, write_tiny
 
@@ -31,6 +32,9 @@ RUNS: tuple[Run, ...] = (
     (1.0, 8e-5, True),
 )  # fmt: skip
 PENALTY, THRESHOLD, FLIPS = 1e-4, 5e-3, 1e-3  # masks flip in five steps of this rate and more
+WIDER = {
+    "tensors": Wider(2e-2, "where the gradient is rounding, a step of Adam at 8e-5 is 8e-03 of the largest score, 1e-2")
+}
 
 
 def as_ours(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -55,9 +59,9 @@ def drawing(draws: Sequence[Tensor]) -> Iterator[None]:
         yield
 
 
-def bounds(checkout: Path, scratch: Path, recipe: str = "ramt", runs: Sequence[Run] = RUNS) -> Bounds:
+def measure(checkout: Path, scratch: Path, recipe: str = "ramt", runs: Sequence[Run] = RUNS) -> Measured:
     """Both sides on the tiny CLIP, in every run."""
-    backbone, found, tally = write_tiny(scratch / "tiny"), Bounds(), Tally()
+    backbone, found, tally = write_tiny(scratch / "tiny"), Measured(), Tally()
     with official(checkout, "trainers.masktuning", "clip.model") as (masks, model):
 
         def tiny(*config: Any) -> nn.Module:
@@ -80,7 +84,7 @@ def scores_of(model: Any) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.shared.named_parameters() if "mask_real" in name}
 
 
-def one_run(masks: Any, tiny: Callable[[], nn.Module], method: Any, lr: float, tally: Tally) -> Bounds:
+def one_run(masks: Any, tiny: Callable[[], nn.Module], method: Any, lr: float, tally: Tally) -> Measured:
     """One setting, that of the method and a rate."""
     gdr_lambda: float = method.gdr_lambda
     mask = {"PREC": "fp32", "INIT": "1s", "SCALE": 1e-2, "THRESHOLD_FN": "binarizer", "THRESHOLD": THRESHOLD}
@@ -150,4 +154,4 @@ def one_run(masks: Any, tiny: Callable[[], nn.Module], method: Any, lr: float, t
 
 
 if __name__ == "__main__":
-    run("ramt", "wuw2019/R-AMT", "without the regularity the update goes on (`amt`)", bounds, "code")
+    run("ramt", "wuw2019/R-AMT", "without the regularity the update goes on (`amt`)", measure, "code", WIDER)

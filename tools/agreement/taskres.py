@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 from clipbench.methods.base import Method
 from tools.agreement.checkout import config, official
-from tools.agreement.compare import Bounds, compare, our_method, run
+from tools.agreement.compare import Measured, compare, our_method, run
 from tools.agreement.side import Official, cross_entropy, logits_of
 from tools.agreement.tiny import BASE, official_model, write_tiny
 
 
-def bounds(checkout: Path, scratch: Path) -> Bounds:
+def measure(checkout: Path, scratch: Path) -> Measured:
     """Both sides on the tiny CLIP, in both runs."""
-    backbone, found = write_tiny(scratch / "tiny"), Bounds()
+    backbone, found = write_tiny(scratch / "tiny"), Measured()
     residual = {"RESIDUAL_SCALE": 0.5, "ENHANCED_BASE": "none"}
     with official(checkout, "trainers.taskres", "clip.model") as (taskres, model):
         tower = official_model(scratch / "tiny", model.build_model).requires_grad_(False)
@@ -33,7 +33,7 @@ def bounds(checkout: Path, scratch: Path) -> Bounds:
     return found
 
 
-def one_run(method: Method, model_of: Any, tower: nn.Module) -> Bounds:
+def one_run(method: Method, model_of: Any, tower: nn.Module) -> Measured:
     """One dataset."""
     theirs, eight = model_of(list(BASE), tower), len(method.templates) > 1
 
@@ -56,5 +56,5 @@ if __name__ == "__main__":
         "geekyutao/TaskRes",
         "float32 instead of half; the regular base alone; its list of ImageNet sentences does not grow from model to "
         "model; zero-shot for novel classes",
-        bounds,
+        measure,
     )

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from tools.agreement.compare import Bounds, run
+from tools.agreement.compare import Measured, run
 from tools.agreement.tiny import BASE, NOVEL, batches, test_images
 from tools.agreement.tip_adapter_f import both
 
 
-def bounds(checkout: Path, scratch: Path) -> Bounds:
+def measure(checkout: Path, scratch: Path) -> Measured:
     """Both sides on the tiny CLIP."""
     with both(checkout, scratch, "tip_adapter") as (method, theirs, found), torch.no_grad():
         method.eval()
@@ -28,5 +28,5 @@ if __name__ == "__main__":
         "gaopengcuhk/Tip-Adapter",
         "nothing is trained: the keys stand under tensors; no search of alpha and beta on val images; float32 instead "
         "of half; CLIP's scale instead of the number 100; zero-shot for novel classes",
-        bounds,
+        measure,
     )

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from clipbench.tuning.feature_bank import FeatureBank, encoded
 from tools.agreement.checkout import official, stand_in
-from tools.agreement.compare import Bounds, compare, our_method, run
+from tools.agreement.compare import Measured, compare, our_method, run
 from tools.agreement.side import Official, Step
 from tools.agreement.tiny import BASE, SIZE, official_model, write_tiny
 
@@ -164,13 +164,13 @@ def write_with_scale_100(folder: Path) -> str:
 
 
 @contextmanager
-def both(checkout: Path, scratch: Path, recipe: str) -> Iterator[tuple[Any, Theirs, Bounds]]:
+def both(checkout: Path, scratch: Path, recipe: str) -> Iterator[tuple[Any, Theirs, Measured]]:
     """Ours and theirs, each with the cache that it made itself, and how far these are apart."""
     method: Any = our_method(recipe, write_with_scale_100(scratch / "tiny"), alpha=ALPHA, beta=BETA, cache_size=SHOTS)
     datasets = (stand_in("datasets", build_dataset=None), stand_in("datasets.utils", build_data_loader=None))
     with official(checkout, "main", "clip.model", instead=datasets) as (main, model):
         tower = official_model(scratch / "tiny", model.build_model).requires_grad_(False)
-        cache, found = Cached(), Bounds()
+        cache, found = Cached(), Measured()
         theirs = Theirs(main, tower, cache, scratch)
         features, labels = encoded(method.backbone, cache.ours())
         method.fill(FeatureBank(features.unflatten(0, (PASSES, -1)), labels[: len(cache.labels)]))
@@ -178,7 +178,7 @@ def both(checkout: Path, scratch: Path, recipe: str) -> Iterator[tuple[Any, Thei
         yield method, theirs, found
 
 
-def bounds(checkout: Path, scratch: Path) -> Bounds:
+def measure(checkout: Path, scratch: Path) -> Measured:
     """Both sides on the tiny CLIP."""
     with both(checkout, scratch, "tip_adapter_f") as (method, theirs, found):
         found.join(
@@ -198,5 +198,5 @@ if __name__ == "__main__":
         "the last epoch, not the best one on test images; no search of alpha and beta on val images; a short "
         "last batch is dropped; float32 instead of half; CLIP's scale instead of the number 100; zero-shot for "
         "novel classes",
-        bounds,
+        measure,
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from tools.agreement.compare import Bounds, compare, our_method, run
+from tools.agreement.compare import Measured, compare, our_method, run
 from tools.agreement.prompted import BLOCKS, SGD, of_image_tower, prompted, prompts, tiny
 from tools.agreement.side import of_model
 
@@ -19,7 +19,7 @@ def trained(model: Any) -> dict[str, nn.Parameter]:
     return {f"image_prompts.{name}": p for name, p in of_image_tower(model.image_encoder).items()}
 
 
-def bounds(checkout: Path, scratch: Path, recipe: str = "vpt", depth: int = BLOCKS) -> Bounds:
+def measure(checkout: Path, scratch: Path, recipe: str = "vpt", depth: int = BLOCKS) -> Measured:
     """Both sides on the tiny CLIP, prompts before every block as in the recipe."""
     backbone, settings = tiny(scratch), prompts("VPT", N_CTX_VISION=LENGTH, PROMPT_DEPTH_VISION=depth)
     with prompted(checkout, scratch, "vpt") as (vpt, build):
@@ -33,4 +33,4 @@ def bounds(checkout: Path, scratch: Path, recipe: str = "vpt", depth: int = BLOC
 
 
 if __name__ == "__main__":
-    run("vpt", "muzairkhattak/multimodal-prompt-learning", "prompts in float32 instead of half", bounds)
+    run("vpt", "muzairkhattak/multimodal-prompt-learning", "prompts in float32 instead of half", measure)

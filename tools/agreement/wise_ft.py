@@ -12,16 +12,16 @@ import torch
 
 from clipbench.methods.wiseft import WiSEFT
 from tools.agreement.checkout import official, stand_in
-from tools.agreement.compare import Bounds, run
+from tools.agreement.compare import Measured, run
 from tools.agreement.full_image import tuned
 from tools.agreement.tiny import BASE, NOVEL, batches, test_images
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-def bounds(checkout: Path, scratch: Path) -> Bounds:
+def measure(checkout: Path, scratch: Path) -> Measured:
     """Both sides on the tiny CLIP, for every alpha."""
-    found, file = Bounds(), scratch / "tuned.safetensors"
+    found, file = Measured(), scratch / "tuned.safetensors"
     with (
         tuned(checkout, scratch) as (method, theirs, theta_0, _),
         official(checkout, "src.wise_ft", instead=[stand_in("src.models.finetune", finetune=None)]) as (module,),
@@ -50,4 +50,4 @@ if __name__ == "__main__":
         "tensors are those at every alpha, after five steps of `full_image`; the text tower is interpolated as well, "
         "as any method's tensors are; class features come from the text tower instead of a linear head"
     )
-    run("wise_ft", "mlfoundations/wise-ft", differences, bounds)
+    run("wise_ft", "mlfoundations/wise-ft", differences, measure)

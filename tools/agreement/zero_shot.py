@@ -10,16 +10,16 @@ from typing import Any
 import torch
 
 from tools.agreement.checkout import official
-from tools.agreement.compare import Bounds, our_method, run
+from tools.agreement.compare import Measured, our_method, run
 from tools.agreement.learner import coop_config
 from tools.agreement.tiny import BASE, NOVEL, batches, official_model, test_images, write_tiny
 
 DATASETS = {"sun397": "SUN397", "dtd": "DescribableTextures", "oxford_pets": "OxfordPets"}
 
 
-def bounds(checkout: Path, scratch: Path) -> Bounds:
+def measure(checkout: Path, scratch: Path) -> Measured:
     """Both sides on the tiny CLIP, for every dataset."""
-    backbone, found = write_tiny(scratch / "tiny"), Bounds()
+    backbone, found = write_tiny(scratch / "tiny"), Measured()
     with official(checkout, "trainers.zsclip", "clip.model") as (zsclip, model), torch.no_grad():
         zsclip.load_clip_to_cpu = lambda cfg: official_model(scratch / "tiny", model.build_model)
 
@@ -40,4 +40,4 @@ def bounds(checkout: Path, scratch: Path) -> Bounds:
 
 
 if __name__ == "__main__":
-    run("zero_shot", "KaiyangZhou/CoOp", "nothing is trained; float32 instead of half", bounds)
+    run("zero_shot", "KaiyangZhou/CoOp", "nothing is trained; float32 instead of half", measure)
