@@ -12,9 +12,9 @@ The loss has no scale of its own: for the same change of the logits |w - t|^2 gr
 with a smaller logit scale or longer text features than CLIP's is held more; `penalty` makes up for it.
 
 Official code: jusiro/CLAP@dbdf409 `trainers/adapters.py`, initial weights ZS, constraint l2. Its settings choose
-nothing on val or test images (test accuracy is computed after each batch, and only logged), and it runs in fp32 as
-here. Differences: rows are drawn by seed and epoch; the crops of pass k are those of epoch k. The weights have no
-meaning for other classes: zero-shot answers there [ours].
+nothing on val or test images (test accuracy is computed after each batch, and only logged). Differences: float32
+instead of half; rows are drawn by seed and epoch; the crops of pass k are those of epoch k. The weights have no meaning
+for other classes: zero-shot answers there [ours].
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@ with t_c the text feature of class c, not normalised; logits and cross-entropy a
 decay is Adam's L2, so it pulls r to 0, where zero-shot CLIP is.
 
 Official code: geekyutao/TaskRes@5195359 `trainers/taskres.py`, with the regular base (the enhanced one starts from a
-text projection that was tuned before; left out). For ImageNet the raw features of eight sentences are averaged.
-Its scripts run RN50; of ViT-B/16 they have ImageNet alone (rate 2e-4), so the other datasets keep the scripts' 2e-3
-[ours]. Both are fp32, as here. Differences: the official list of sentences grows with each further model in a process,
-ours does not. A residual has no meaning for other classes: zero-shot answers there [ours].
+text projection that was tuned before; left out). For ImageNet the raw features of eight sentences are averaged. Its
+scripts run RN50; of ViT-B/16 they have ImageNet alone (rate 2e-4), so the other datasets keep the scripts' 2e-3 [ours].
+Differences: float32 instead of half; the official list of sentences grows with each further model in a process, ours
+does not. A residual has no meaning for other classes: zero-shot answers there [ours].
 """
 
 from __future__ import annotations
