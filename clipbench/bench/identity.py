@@ -83,9 +83,10 @@ class DataFingerprints:
         data = self._module(section)
         data.prepare()
         for name, count in data.count_tests().items():
-            if not data.split.test or (name in data.targets and not count):
+            if not data.split.test or not count:
                 empty = name if name in data.targets else data.dataset
-                raise DataError(f"'{empty}' has no test images: a bench has nothing to measure on it")
+                half = f" of the classes of split '{name}'" if data.split.test and name not in data.targets else ""
+                raise DataError(f"'{empty}' has no test images{half}: a bench has nothing to measure on it")
         sources = (data.source, *data.targets.values())
         for line in (line for one in sources for line in one.about()[1:]):  # what was passed over, once for all cells
             if line not in self._said:

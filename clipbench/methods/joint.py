@@ -14,6 +14,7 @@ where every novel score lies above every base score; here the definition holds.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -39,8 +40,8 @@ class Pairs:
 
     @property
     def auc(self) -> float:
-        """OpenworldAUC in percent."""
-        return 100 * (self.won + self.tied / 2) / self.total
+        """OpenworldAUC in percent; NaN where there is no pair."""
+        return 100 * (self.won + self.tied / 2) / self.total if self.total else math.nan
 
 
 def count_pairs(base_right: Tensor, base_scores: Tensor, novel_right: Tensor, novel_scores: Tensor) -> Pairs:
@@ -102,12 +103,14 @@ class Joint:
         return base, novel
 
     def correct(self) -> dict[str, Tensor]:
-        """Which images of each half were right over all classes, (N,) bool; empty where a half saw no image."""
-        if not all(self._seen.values()):
+        """Which images of each half were right over all classes, (N,) bool; none where a half saw no image."""
+        if not all(any(len(right) for right, _, _ in batches) for batches in self._seen.values()):
             return {}
         return dict(zip(self._seen, self._of(1), strict=True))
 
     def pairs(self) -> Pairs:
-        """The pairs of OpenworldAUC; both halves have been seen."""
+        """The pairs of OpenworldAUC; none where a half saw no image."""
+        if not self.correct():
+            return Pairs(0, 0, 0)
         (base_right, novel_right), (base_scores, novel_scores) = self._of(0), self._of(2)
         return count_pairs(base_right, base_scores, novel_right, novel_scores)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -75,3 +76,21 @@ def test_a_cache_of_sixteen_entries_answers_as_one_of_the_images_there_are(suite
     for recipe, record in wide.items():
         assert record["diagnostics"] == {"cached_images": 21, "empty_entries": 6 * 16 - 21}
         assert record["splits"]["all"]["bitmap"] == small[recipe]["splits"]["all"]["bitmap"]
+
+
+@pytest.mark.parametrize("half", ["base", "novel"])
+def test_a_half_without_a_test_image_is_refused_before_anything_is_trained(
+    half: str, suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three base and three novel classes; under a protocol without halves the same folder is measured."""
+    names = sorted(path.name for path in (suite.parent / "photos/test").iterdir())
+    shutil.copytree(suite.parent, tmp_path / "data")
+    for name in names[:3] if half == "base" else names[3:]:
+        shutil.rmtree(tmp_path / "data/photos/test" / name)
+    words = ["bench", "-m", "zero_shot,coop", "--suite", str(tmp_path / "data/little.yaml"), "--seeds", "1"]
+    words += ["--results", str(tmp_path / "runs")]
+    assert main(words) == 1
+    assert f"'photos' has no test images of the classes of split '{half}'" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("records/*.json"))
+    found = records(tmp_path / "data/little.yaml", tmp_path / "runs", "zero_shot", "--protocol", "few_shot")
+    assert found["zero_shot"]["splits"]["all"]["total"] == 6

@@ -31,6 +31,15 @@ def test_a_multiplier_is_the_mean_probability_of_the_class_itself(labels: list[i
     torch.testing.assert_close(permuted, found[order], rtol=1e-12, atol=1e-12)
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 5), st.integers(1, 4), st.integers(0, 2**31))
+def test_equal_classes_are_held_equally(classes: int, shots: int, seed: int) -> None:
+    rows = torch.randn((shots, 1), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    logits = rows.repeat(classes, classes)  # the same images and the same sentence in each class
+    found = multipliers(logits, torch.arange(classes).repeat_interleave(shots))
+    torch.testing.assert_close(found, torch.full_like(found, 1 / classes), rtol=1e-12, atol=1e-12)
+
+
 def test_the_loss_is_the_formula(make: Callable[..., Method]) -> None:
     method, labels = make(CLAP).double(), torch.tensor([0, 1, 2, 2])
     features = torch.randn((2, 4, 32), generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from clipbench.bench.outcomes import joint_outcome
 from clipbench.data.task import Task, TestSplit
 from clipbench.errors import MethodError
 from clipbench.methods.answers import Answers, divided
-from clipbench.methods.joint import Joint, count_pairs
+from clipbench.methods.joint import Joint, Pairs, count_pairs
 from clipbench.methods.linear_probe import LinearProbe
 from clipbench.methods.zero_shot import ZeroShot
 
@@ -103,6 +105,23 @@ def test_a_half_without_a_right_image_wins_no_pair(order: list[int], images_: in
     pairs = joint.pairs()
     assert (pairs.won, pairs.tied, pairs.total, pairs.auc) == (0, 0, images_**2, 0)
     assert not joint.correct()["base"].any()
+
+
+@given(st.sampled_from([BASE, NOVEL]), st.integers(0, 5), st.lists(st.just(0), max_size=2), st.integers(0, 2**31))
+def test_a_half_without_an_image_leaves_the_columns_empty(
+    seen: TestSplit, images_: int, empty_batches: list[int], seed: int
+) -> None:
+    joint, generator = Joint(BASE, NOVEL), torch.Generator().manual_seed(seed)
+    batches = [(seen, images_), *((BASE if seen is NOVEL else NOVEL, size) for size in empty_batches)]
+    for split, size in batches:
+        over_all = torch.randn((size, 5), generator=generator)
+        inside = over_all[:, :3] if split is BASE else over_all[:, 3:]
+        joint.update(split, inside, over_all, torch.zeros(size, dtype=torch.long))
+    assert joint.correct() == {}
+    assert joint.pairs() == Pairs(0, 0, 0)
+    assert math.isnan(joint.pairs().auc)
+    method = SimpleNamespace(evaluation=SimpleNamespace(joint=joint))
+    assert joint_outcome(method, Task("x", None, BASE.classnames, (BASE, NOVEL))) == {}  # type: ignore[arg-type]
 
 
 @given(st.integers(1, 6), st.integers(1, 6))

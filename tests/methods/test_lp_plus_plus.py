@@ -78,13 +78,21 @@ def test_permuted_classes_give_a_permuted_probe(seed: int, order: list[int]) -> 
     torch.testing.assert_close(two.logits(other), one.logits(train)[:, order], rtol=1e-8, atol=1e-8)
 
 
-def test_equal_classes_stay_equal() -> None:
-    row = F.normalize(torch.randn((1, 6), dtype=torch.float64, generator=torch.Generator().manual_seed(0)), dim=-1)
-    train = Images(row.repeat(3, 1), (row @ row.T).repeat(3, 3), torch.tensor([0, 1, 2]))
-    probe = Probe(train, none())
-    for _ in range(20):
+@settings(max_examples=20, deadline=None)
+@given(st.integers(2, 5), st.integers(1, 3), st.integers(1, 25), st.integers(0, 2**31))
+def test_equal_classes_stay_equal(classes: int, shots: int, steps: int, seed: int) -> None:
+    """The same images and the same sentence in each: nothing tells them apart, however long the probe is trained."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = F.normalize(torch.randn((shots, 6), dtype=torch.float64, generator=generator), dim=-1)
+    text = F.normalize(torch.randn((1, 6), dtype=torch.float64, generator=generator), dim=-1)
+    cosines, labels = (rows @ text.T).repeat(classes, classes), torch.arange(classes).repeat_interleave(shots)
+    train = Images(rows.repeat(classes, 1), cosines, labels)
+    probe = Probe(train, torch.zeros(classes, dtype=torch.float64))
+    for _ in range(steps):
         probe.step()
-    torch.testing.assert_close(probe.logits(train), probe.logits(train)[:, :1].expand(3, 3))
+    found = probe.logits(train).detach()
+    assert found.isfinite().all()
+    torch.testing.assert_close(found, found[:, :1].expand(-1, classes), rtol=1e-9, atol=1e-9)
 
 
 def solved(make: Callable[..., Method], train: Images, val: Images, **settings: int) -> Method:

@@ -55,10 +55,23 @@ def test_empty_entries_count_for_nothing_and_classes_may_be_permuted(labels: lis
     torch.testing.assert_close(cache_logits(v, permuted, beta), found[:, order], rtol=1e-12, atol=1e-12)
 
 
-def test_classes_with_equal_keys_get_equal_scores() -> None:
-    keys = unit(1, 2, 6).expand(3, 2, 6)
-    found = cache_logits(unit(4, 6, seed=2), keys, 1.0)
-    torch.testing.assert_close(found, found[:, :1].expand(4, 3))
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 5), st.integers(1, 4), st.integers(0, 2**31), st.floats(0.1, 20))
+def test_classes_with_the_same_images_get_equal_scores(classes: int, shots: int, seed: int, beta: float) -> None:
+    """Whatever the order of the images in each, so also with equal means."""
+    f, generator = unit(shots, 6, seed=seed), torch.Generator().manual_seed(seed)
+    keys = torch.stack([f[torch.randperm(shots, generator=generator)] for _ in range(classes)])
+    found = cache_logits(unit(4, 6, seed=seed + 1), keys, beta)
+    torch.testing.assert_close(found, found[:, :1].expand(4, classes), rtol=1e-12, atol=1e-12)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 8), st.integers(0, 2**31), st.floats(0.1, 20))
+def test_with_one_image_a_class_the_nearest_image_wins(classes: int, seed: int, beta: float) -> None:
+    v, f = unit(5, 6, seed=seed), unit(classes, 6, seed=seed + 1)
+    found = cache_logits(v, filled(f, torch.arange(classes), torch.zeros(classes, 1, 6, dtype=torch.float64)), beta)
+    torch.testing.assert_close(found, (beta * (v @ f.T - 1)).exp(), rtol=1e-12, atol=1e-12)
+    assert torch.equal(found.argmax(dim=1), torch.cdist(v, f).argmin(dim=1))
 
 
 def test_empty_entries_stay_empty_under_training() -> None:
